@@ -1,0 +1,145 @@
+"""What a graph computes: ONNX Runtime, with its optimisations off unless asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgec.errors import EdgecError, InternalError, ModelError
+from edgec.export import LARGE_BYTES, to_onnx
+from edgec.ir import Array, Graph, Value
+
+__all__ = ["Evaluator", "OnnxSession", "evaluate", "ort_session"]
+
+
+def ort_session(
+    model: bytes | str,
+    *,
+    optimize: bool = True,
+    threads: int = 1,
+    weights: Mapping[str, Array] | None = None,
+    profile: str | None = None,
+) -> Any:
+    """Return an ``onnxruntime.InferenceSession`` on the CPU.
+
+    Parameters
+    ----------
+    model
+        A serialized model or a path.
+    optimize
+        Whether ONNX Runtime may rewrite the graph. Off, every operator runs as written.
+    weights
+        Arrays of constants that the model refers to but does not hold; not copied.
+    profile
+        Prefix of the file that ONNX Runtime writes a trace to when profiling ends.
+
+    Raises
+    ------
+    ModelError
+        If ONNX Runtime does not take the model.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning threads burn the CPU time of whatever else runs on this machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = (
+        levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    )
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
+    if weights:
+        values = [ort.OrtValue.ortvalue_from_numpy(a) for a in weights.values()]
+        options.add_external_initializers(list(weights), values)
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except ort_errors() as error:
+        raise ModelError(f"ONNX Runtime does not take the model: {first_line(error)}") from error
+
+
+def ort_errors() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises; its errors share no base below ``Exception``."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel")
+    more = ("NotImplemented", "NoSuchFile", "RuntimeException", "EPFail", "EngineError")
+    return (*(getattr(state, n) for n in (*names, *more) if hasattr(state, n)), RuntimeError)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or its type if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+class OnnxSession:
+    """An ONNX model that runs in ONNX Runtime, with named inputs and outputs."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.inputs = tuple(i.name for i in session.get_inputs())
+        self.outputs = tuple(o.name for o in session.get_outputs())
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return every output; `feeds` holds one array for each input."""
+        try:
+            results = self._session.run(self.outputs, dict(feeds))
+        except ort_errors() as error:
+            raise ModelError(
+                f"the model does not run in ONNX Runtime: {first_line(error)}"
+            ) from error
+        return dict(zip(self.outputs, results, strict=True))
+
+
+class Evaluator:
+    """A graph ready to be evaluated on many inputs.
+
+    Parameters
+    ----------
+    outputs
+        Values to compute instead of the graph's outputs.
+    optimize
+        Whether ONNX Runtime may rewrite the graph: faster, but not what a pass is held to.
+    """
+
+    def __init__(
+        self, graph: Graph, outputs: Sequence[Value] = (), *, optimize: bool = False
+    ) -> None:
+        model = to_onnx(graph, outputs=outputs, weights=False)
+        weights = {
+            name: np.ascontiguousarray(c.array)
+            for name, c in graph.constants.items()
+            if c.array.nbytes >= LARGE_BYTES and not c.array.dtype.hasobject
+        }
+        try:
+            session = ort_session(
+                model.SerializeToString(), optimize=optimize, weights=weights
+            )
+        except ModelError as error:
+            raise InternalError(
+                f"graph {graph.name!r} is not valid ONNX: {error.summary}",
+                dump={"graph.txt": str(graph).encode()},
+            ) from error
+        self._session = OnnxSession(session)
+        self._weights = weights  # the session reads these arrays: they must outlive it
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return every output; `feeds` holds one array for each input."""
+        return self._session.run(feeds)
+
+
+def evaluate(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the value of every graph output, computed as written.
+
+    Parameters
+    ----------
+    feeds
+        One array for each graph input, by name.
+    """
+    return Evaluator(graph).run(feeds)

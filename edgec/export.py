@@ -1,0 +1,159 @@
+"""Any graph, at any step, as an ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from edgec import __version__
+from edgec.ir import OPSET, UNKNOWN, Array, Graph, Node, OnnxForm, Value
+from edgec.ops import Opaque
+
+__all__ = ["LARGE_BYTES", "to_onnx"]
+
+LARGE_BYTES = 1024
+"""Constants of at least this size are left out of a model that is exported without weights."""
+
+_IR_VERSIONS = ((18, 8), (20, 9), (22, 10), (24, 11), (28, 13))  # (up to opset, IR version)
+
+
+def to_onnx(graph: Graph, *, outputs: Sequence[Value] = (), weights: bool = True) -> Any:
+    """Return `graph` as a ``ModelProto``; equal graphs give equal models.
+
+    Parameters
+    ----------
+    outputs
+        Values to return instead of the graph's outputs; nodes they do not need are kept.
+    weights
+        Whether large constants are written out. Without them each is a reference to an
+        external file that does not exist, for a runtime that is handed the arrays instead.
+    """
+    nodes = [proto for node in graph.nodes for proto in _node_protos(node)]
+    extra = [t for node in graph.nodes for t in _field_constants(node)]
+    tensors = [_tensor(name, c.array, weights) for name, c in graph.constants.items()]
+    proto = helper.make_graph(
+        nodes,
+        graph.name,
+        [_info(v) for v in graph.inputs],
+        [_info(v) for v in outputs or graph.outputs],
+        [*tensors, *extra],
+    )
+    opset, others = _opsets(graph)
+    model = helper.make_model(
+        proto,
+        opset_imports=[helper.make_opsetid("", opset), *others],
+        producer_name="edgec",
+        producer_version=__version__,
+    )
+    model.ir_version = next((ir for top, ir in _IR_VERSIONS if opset <= top), 13)
+    return model
+
+
+def _opsets(graph: Graph) -> tuple[int, list[onnx.OperatorSetIdProto]]:
+    """Return the opset of the default domain, and those of the others in use."""
+    opaque = [node.op for node in graph.nodes if isinstance(node.op, Opaque)]
+    default = max([OPSET, *(op.opset for op in opaque if not op.domain)])
+    others = sorted({(op.domain, op.opset) for op in opaque if op.domain})
+    return default, [helper.make_opsetid(*pair) for pair in others]
+
+
+def _node_protos(node: Node) -> Iterator[onnx.NodeProto]:
+    """Return the ONNX nodes of one node of the graph: several if it carries an activation."""
+    inputs, outputs = [v.name for v in node.inputs], [v.name for v in node.outputs]
+    name = "+".join(node.origin) or outputs[0]
+    if isinstance(node.op, Opaque):
+        yield _opaque(node.op, inputs, outputs, name)
+        return
+    form: OnnxForm | None = node.op.to_onnx([v.type for v in node.inputs])
+    step = 0
+    while form is not None:
+        fields = [
+            _field_name(node, step, k) if array is not None else ""
+            for k, array in enumerate(form.constants)
+        ]
+        names = outputs if form.then is None else [f"{outputs[0]}.{step}"]
+        label = name if step == 0 else f"{name}/{form.op_type}"
+        proto = onnx.NodeProto(op_type=form.op_type, name=label)
+        proto.input.extend([*inputs, *fields])
+        while proto.input and not proto.input[-1]:
+            proto.input.pop()
+        proto.output.extend(names)
+        proto.attribute.extend(_attributes(form))
+        yield proto
+        inputs, form, step = names, form.then, step + 1
+
+
+def _attributes(form: OnnxForm) -> Iterator[onnx.AttributeProto]:
+    for key in sorted(form.attributes):
+        value = form.attributes[key]
+        yield helper.make_attribute(key, list(value) if isinstance(value, tuple) else value)
+
+
+def _field_name(node: Node, step: int, index: int) -> str:
+    return f"{node.outputs[0].name}.field{step}{index}"
+
+
+def _field_constants(node: Node) -> Iterator[onnx.TensorProto]:
+    """Return the constants that ONNX wants as inputs and the IR keeps in the operator."""
+    if isinstance(node.op, Opaque):
+        return
+    form: OnnxForm | None = node.op.to_onnx([v.type for v in node.inputs])
+    step = 0
+    while form is not None:
+        for k, array in enumerate(form.constants):
+            if array is not None:
+                yield _tensor(_field_name(node, step, k), np.asarray(array), weights=True)
+        form, step = form.then, step + 1
+
+
+def _opaque(
+    op: Opaque, inputs: list[str], outputs: list[str], name: str
+) -> onnx.NodeProto:
+    proto = op.node_proto()
+    proto.name = name
+    explicit = len(inputs) - len(op.captures)
+    proto.input.extend(inputs[:explicit])
+    proto.output.extend(outputs)
+    renamed = dict(zip(op.captures, inputs[explicit:], strict=True))
+    renamed = {old: new for old, new in renamed.items() if old != new}
+    if renamed:
+        for attribute in proto.attribute:
+            for body in [attribute.g, *attribute.graphs]:
+                _rename(body, renamed)
+    return proto
+
+
+def _rename(body: onnx.GraphProto, names: dict[str, str]) -> None:
+    """Let a subgraph read values from outside under other names."""
+    own = {v.name for v in body.input} | {o for node in body.node for o in node.output}
+    names = {old: new for old, new in names.items() if old not in own}
+    for node in body.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = names.get(name, name)
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                _rename(inner, names)
+    for output in body.output:
+        output.name = names.get(output.name, output.name)
+
+
+def _tensor(name: str, array: Array, weights: bool) -> onnx.TensorProto:
+    if weights or array.nbytes < LARGE_BYTES or array.dtype.hasobject:
+        tensor = numpy_helper.from_array(np.asarray(array), name)
+        return tensor
+    tensor = onnx.TensorProto(name=name, dims=array.shape)
+    tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "in-memory"), ("length", str(array.nbytes))):
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
+def _info(value: Value) -> onnx.ValueInfoProto:
+    t = value.type
+    dims = None if t.dims is None else [None if d == UNKNOWN else d for d in t.dims]
+    return helper.make_tensor_value_info(value.name, t.dtype.onnx, dims)

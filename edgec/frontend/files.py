@@ -1,0 +1,167 @@
+"""ONNX files and the data beside them, read with care: the file may be anybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from edgec.errors import Diagnostic, ModelError
+from edgec.ir import Array, DType
+
+__all__ = ["array_of", "read"]
+
+_OLDEST_OPSET = 7
+_EXPORT_HINT = "export the model again, for instance with opset 17"
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """Read and check a model; local functions are inlined, external data stay outside.
+
+    Raises
+    ------
+    ModelError
+        If there is no such file, or what is in it is not a valid ONNX model.
+    """
+    try:
+        data = path.read_bytes()
+    except IsADirectoryError:
+        raise ModelError(f"{path} is a folder, not an ONNX file") from None
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    if not data:
+        raise ModelError(f"{path} is empty")
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        raise ModelError(f"{path} is not an ONNX model, or it is cut off: {error}") from error
+    if not model.ir_version or not model.HasField("graph") or not model.graph.output:
+        raise ModelError(f"{path} is not an ONNX model: it has no graph with outputs")
+    _check_opset(path, model)
+    _check_operators(path, model)
+    _check(path, model)
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
+
+
+def _check(path: Path, model: onnx.ModelProto) -> None:
+    # Outputs of unknown rank are common and harmless, but onnx's checker wants a rank.
+    tensors = [v.type.tensor_type for v in model.graph.output]
+    unranked = [t for t in tensors if t.elem_type and not t.HasField("shape")]
+    for t in unranked:
+        t.shape.SetInParent()
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        reason = " ".join(str(error).split("\n\n")[0].split())
+        raise ModelError(f"{path} is not a valid ONNX model: {reason}") from error
+    finally:
+        for t in unranked:
+            t.ClearField("shape")
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of the default operator set."""
+    found = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    return found[0] if found else 0
+
+
+def _check_opset(path: Path, model: onnx.ModelProto) -> None:
+    opset, newest = opset_of(model), onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise ModelError(
+            f"{path} uses opset {opset}, but the installed onnx {onnx.__version__} knows "
+            f"opsets up to {newest}",
+            [Diagnostic("upgrade the onnx package, or " + _EXPORT_HINT)],
+        )
+    if opset < _OLDEST_OPSET:
+        raise ModelError(
+            f"{path} uses opset {opset}; opset {_OLDEST_OPSET} is the oldest that edgec reads",
+            [Diagnostic(_EXPORT_HINT)],
+        )
+
+
+def _check_operators(path: Path, model: onnx.ModelProto) -> None:
+    """Raise if a node of the standard's domains names an operator the standard lacks."""
+    local = {(f.domain, f.name) for f in model.functions}
+    versions = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
+    problems = [
+        Diagnostic(f"there is no operator {n.op_type} in opset {versions.get('', 0)}", layer)
+        for layer, n in _all_nodes(model.graph)
+        if n.domain in ("", "ai.onnx")
+        and ("", n.op_type) not in local
+        and not _exists(n.op_type, versions.get("", 0))
+    ]
+    if problems:
+        raise ModelError(f"{path} uses unknown operators", problems)
+
+
+def _exists(op_type: str, opset: int) -> bool:
+    try:
+        schema = onnx.defs.get_schema(op_type, opset, "")
+    except onnx.defs.SchemaError:
+        return False
+    return not schema.deprecated
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.NodeProto]]:
+    for node in graph.node:
+        yield node.name or (node.output[0] if node.output else node.op_type), node
+        for attribute in node.attribute:
+            for body in [attribute.g, *attribute.graphs]:
+                yield from _all_nodes(body)
+
+
+def array_of(tensor: onnx.TensorProto, folder: Path) -> Array:
+    """Return the array of a tensor; data beside the model are memory-mapped.
+
+    Raises
+    ------
+    ModelError
+        If external data lie outside `folder`, are missing or too short, or if the tensor's
+        own data do not fit its shape.
+    """
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return _mapped(tensor, folder)
+    try:
+        array: Array = numpy_helper.to_array(tensor)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"tensor {tensor.name!r} is broken: {error}") from error
+    return array
+
+
+def _mapped(tensor: onnx.TensorProto, folder: Path) -> Array:
+    entries: dict[str, Any] = {e.key: e.value for e in tensor.external_data}
+    location = entries.get("location", "")
+    where = f"tensor {tensor.name!r}"
+    root = folder.resolve()
+    path = (root / location).resolve()
+    if not location or not path.is_relative_to(root) or path == root:
+        raise ModelError(
+            f"{where} has its data at {location!r}, outside the model's folder; refused",
+            [Diagnostic("keep a model and its data in one folder")],
+        )
+    if not path.is_file():
+        raise ModelError(f"{where} has its data in {path}, which does not exist")
+    dtype = DType.of_onnx(tensor.data_type).numpy
+    dims = tuple(tensor.dims)
+    count = int(np.prod(dims, dtype=np.int64))
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
+    except ValueError:
+        raise ModelError(f"{where} has external data with a broken offset or length") from None
+    need = count * dtype.itemsize
+    if offset < 0 or count < 0 or offset + need > path.stat().st_size or (
+        length and length < need
+    ):
+        raise ModelError(f"{where} needs {need} bytes at {offset} of {path}, which is shorter")
+    if not count:
+        return np.zeros(dims, dtype)
+    if DType.of_onnx(tensor.data_type).name in ("INT4", "UINT4", "INT2", "UINT2", "FLOAT4_E2M1"):
+        raise ModelError(f"{where} has packed external data, which edgec does not read yet")
+    mapped: Array = np.memmap(path, dtype.newbyteorder("<"), "r", offset, dims)
+    return mapped

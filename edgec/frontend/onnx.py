@@ -1,0 +1,303 @@
+"""ONNX models as graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from edgec.errors import Diagnostic, ModelError, UnsupportedError
+from edgec.frontend.files import array_of, opset_of, read
+from edgec.frontend.shapes import bind
+from edgec.frontend.typing import opaque, plain, typed
+from edgec.ir import (
+    ABSENT,
+    OPSET,
+    Array,
+    Constant,
+    Dim,
+    DType,
+    Graph,
+    Node,
+    OnnxNode,
+    Op,
+    TensorType,
+    Value,
+)
+from edgec.ops.opaque import tensor_type
+
+__all__ = ["Loaded", "load"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model as it came in.
+
+    Parameters
+    ----------
+    batched
+        Names of the inputs whose first axis is the batch: left open by the model, or 1.
+    opset
+        Of the default domain, in the file.
+    """
+
+    graph: Graph
+    path: Path
+    batched: frozenset[str]
+    opset: int
+
+
+def load(path: Path, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Loaded:
+    """Read an ONNX model of opset 7 or later.
+
+    Parameters
+    ----------
+    shapes
+        Shapes of inputs that the model leaves open. An open batch is 1 unless given.
+
+    Raises
+    ------
+    ModelError
+        If the file is not a valid model or an input's shape stays open.
+    OptionError
+        If `shapes` does not fit the model.
+    """
+    model = read(path)
+    opset = opset_of(model)
+    importer = _Importer(model, path, shapes or {})
+    try:
+        graph = importer.graph()
+    except _NeedsNewerOpset:
+        model = _converted(path, model)
+        importer = _Importer(model, path, shapes or {})
+        graph = importer.graph()
+    return Loaded(graph, path, importer.binding.batched, opset)
+
+
+class _NeedsNewerOpset(Exception):  # noqa: N818  (a signal, never seen by a user)
+    """An untyped node has another meaning in the opset that edgec writes."""
+
+
+def _converted(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model in opset `OPSET`, so that untyped nodes can be kept verbatim."""
+    try:
+        return onnx.version_converter.convert_version(model, OPSET)
+    except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelError(
+            f"{path} is of opset {opset_of(model)} and cannot be raised to opset {OPSET}: "
+            f"{reason}",
+            [Diagnostic("export the model again with a newer opset")],
+        ) from error
+
+
+class _Importer:
+    """Builds one graph; dropped afterwards."""
+
+    def __init__(
+        self, model: onnx.ModelProto, path: Path, shapes: Mapping[str, Sequence[Dim]]
+    ) -> None:
+        self.model, self.path = model, path
+        self.versions = {
+            ("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import
+        }
+        proto = model.graph
+        initialized = {t.name for t in proto.initializer}
+        inputs = [v for v in proto.input if v.name not in initialized]
+        self.binding = bind(inputs, shapes)
+        self.inputs = tuple(Value(v.name, self.binding.types[v.name]) for v in inputs)
+        self.values: dict[str, Value] = {v.name: v for v in self.inputs}
+        self.constants: dict[str, Constant] = {}
+        self.nodes: list[Node] = []
+        self._declared: dict[str, TensorType] | None = None
+        for tensor in proto.initializer:
+            self._constant(tensor.name, array_of(tensor, path.parent))
+        if proto.sparse_initializer:
+            raise UnsupportedError(f"{path} has sparse initializers, which edgec does not read")
+
+    def graph(self) -> Graph:
+        for index, proto in enumerate(self.model.graph.node):
+            self._node(proto, index)
+        missing = [v.name for v in self.model.graph.output if v.name not in self.values]
+        if missing:
+            raise ModelError(f"{self.path} never computes its outputs {', '.join(missing)}")
+        outputs = tuple(self.values[v.name] for v in self.model.graph.output)
+        live = {v.name for v in outputs}
+        kept: list[Node] = []
+        for node in reversed(self.nodes):
+            if any(v.name in live for v in node.outputs):
+                kept.append(node)
+                live.update(v.name for v in node.reads)
+        constants = {k: c for k, c in self.constants.items() if k in live}
+        self._reject_nan(kept, constants)
+        name = self.model.graph.name or self.path.stem
+        return Graph(
+            name, self.inputs, outputs, tuple(reversed(kept)), MappingProxyType(constants)
+        )
+
+    def _reject_nan(self, nodes: list[Node], constants: dict[str, Constant]) -> None:
+        bad = {
+            name
+            for name, c in constants.items()
+            if c.array.dtype.kind == "f" and np.isnan(np.sum(c.array, dtype=c.array.dtype))
+            and np.isnan(c.array).any()
+        }
+        problems = [
+            Diagnostic(f"constant {v.name!r} has NaN in it", node.layer)
+            for node in reversed(nodes)
+            for v in node.reads
+            if v.name in bad
+        ]
+        if problems:
+            raise ModelError(f"{self.path} has weights that are not numbers", problems)
+
+    def _constant(self, name: str, array: Array) -> None:
+        const = Constant(array)
+        self.constants[name] = const
+        self.values[name] = Value(name, const.type)
+
+    def _node(self, proto: onnx.NodeProto, index: int) -> None:
+        layer = proto.name or f"{proto.op_type}_{index}"
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        attributes = {a.name: plain(a) for a in proto.attribute}
+        if domain == "" and proto.op_type == "Constant":
+            self._constant(proto.output[0], self._constant_value(attributes, layer))
+            return
+        inputs = tuple(self.values[name] if name else ABSENT for name in proto.input)
+        node = OnnxNode(
+            proto.op_type,
+            self.versions.get(domain, 1),
+            attributes,
+            tuple(v.type for v in inputs),
+            tuple(self._array(v) for v in inputs),
+            sum(bool(name) for name in proto.output),
+        )
+        op: Op | None = None
+        if domain == "" and not any(name == "" for name in proto.output[:1]):
+            try:
+                op = typed(node)
+            except (ValueError, KeyError, IndexError, TypeError) as error:
+                raise ModelError(
+                    f"{self.path} has a node that makes no sense",
+                    [Diagnostic(f"{proto.op_type}: {error}", layer)],
+                ) from error
+        names = [name for name in proto.output if name]
+        if op is not None:
+            operands = inputs[: type(op).operands]
+            while operands and operands[-1].is_absent:
+                operands = operands[:-1]
+            self._add(op, operands, names[:1], layer)
+            return
+        captured = tuple(dict.fromkeys(_captures(proto)))
+        op = opaque(proto, domain, node.opset, self._types(proto), captured)
+        if op is None:
+            raise _NeedsNewerOpset
+        outer = tuple(self.values[name] for name in captured)
+        self._add(op, (*inputs, *outer), list(proto.output), layer)
+
+    def _add(self, op: Op, inputs: tuple[Value, ...], names: list[str], layer: str) -> None:
+        arrays = [self._array(v) for v in inputs]
+        try:
+            types = op.infer_node([v.type for v in inputs], arrays)
+        except ValueError as error:
+            place = f"{op}({', '.join(f'{v}: {v.type}' for v in inputs)})"
+            raise ModelError(
+                f"{self.path} has a node whose inputs do not fit",
+                [Diagnostic(f"{place}: {error}", layer)],
+            ) from error
+        outputs = []
+        for position, (name, t) in enumerate(zip(names, types, strict=True)):
+            if t.dtype is DType.UNDEFINED:
+                raise UnsupportedError(
+                    f"{self.path} has a value whose type cannot be told",
+                    [Diagnostic(f"output {name or position} of {op}", layer)],
+                )
+            # An output that nobody asked for still needs a name of its own in the graph.
+            outputs.append(Value(name or f"{layer}.unused{position}", t))
+        self.nodes.append(Node(op, inputs, tuple(outputs), (layer,)))
+        self.values.update({v.name: v for v in outputs})
+
+    def _array(self, value: Value) -> Array | None:
+        found = self.constants.get(value.name)
+        return None if found is None else found.array
+
+    def _constant_value(self, attributes: Mapping[str, Any], layer: str) -> Array:
+        for key, value in attributes.items():
+            if isinstance(value, onnx.TensorProto):
+                return array_of(value, self.path.parent)
+            if key in ("value_int", "value_ints"):
+                return np.array(value, np.int64)
+            if key in ("value_float", "value_floats"):
+                return np.array(value, np.float32)
+            if key in ("value_string", "value_strings"):
+                return np.array(value, object)
+        raise UnsupportedError(
+            f"{self.path} has a constant that edgec does not read",
+            [Diagnostic("has no dense value", layer)],
+        )
+
+    def _types(self, proto: onnx.NodeProto) -> tuple[TensorType, ...]:
+        """Return what the model declares of a node's outputs, or implies as a whole."""
+        if self._declared is None:
+            found = _inferred(self.model, self.inputs)
+            self._declared = {name: self.binding.apply(t) for name, t in found.items()}
+        unknown = TensorType(DType.UNDEFINED, None)
+        return tuple(self._declared.get(name, unknown) for name in proto.output)
+
+
+def _inferred(model: onnx.ModelProto, inputs: Sequence[Value]) -> dict[str, TensorType]:
+    """Return the types onnx infers for the whole model, without looking at weights."""
+    light = _without_weights(model)
+    for info in light.graph.input:
+        for value in inputs:
+            if value.name == info.name:
+                dims = value.type.dims
+                t = helper.make_tensor_type_proto(value.type.dtype.onnx, dims)
+                info.type.CopyFrom(t)
+    try:
+        light = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError):
+        pass  # then only what the file itself declares is known
+    found: dict[str, TensorType] = {}
+    for info in [*light.graph.value_info, *light.graph.output]:
+        if info.type.HasField("tensor_type") and info.type.tensor_type.elem_type:
+            found[info.name] = tensor_type(info.type)
+    return found
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy whose large initializers have a type but no data."""
+    light = onnx.ModelProto()
+    light.ir_version = model.ir_version
+    light.opset_import.extend(model.opset_import)
+    graph = light.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    graph.value_info.extend(model.graph.value_info)
+    named = {v.name for v in graph.input}
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() < 1024:
+            graph.initializer.append(tensor)
+        elif tensor.name not in named:
+            info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            graph.input.append(info)
+    return light
+
+
+def _captures(proto: onnx.NodeProto) -> Iterator[str]:
+    """Yield the names that a node's subgraphs read from outside."""
+    for attribute in proto.attribute:
+        for body in [attribute.g, *attribute.graphs]:
+            own = {v.name for v in body.input} | {t.name for t in body.initializer}
+            for node in body.node:
+                yield from (n for n in (*node.input, *_captures(node)) if n and n not in own)
+                own.update(node.output)
+            yield from (v.name for v in body.output if v.name not in own)

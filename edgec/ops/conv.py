@@ -1,0 +1,224 @@
+"""Convolutions over images, in the N, C, H, W order of ONNX."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from typing_extensions import override
+
+from edgec.ir import Array, Example, OnnxForm, OnnxNode, Op, QuantRule, Role, TensorType, Tie
+from edgec.ops.activation import Activation, form
+from edgec.ops.window import Window, explicit_pads
+
+__all__ = ["Conv2d", "Convolution", "DepthwiseConv2d", "GroupedConv2d"]
+
+X, WEIGHT, BIAS = 0, 1, 2  # operand numbers; the bias may be missing
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution(Op):
+    """What all convolutions share.
+
+    Inputs are ``x [N, IC, H, W]``, ``w [OC, IC / groups, KH, KW]`` and, if there is one,
+    ``b [OC]``.
+
+    Parameters
+    ----------
+    stride, dilation
+        Steps along H and W.
+    pad
+        Zeros added before H, before W, after H and after W: the order of ONNX ``pads``.
+    activation
+        Applied to the sum.
+
+    References
+    ----------
+    https://onnx.ai/onnx/operators/onnx__Conv.html
+    """
+
+    onnx_name: ClassVar[str] = "Conv"
+    operands: ClassVar[int] = 3
+    stride: tuple[int, int] = (1, 1)
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    activation: Activation = Activation.NONE
+
+    @abstractmethod
+    def groups_of(self, x: TensorType, w: TensorType) -> int:
+        """Return the number of groups; raise ``ValueError`` if the operands do not fit."""
+
+    @override
+    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
+        w = inputs[WEIGHT].shape
+        attributes = {
+            "strides": self.stride,
+            "pads": self.pad,
+            "dilations": self.dilation,
+            "group": self.groups_of(inputs[X], inputs[WEIGHT]),
+            "kernel_shape": w[2:],
+        }
+        return form(self.activation, inputs[X], "Conv", attributes)
+
+    @override
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        x, w = inputs[:2]
+        if x.rank != 4 or w.rank != 4:
+            raise ValueError(f"x is {x} and w is {w}, but both must have 4 axes")
+        groups = self.groups_of(x, w)
+        n, _, *size = x.shape
+        oc, _, *kernel = w.ints
+        if oc % groups:
+            raise ValueError(f"{oc} output channels do not divide into {groups} groups")
+        if len(inputs) > BIAS and inputs[BIAS].dims != (oc,):
+            raise ValueError(f"the bias is {inputs[BIAS]}, but there are {oc} output channels")
+        return (TensorType(x.dtype, (n, oc, *self.window(w).out(size, self.pad))),)
+
+    def window(self, w: TensorType) -> Window:
+        """Return the window that the kernel of these weights slides over the image."""
+        _, _, kh, kw = w.ints
+        return Window((kh, kw), self.stride, self.dilation)
+
+    @override
+    def macs(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        _, ic, kh, kw = inputs[WEIGHT].ints
+        return outputs[0].size * ic * kh * kw
+
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION, Role.WEIGHT, Role.BIAS))
+
+
+def _common(node: OnnxNode) -> dict[str, tuple[int, ...]] | None:
+    """Return stride, pad and dilation of an ONNX node, or ``None`` if it is not over images."""
+    x, w = node.inputs[:2]
+    if x.dims is None or w.dims is None or len(x.dims) != 4 or not w.is_static:
+        return None
+    a = node.attributes
+    window = Window(
+        w.ints[2:], tuple(a.get("strides", (1, 1))), tuple(a.get("dilations", (1, 1)))
+    )
+    pads = explicit_pads(node, window, x.shape[2:])
+    if pads is None:
+        return None
+    return {"stride": window.stride, "pad": pads, "dilation": window.dilation}
+
+
+@dataclass(frozen=True, slots=True)
+class Conv2d(Convolution):
+    """Cross-correlation of an image with a bank of kernels.
+
+    ``y[n,o,i,j] = b[o] + sum(w[o,c,u,v] * x[n,c, i*s0 + u*d0 - top, j*s1 + v*d1 - left])``,
+    summed over ``c``, ``u`` and ``v``.
+    """
+
+    @classmethod
+    @override
+    def from_onnx(cls, node: OnnxNode) -> Self | None:
+        fields = _common(node)
+        if fields is None or node.attributes.get("group", 1) != 1:
+            return None
+        return cls(**fields)  # type: ignore[arg-type]
+
+    @override
+    def groups_of(self, x: TensorType, w: TensorType) -> int:
+        if x.shape[1] != w.shape[1]:
+            raise ValueError(f"x has {x.shape[1]} channels, w expects {w.shape[1]}")
+        return 1
+
+    @override
+    def ties(
+        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    ) -> tuple[Tie, ...]:
+        bias = (Tie((WEIGHT, 0), (BIAS, 0)),) if len(inputs) > BIAS else ()
+        return (Tie((X, 1), (WEIGHT, 1)), Tie((WEIGHT, 0), (len(inputs), 1)), *bias)
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        x, w, b = _f32(rng, 1, 3, 9, 8), _f32(rng, 4, 3, 3, 2), _f32(rng, 4)
+        yield Example(cls(), (x, w, b))
+        yield Example(cls(), (x, w))
+        yield Example(cls(stride=(2, 3), pad=(1, 0, 2, 1)), (x, w, b))
+        yield Example(cls(pad=(1, 0, 2, 1), dilation=(2, 1)), (x, w, b))
+        yield Example(cls(dilation=(4, 7)), (x, w, b))  # one window exactly
+        yield Example(cls(stride=(2, 2), pad=(0, 0, 1, 1)), (_f32(rng, 1, 3, 8, 8), w, b))
+        for activation in Activation:
+            yield Example(cls(activation=activation), (4 * x, w, b))
+
+
+@dataclass(frozen=True, slots=True)
+class DepthwiseConv2d(Convolution):
+    """A convolution of each channel with its own kernels: ``w`` is ``[C * M, 1, KH, KW]``.
+
+    Output channel ``o`` is made from input channel ``o // M``; ``M`` is the multiplier.
+    """
+
+    @classmethod
+    @override
+    def from_onnx(cls, node: OnnxNode) -> Self | None:
+        fields = _common(node)
+        group = node.attributes.get("group", 1)
+        if fields is None or group == 1 or node.inputs[X].shape[1] != group:
+            return None
+        return cls(**fields)  # type: ignore[arg-type]
+
+    @override
+    def groups_of(self, x: TensorType, w: TensorType) -> int:
+        channels = x.shape[1]
+        if not isinstance(channels, int) or w.shape[1] != 1:
+            raise ValueError(f"x has {channels} channels, w is {w}")
+        return channels
+
+    @override
+    def ties(
+        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    ) -> tuple[Tie, ...]:
+        repeat = inputs[WEIGHT].ints[0] // inputs[X].ints[1]
+        ends = [(WEIGHT, 0), (len(inputs), 1)] + ([(BIAS, 0)] if len(inputs) > BIAS else [])
+        return tuple(Tie((X, 1), end, repeat=repeat) for end in ends)
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        x, w, b = _f32(rng, 1, 3, 7, 7), _f32(rng, 3, 1, 3, 3), _f32(rng, 3)
+        yield Example(cls(pad=(1, 1, 1, 1)), (x, w, b))
+        yield Example(cls(stride=(2, 2), activation=Activation.RELU6), (x, w))
+        yield Example(cls(dilation=(2, 2)), (x, _f32(rng, 6, 1, 3, 3), _f32(rng, 6)))
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedConv2d(Convolution):
+    """A convolution of `groups` equal parts of the channels, each with its own kernels."""
+
+    groups: int = 1
+
+    @classmethod
+    @override
+    def from_onnx(cls, node: OnnxNode) -> Self | None:
+        fields = _common(node)
+        if fields is None:
+            return None
+        return cls(**fields, groups=node.attributes.get("group", 1))  # type: ignore[arg-type]
+
+    @override
+    def groups_of(self, x: TensorType, w: TensorType) -> int:
+        inner = w.ints[1]
+        if x.shape[1] != self.groups * inner:
+            raise ValueError(f"x has {x.shape[1]} channels, w expects {self.groups} * {inner}")
+        return self.groups
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        x, w, b = _f32(rng, 1, 4, 5, 5), _f32(rng, 6, 2, 3, 3), _f32(rng, 6)
+        yield Example(cls(pad=(1, 1, 1, 1), groups=2), (x, w, b))
+
+
+def _f32(rng: np.random.Generator, *shape: int) -> Array:
+    return rng.standard_normal(shape).astype(np.float32)
+
+

@@ -1,0 +1,197 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from typing_extensions import override
+
+from edgec.ir import Array, Example, OnnxForm, OnnxNode, Op, QuantRule, Role, TensorType, Tie
+from edgec.ops.activation import Activation, form
+from edgec.ops.broadcast import broadcast
+
+__all__ = ["FullyConnected", "Gemm", "MatMul"]
+
+X, WEIGHT, BIAS = 0, 1, 2  # operand numbers
+
+
+@dataclass(frozen=True, slots=True)
+class FullyConnected(Op):
+    """``y = x @ w.T + b`` for ``x [N, I]``, ``w [O, I]`` and, if there is one, ``b [O]``.
+
+    The form in which every runtime wants a layer; ONNX writes it as ``Gemm(transB=1)``.
+
+    References
+    ----------
+    https://onnx.ai/onnx/operators/onnx__Gemm.html
+    """
+
+    onnx_name: ClassVar[str] = "Gemm"
+    operands: ClassVar[int] = 3
+    activation: Activation = Activation.NONE
+
+    @classmethod
+    @override
+    def from_onnx(cls, node: OnnxNode) -> Self | None:
+        a = node.attributes
+        plain = (
+            a.get("alpha", 1.0) == 1
+            and a.get("beta", 1.0) == 1
+            and not a.get("transA", 0)
+            and a.get("transB", 0) == 1
+        )
+        if not plain or any(t.dims is None for t in node.inputs[:2]):
+            return None
+        if node.has(BIAS) and node.inputs[BIAS].dims != node.inputs[WEIGHT].shape[:1]:
+            return None
+        return cls()
+
+    @override
+    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
+        return form(self.activation, inputs[X], "Gemm", {"transB": 1})
+
+    @override
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        x, w = inputs[:2]
+        if x.rank != 2 or w.rank != 2 or x.shape[1] != w.shape[1]:
+            raise ValueError(f"x is {x}, w is {w}; expected [N, I] and [O, I]")
+        if len(inputs) > BIAS and inputs[BIAS].dims != w.shape[:1]:
+            raise ValueError(f"the bias is {inputs[BIAS]}, w is {w}")
+        return (TensorType(x.dtype, (x.shape[0], w.shape[0])),)
+
+    @override
+    def macs(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return outputs[0].size * inputs[WEIGHT].ints[1]
+
+    @override
+    def ties(
+        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    ) -> tuple[Tie, ...]:
+        bias = (Tie((WEIGHT, 0), (BIAS, 0)),) if len(inputs) > BIAS else ()
+        return (Tie((X, 1), (WEIGHT, 1)), Tie((WEIGHT, 0), (len(inputs), 1)), *bias)
+
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION, Role.WEIGHT, Role.BIAS))
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        x, w, b = _f32(rng, 2, 5), _f32(rng, 3, 5), _f32(rng, 3)
+        yield Example(cls(), (x, w, b))
+        yield Example(cls(activation=Activation.RELU), (x, w))
+
+
+@dataclass(frozen=True, slots=True)
+class Gemm(Op):
+    """``y = alpha * a @ b + beta * c``, with ``a`` and ``b`` transposed on request.
+
+    References
+    ----------
+    https://onnx.ai/onnx/operators/onnx__Gemm.html
+    """
+
+    onnx_name: ClassVar[str] = "Gemm"
+    operands: ClassVar[int] = 3
+    alpha: float = 1.0
+    beta: float = 1.0
+    trans_a: bool = False
+    trans_b: bool = False
+
+    @classmethod
+    @override
+    def from_onnx(cls, node: OnnxNode) -> Self | None:
+        if any(t.dims is None for t in node.inputs[:2]):
+            return None
+        a = node.attributes
+        return cls(
+            a.get("alpha", 1.0),
+            a.get("beta", 1.0),
+            bool(a.get("transA", 0)),
+            bool(a.get("transB", 0)),
+        )
+
+    @override
+    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
+        attributes = {
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "transA": int(self.trans_a),
+            "transB": int(self.trans_b),
+        }
+        return OnnxForm("Gemm", attributes)
+
+    @override
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        a, b = inputs[:2]
+        if a.rank != 2 or b.rank != 2:
+            raise ValueError(f"a is {a}, b is {b}; expected two matrices")
+        m, k = a.shape[::-1] if self.trans_a else a.shape
+        inner, n = b.shape[::-1] if self.trans_b else b.shape
+        if k != inner:
+            raise ValueError(f"inner lengths differ: {k} and {inner}")
+        return (TensorType(a.dtype, (m, n)),)
+
+    @override
+    def macs(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return outputs[0].size * inputs[0].ints[0 if self.trans_a else 1]
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        a, b, c = _f32(rng, 2, 5), _f32(rng, 5, 3), _f32(rng, 2, 3)
+        yield Example(cls(), (a, b, c))
+        yield Example(cls(0.5, 2.0, trans_a=True, trans_b=True), (a.T.copy(), b.T.copy(), c))
+
+
+@dataclass(frozen=True, slots=True)
+class MatMul(Op):
+    """``y = a @ b`` over the last two axes, the others broadcast.
+
+    References
+    ----------
+    https://onnx.ai/onnx/operators/onnx__MatMul.html
+    """
+
+    onnx_name: ClassVar[str] = "MatMul"
+    operands: ClassVar[int] = 2
+
+    @classmethod
+    @override
+    def from_onnx(cls, node: OnnxNode) -> Self | None:
+        if any(t.dims is None or len(t.dims) < 2 for t in node.inputs):
+            return None  # products with a vector are rare
+        return cls()
+
+    @override
+    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
+        return OnnxForm("MatMul")
+
+    @override
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        a, b = inputs
+        if a.rank < 2 or b.rank < 2 or a.shape[-1] != b.shape[-2]:
+            raise ValueError(f"{a} and {b} cannot be multiplied")
+        outer = broadcast(a.shape[:-2], b.shape[:-2])
+        return (TensorType(a.dtype, (*outer, a.shape[-2], b.shape[-1])),)
+
+    @override
+    def macs(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return outputs[0].size * inputs[0].ints[-1]
+
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION, Role.ACTIVATION))
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        yield Example(cls(), (_f32(rng, 2, 3, 4), _f32(rng, 4, 5)))
+        yield Example(cls(), (_f32(rng, 3, 4), _f32(rng, 4, 5)))
+
+
+def _f32(rng: np.random.Generator, *shape: int) -> Array:
+    return rng.standard_normal(shape).astype(np.float32)

@@ -1,0 +1,209 @@
+"""Pooling over images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from typing_extensions import override
+
+from edgec.ir import (
+    Array,
+    Example,
+    OnnxForm,
+    OnnxNode,
+    Op,
+    QuantRule,
+    Role,
+    SameAsInput,
+    TensorType,
+    Tie,
+)
+from edgec.ops.window import Pads, Window, explicit_pads
+
+__all__ = ["AveragePool2d", "GlobalAveragePool", "MaxPool2d", "Pool2d"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool2d(Op):
+    """What the two windowed pools share: ``x [N, C, H, W]`` to ``[N, C, OH, OW]``.
+
+    Parameters
+    ----------
+    kernel, stride, dilation
+        Of the window, along H and W.
+    pad
+        Padding before H, before W, after H and after W; not counted unless a class says so.
+    ceil_mode
+        Whether a last window may hang over the end.
+    """
+
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    pad: Pads = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    ceil_mode: bool = False
+
+    @property
+    def window(self) -> Window:
+        """The window that slides over the image."""
+        return Window(self.kernel, self.stride, self.dilation)
+
+    @classmethod
+    @override
+    def from_onnx(cls, node: OnnxNode) -> Self | None:
+        x, a = node.inputs[0], node.attributes
+        if x.dims is None or len(x.dims) != 4 or node.outputs > 1:
+            return None
+        kernel, stride = tuple(a["kernel_shape"]), tuple(a.get("strides", (1, 1)))
+        dilation, ceil = tuple(a.get("dilations", (1, 1))), bool(a.get("ceil_mode", 0))
+        pads = explicit_pads(node, Window(kernel, stride, dilation), x.shape[2:])
+        if pads is None:
+            return None
+        return cls(kernel, stride, pads, dilation, ceil, **cls._extra(a))
+
+    @classmethod
+    def _extra(cls, attributes: Any) -> dict[str, Any]:
+        del attributes
+        return {}
+
+    @override
+    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
+        attributes: dict[str, Any] = {
+            "kernel_shape": self.kernel,
+            "strides": self.stride,
+            "pads": self.pad,
+            "ceil_mode": int(self.ceil_mode),
+        }
+        if self.dilation != (1, 1):  # AveragePool has dilations only from opset 19 on
+            attributes["dilations"] = self.dilation
+        return OnnxForm(self.onnx_name, attributes)
+
+    @override
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        (x,) = inputs
+        n, c, *size = x.shape
+        out = self.window.out(size, self.pad, ceil=self.ceil_mode)
+        return (x.with_shape((n, c, *out)),)
+
+    @override
+    def ties(
+        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    ) -> tuple[Tie, ...]:
+        return (Tie((0, 1), (1, 1)),)
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool2d(Pool2d):
+    """The largest value under the window; padding never wins.
+
+    References
+    ----------
+    https://onnx.ai/onnx/operators/onnx__MaxPool.html
+    """
+
+    onnx_name: ClassVar[str] = "MaxPool"
+
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION,), SameAsInput())
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        x = _f32(rng, 1, 3, 7, 8)
+        yield Example(cls((2, 2), (2, 2)), (x,))
+        yield Example(cls((3, 3), (2, 2), (1, 1, 1, 1)), (x,))
+        yield Example(cls((3, 3), (2, 2), (0, 0, 1, 1)), (x,))
+        yield Example(cls((3, 2), (2, 3), ceil_mode=True), (x,))
+        yield Example(cls((2, 2), dilation=(2, 2)), (x,))
+
+
+@dataclass(frozen=True, slots=True)
+class AveragePool2d(Pool2d):
+    """The mean of the values under the window.
+
+    Parameters
+    ----------
+    count_include_pad
+        Whether padding counts as zeros.
+
+    References
+    ----------
+    https://onnx.ai/onnx/operators/onnx__AveragePool.html
+    """
+
+    onnx_name: ClassVar[str] = "AveragePool"
+    count_include_pad: bool = False
+
+    @classmethod
+    @override
+    def _extra(cls, attributes: Any) -> dict[str, Any]:
+        return {"count_include_pad": bool(attributes.get("count_include_pad", 0))}
+
+    @override
+    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
+        form = Pool2d.to_onnx(self, inputs)
+        included = int(self.count_include_pad)
+        return OnnxForm(form.op_type, {**form.attributes, "count_include_pad": included})
+
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION,), SameAsInput())
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        x = _f32(rng, 1, 3, 7, 8)
+        yield Example(cls((2, 2), (2, 2)), (x,))
+        yield Example(cls((3, 3), (2, 2), (1, 1, 1, 1)), (x,))
+        yield Example(cls((3, 3), (2, 2), (1, 1, 1, 1), count_include_pad=True), (x,))
+        yield Example(cls((7, 8)), (x,))
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalAveragePool(Op):
+    """The mean over all axes but the first two: ``x [N, C, ...]`` to ``[N, C, 1, ...]``.
+
+    References
+    ----------
+    https://onnx.ai/onnx/operators/onnx__GlobalAveragePool.html
+    """
+
+    onnx_name: ClassVar[str] = "GlobalAveragePool"
+
+    @classmethod
+    @override
+    def from_onnx(cls, node: OnnxNode) -> Self | None:
+        dims = node.inputs[0].dims
+        return cls() if dims is not None and len(dims) == 4 else None
+
+    @override
+    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
+        return OnnxForm("GlobalAveragePool")
+
+    @override
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        (x,) = inputs
+        return (x.with_shape((*x.shape[:2], *(1,) * (x.rank - 2))),)
+
+    @override
+    def ties(
+        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    ) -> tuple[Tie, ...]:
+        return (Tie((0, 1), (1, 1)),)
+
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION,))
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        yield Example(cls(), (_f32(rng, 1, 3, 4, 5),))
+
+
+def _f32(rng: np.random.Generator, *shape: int) -> Array:
+    return rng.standard_normal(shape).astype(np.float32)

@@ -1,0 +1,172 @@
+"""Quantize and dequantize: the pairs that make a graph a quantized one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from typing_extensions import override
+
+from edgec.ir import (
+    Array,
+    DType,
+    Example,
+    OnnxForm,
+    OnnxNode,
+    Op,
+    QuantParams,
+    TensorType,
+    Tie,
+)
+
+__all__ = ["Dequantize", "Quantize", "quantize_array"]
+
+_UNIT = QuantParams((1.0,), (0,))
+
+
+@dataclass(frozen=True, slots=True)
+class _Affine(Op):
+    """What both directions share: parameters, and the element type that is stored."""
+
+    params: QuantParams = _UNIT
+    dtype: DType = DType.INT8
+
+    @override
+    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
+        p = self.params
+        scale = np.array(p.scale, np.float32)
+        zero = np.array(p.zero_point, self.dtype.numpy)
+        if p.axis is None:
+            return OnnxForm(self.onnx_name, {}, (scale.reshape(()), zero.reshape(())))
+        return OnnxForm(self.onnx_name, {"axis": p.axis}, (scale, zero))
+
+    def _check(self, x: TensorType) -> None:
+        axis = self.params.axis
+        if axis is not None and x.shape[axis] != len(self.params.scale):
+            raise ValueError(f"x is {x}, but there are {len(self.params.scale)} scales")
+
+    @override
+    def ties(
+        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    ) -> tuple[Tie, ...]:
+        free = (a for a in range(inputs[0].rank) if a != self.params.axis)
+        return tuple(Tie((0, axis), (1, axis)) for axis in free)
+
+
+def _params(node: OnnxNode) -> tuple[QuantParams, DType] | None:
+    """Return the parameters of an ONNX node, or ``None`` if they are computed or blocked."""
+    scale, zero = node.constant(1), node.constant(2)
+    if scale is None or (node.has(2) and zero is None) or node.attributes.get("block_size"):
+        return None
+    if scale.dtype != np.float32 or scale.ndim > 1 or node.inputs[0].dims is None:
+        return None
+    dtype = DType.UINT8
+    if zero is not None:
+        dtype = DType.of(zero.dtype)
+    elif node.op_type == "DequantizeLinear":
+        dtype = node.inputs[0].dtype
+    zeros = np.zeros(scale.shape, np.int64) if zero is None else zero
+    axis = None
+    if scale.ndim == 1 and scale.size > 1:
+        axis = node.attributes.get("axis", 1) % node.inputs[0].rank
+    elif scale.size != 1:
+        return None
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        return None
+    ints = tuple(int(z) for z in zeros.reshape(-1))
+    return QuantParams(tuple(map(float, scale.reshape(-1))), ints, axis), dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Quantize(_Affine):
+    """``y = saturate(round(x / scale) + zero_point)``, halves rounded to even.
+
+    References
+    ----------
+    https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
+    """
+
+    onnx_name: ClassVar[str] = "QuantizeLinear"
+
+    @classmethod
+    @override
+    def from_onnx(cls, node: OnnxNode) -> Self | None:
+        found = _params(node)
+        plain = {"axis"} >= set(node.attributes)
+        if found is None or not plain or node.inputs[0].dtype is not DType.FLOAT32:
+            return None
+        return cls(*found)
+
+    @override
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        (x,) = inputs
+        if x.dtype is not DType.FLOAT32:
+            raise ValueError(f"x is {x}, but only f32 can be quantized")
+        self._check(x)
+        return (TensorType(self.dtype, x.dims),)
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        x = rng.standard_normal((1, 3, 4)).astype(np.float32)
+        yield Example(cls(QuantParams((0.03125,), (-5,))), (x,))
+        yield Example(cls(QuantParams((0.03125,), (130,)), DType.UINT8), (x,))
+        yield Example(cls(QuantParams((0.5, 0.25, 0.125), (0, 0, 0), 1)), (x,))
+
+
+@dataclass(frozen=True, slots=True)
+class Dequantize(_Affine):
+    """``y = scale * (x - zero_point)``.
+
+    References
+    ----------
+    https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html
+    """
+
+    onnx_name: ClassVar[str] = "DequantizeLinear"
+
+    @classmethod
+    @override
+    def from_onnx(cls, node: OnnxNode) -> Self | None:
+        found = _params(node)
+        plain = {"axis"} >= set(node.attributes)
+        return cls(*found) if found is not None and plain else None
+
+    @override
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        (x,) = inputs
+        if x.dtype is not self.dtype:
+            raise ValueError(f"x is {x}, but {self.dtype.value} is to be dequantized")
+        self._check(x)
+        return (TensorType(DType.FLOAT32, x.dims),)
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        x = rng.integers(-128, 128, (1, 3, 4))
+        yield Example(cls(QuantParams((0.25,), (-5,))), (x.astype(np.int8),))
+        yield Example(
+            cls(QuantParams((0.25,), (7,)), DType.UINT8), ((x + 128).astype(np.uint8),)
+        )
+        per_axis = QuantParams((0.5, 0.25, 0.125), (0, 0, 0), 1)
+        yield Example(cls(per_axis), (x.astype(np.int8),))
+        yield Example(cls(per_axis, DType.INT32), (100 * x.astype(np.int32),))
+
+
+def quantize_array(array: Array, params: QuantParams, dtype: DType) -> Array:
+    """Return `array` on the integer grid, as ``QuantizeLinear`` computes it.
+
+    The division is done in float64 and rounded once, halves to even.
+    """
+    scale, zero = np.array(params.scale, np.float64), np.array(params.zero_point, np.int64)
+    if params.axis is not None:
+        along = [1] * array.ndim
+        along[params.axis] = -1
+        scale, zero = scale.reshape(along), zero.reshape(along)
+    else:
+        scale, zero = scale.reshape(()), zero.reshape(())
+    limits: Any = np.iinfo(dtype.numpy)  # type: ignore[type-var]
+    steps = np.rint(array / scale) + zero
+    return np.clip(steps, limits.min, limits.max).astype(dtype.numpy)

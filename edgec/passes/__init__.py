@@ -1,0 +1,48 @@
+"""All passes. To add one, write its file and name it here."""
+
+from edgec.passes.base import (
+    Exact,
+    Lossy,
+    Pass,
+    PassRecord,
+    Pipeline,
+    Promise,
+    Within,
+)
+from edgec.passes.eliminate_identities import EliminateIdentities
+from edgec.passes.fold_batchnorm import FoldBatchNorm
+from edgec.passes.fold_constants import FoldConstants
+from edgec.passes.fold_pad import FoldPad
+from edgec.passes.fuse_activations import FuseActivations
+from edgec.passes.fuse_fully_connected import FuseFullyConnected
+from edgec.passes.pipelines import lossless
+from edgec.passes.simplify_pools import SimplifyPools
+
+__all__ = [
+    "PASSES",
+    "EliminateIdentities",
+    "Exact",
+    "FoldBatchNorm",
+    "FoldConstants",
+    "FoldPad",
+    "FuseActivations",
+    "FuseFullyConnected",
+    "Lossy",
+    "Pass",
+    "PassRecord",
+    "Pipeline",
+    "Promise",
+    "SimplifyPools",
+    "Within",
+    "lossless",
+]
+
+PASSES: tuple[type[Pass], ...] = (
+    FoldConstants,
+    EliminateIdentities,
+    FoldPad,
+    SimplifyPools,
+    FuseFullyConnected,
+    FoldBatchNorm,
+    FuseActivations,
+)

@@ -1,0 +1,153 @@
+"""Compute once what does not depend on the inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
+
+import numpy as np
+from typing_extensions import override
+
+from edgec.evaluate import Evaluator
+from edgec.frontend.typing import retyped
+from edgec.ir import Array, Builder, Graph, Node, TensorType, Value
+from edgec.ops import Dequantize, Opaque
+from edgec.passes.base import Exact, Pass, Promise
+
+__all__ = ["FoldConstants"]
+
+_RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
+           "Multinomial"}
+
+
+@dataclass(frozen=True, slots=True)
+class FoldConstants(Pass):
+    """Replace what depends on constants only by its value, and `Shape` by the shape it yields.
+
+    What is thus known of axes, pads and target shapes lets opaque operators become typed ones.
+    Repeated until nothing changes: a shape that becomes known may be the start of a new chain.
+
+    A node is kept where its result is larger than all its operands together and larger than
+    `growth_bytes`, so that an `Expand` does not blow up the file; random operators and
+    dequantized weights are kept too.
+
+    Exact: ONNX Runtime computes the constants as it would at run time.
+    """
+
+    name: ClassVar[str] = "fold-constants"
+    promise: ClassVar[Promise] = Exact()
+    growth_bytes: int = 1 << 20
+
+    @override
+    def run(self, graph: Graph) -> Graph:
+        while True:
+            after = self._once(graph)
+            if after is graph:
+                return graph
+            graph = after
+
+    def _once(self, graph: Graph) -> Graph:
+        known = self._computed(graph)
+        b = Builder(graph)
+        for node in graph.nodes:
+            arrays = [known.get(v.name) for v in node.outputs]
+            if all(a is not None for a in arrays):
+                self._replace(b, node, [a for a in arrays if a is not None])
+            elif not self._retype(b, node):
+                b.copy(node)
+        return b.finish()
+
+    def _replace(self, b: Builder, node: Node, arrays: list[Array]) -> None:
+        for value, array in zip(node.outputs, arrays, strict=True):
+            if value in b.source.outputs:  # an output keeps its name, so a node must make it
+                b.copy(node)
+                return
+            b.replace(value, b.constant(array, near=value.name))
+
+    def _retype(self, b: Builder, node: Node) -> bool:
+        if not isinstance(node.op, Opaque):
+            return False
+        inputs = tuple(map(b.now, node.inputs))
+        op = retyped(node.op, [v.type for v in inputs], [b.array(v) for v in inputs])
+        if op is None:
+            return False
+        kept = list(inputs[: type(op).operands])
+        while kept and kept[-1].is_absent:
+            kept.pop()
+        if len(node.outputs) > 1:
+            return False
+        b.add(op, *kept, like=node)
+        return True
+
+    def _computed(self, graph: Graph) -> dict[str, Array]:
+        """Return the values of nodes that depend on constants only."""
+        found: dict[str, Array] = {}
+        foldable: dict[str, Node] = {}
+        for node in graph.nodes:
+            if isinstance(node.op, Opaque) and node.op.op_type == "Shape":
+                if (shape := _shape(node, node.op)) is not None:
+                    found[node.output.name] = shape
+            elif self._is_foldable(graph, node, foldable, found):
+                foldable.update({v.name: node for v in node.outputs})
+        if foldable:
+            found.update(self._evaluated(graph, foldable, found))
+        return found
+
+    def _is_foldable(
+        self, graph: Graph, node: Node, foldable: dict[str, Node], found: dict[str, Array]
+    ) -> bool:
+        if isinstance(node.op, Dequantize):
+            return False
+        if isinstance(node.op, Opaque) and (node.op.op_type in _RANDOM or node.op.captures):
+            return False
+        known = (graph.constants.keys(), foldable.keys(), found.keys())
+        if not all(any(v.name in names for names in known) for v in node.reads):
+            return False
+        outputs = [v.type for v in node.outputs]
+        if not all(t.is_static for t in outputs):
+            return True  # the growth is judged once the size is known
+        grown = sum(t.size_bytes for t in outputs)
+        fed = sum(v.type.size_bytes for v in node.reads if v.type.is_static)
+        return grown <= max(fed, self.growth_bytes)
+
+    def _evaluated(
+        self, graph: Graph, foldable: dict[str, Node], found: dict[str, Array]
+    ) -> dict[str, Array]:
+        """Compute the frontier of the foldable part: what nodes outside of it read."""
+        nodes = tuple(n for n in graph.nodes if n.outputs[0].name in foldable)
+        inside = {v.name for n in nodes for v in n.outputs}
+        read = {v for n in graph.nodes if n.outputs[0].name not in foldable for v in n.reads}
+        wanted = [v for n in nodes for v in n.outputs if v in read or v in graph.outputs]
+        if not wanted:
+            return {}
+        needed = {v.name for n in nodes for v in n.reads} - inside
+        fed = tuple(
+            Value(name, _type_of(graph, name)) for name in sorted(needed & found.keys())
+        )
+        constants = {k: c for k, c in graph.constants.items() if k in needed}
+        part = Graph("constants", fed, tuple(wanted), nodes, MappingProxyType(constants))
+        results = Evaluator(part).run({v.name: found[v.name] for v in fed})
+        return {
+            name: array
+            for name, array in results.items()
+            if array.nbytes <= max(self.growth_bytes, _fed_bytes(foldable[name]))
+        }
+
+
+def _fed_bytes(node: Node) -> int:
+    return sum(v.type.size_bytes for v in node.reads if v.type.is_static)
+
+
+def _type_of(graph: Graph, name: str) -> TensorType:
+    return next(v.type for n in graph.nodes for v in n.outputs if v.name == name)
+
+
+def _shape(node: Node, op: Opaque) -> Array | None:
+    """Return what a `Shape` node yields, if its operand's shape is known."""
+    t = node.inputs[0].type
+    if not t.is_static:
+        return None
+    attributes = {a.name: a.i for a in op.node_proto().attribute}
+    cut = slice(attributes.get("start", 0), attributes.get("end"))
+    return np.array(t.ints[cut], np.int64)
