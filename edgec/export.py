@@ -32,7 +32,7 @@ def to_onnx(graph: Graph, *, outputs: Sequence[Value] = (), weights: bool = True
         Whether large constants are written out. Without them each is a reference to an
         external file that does not exist, for a runtime that is handed the arrays instead.
     """
-    nodes = [proto for node in graph.nodes for proto in _node_protos(node)]
+    nodes = _named_apart([proto for node in graph.nodes for proto in _node_protos(node)])
     extra = [t for node in graph.nodes for t in _field_constants(node)]
     tensors = [_tensor(name, c.array, weights) for name, c in graph.constants.items()]
     proto = helper.make_graph(
@@ -51,6 +51,20 @@ def to_onnx(graph: Graph, *, outputs: Sequence[Value] = (), weights: bool = True
     )
     model.ir_version = next((ir for top, ir in _IR_VERSIONS if opset <= top), 13)
     return model
+
+
+def _named_apart(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Give nodes that stand for the same layer names of their own."""
+    seen: set[str] = set()
+    for node in nodes:
+        name, n = node.name, 1
+        if name in seen:
+            name = f"{node.name}/{node.op_type}"
+        while name in seen:
+            name, n = f"{node.name}/{node.op_type}.{n}", n + 1
+        node.name = name
+        seen.add(name)
+    return nodes
 
 
 def _opsets(graph: Graph) -> tuple[int, list[onnx.OperatorSetIdProto]]:

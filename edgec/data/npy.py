@@ -119,8 +119,6 @@ class MappedArray:
 
     def _map(self) -> Array:
         size, dtype = self.header.size, self.header.dtype
-        if not self.header.size_bytes:  # which mmap refuses
-            return np.empty(size, dtype)
         try:
             return np.memmap(self.path, dtype, "r", self.offset, (size,))
         except (OSError, ValueError) as error:

@@ -136,8 +136,8 @@ def bind_arrays(
     Raises
     ------
     DataError
-        If an input has no array, one of a wrong shape or type, or as many samples as no
-        other.
+        If an input has no array or one of a wrong shape or type, or if the inputs differ in
+        their numbers of samples.
     """
     _check_names(where, arrays, others, specs)
     bound = [_bind(spec, arrays[spec.name], may_be_lone) for spec in specs]

@@ -106,6 +106,11 @@ class Node:
         return value
 
     @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the outputs, which identify a node within its graph."""
+        return tuple(v.name for v in self.outputs)
+
+    @property
     def reads(self) -> tuple[Value, ...]:
         """The operands that are given."""
         return tuple(v for v in self.inputs if v.name)

@@ -124,8 +124,10 @@ class Clip(Unary):
         return OnnxForm("Clip", {}, bounds)
 
     @override
-    def quant_rule(self) -> QuantRule:
-        return QuantRule((Role.ACTIVATION,))
+    def quant_rule(self) -> QuantRule | None:
+        # Kernels know these bounds only; others cost two comparisons on one grid.
+        known = Activation.of_bounds(self.low, self.high)
+        return None if known is None else QuantRule((Role.ACTIVATION,))
 
     @classmethod
     @override

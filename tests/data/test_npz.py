@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec.data import Array, InputSpec, open_samples
@@ -51,6 +51,7 @@ def write_member(path: Path, array: Array, method: int, name: str = "x.npy") -> 
         archive.writestr(name, buffer.getvalue())
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     shape=st.tuples(st.integers(1, 40), st.integers(1, 5), st.integers(1, 3)),
     batch=st.integers(1, 4),

@@ -1,0 +1,90 @@
+"""Running statistics of values, in memory that does not grow with the samples."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgec.ir import Array
+
+__all__ = ["BINS", "Histogram", "Observer"]
+
+BINS = 2048
+"""Bins of a histogram. Quantization has 256 steps, so a step is several bins wide."""
+
+_SAMPLED = 1 << 16
+"""Elements of one value in one sample that enter its histogram; extremes use all of them."""
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts over a range that doubles when a value falls outside of it.
+
+    Zeros are not counted: every range of a quantized value holds zero exactly, so they add
+    no error, and after a ReLU they would drown the rest.
+    """
+
+    low: float = 0.0
+    high: float = 0.0
+    counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
+
+    @property
+    def centres(self) -> Array:
+        """The middle of every bin, float64."""
+        width = (self.high - self.low) / BINS
+        return self.low + width * (np.arange(BINS) + 0.5)
+
+    def add(self, x: Array, low: float, high: float) -> None:
+        """Count the elements of `x`, all of which lie between `low` and `high`."""
+        if low == high == 0:
+            return
+        if self.low == self.high:
+            pad = 0.0 if low < high else abs(low) / 2
+            self.low, self.high = low - pad, high + pad
+        while low < self.low:
+            self._double(down=True)
+        while high > self.high:
+            self._double(down=False)
+        scale = np.float32(BINS / (self.high - self.low))
+        bins = ((x - np.float32(self.low)) * scale).astype(np.int32)
+        np.clip(bins, 0, BINS - 1, out=bins)
+        self.counts += np.bincount(bins, minlength=BINS)
+        zeros = x.size - np.count_nonzero(x)
+        if zeros:
+            at = int((np.float32(0.0) - np.float32(self.low)) * scale)
+            self.counts[min(max(at, 0), BINS - 1)] -= zeros
+
+    def _double(self, *, down: bool) -> None:
+        pairs = self.counts.reshape(-1, 2).sum(axis=1)
+        empty = np.zeros(BINS // 2, np.int64)
+        self.counts = np.concatenate((empty, pairs) if down else (pairs, empty))
+        width = self.high - self.low
+        if down:
+            self.low -= width
+        else:
+            self.high += width
+
+
+@dataclass(slots=True)
+class Observer:
+    """What calibration remembers of one value."""
+
+    low: float = math.inf
+    high: float = -math.inf
+    histogram: Histogram | None = None
+
+    def add(self, x: Array) -> None:
+        """Take up one sample of the value; raise ``ValueError`` if it is not finite."""
+        if not x.size:
+            return
+        low, high = float(x.min()), float(x.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError("is not a finite number")
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        if self.histogram is not None:
+            flat = x.reshape(-1)
+            # An odd stride visits all channels in turn, whichever axis runs fastest.
+            stride = 1 if flat.size <= _SAMPLED else (flat.size // _SAMPLED) | 1
+            self.histogram.add(flat[::stride], low, high)

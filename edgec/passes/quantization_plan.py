@@ -1,0 +1,168 @@
+"""Which layers of a graph are quantized, and which values must share their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from edgec.errors import Diagnostic
+from edgec.ir import DType, Fixed, Graph, Measured, Node, QuantRule, Role, SameAsInput, Value
+from edgec.ops import Dequantize, Quantize
+
+__all__ = ["Plan", "plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to quantize.
+
+    Parameters
+    ----------
+    nodes
+        Rules of the nodes that compute on integers, by the names of their outputs.
+    group_of
+        For every activation such a node reads or writes, the value that stands for its
+        group; one group has one set of parameters.
+    fixed
+        Ranges that an operator prescribes, by group.
+    measured
+        The values whose range calibration must find.
+    reasons
+        Why the other nodes stay in float.
+    """
+
+    nodes: Mapping[tuple[str, ...], QuantRule]
+    group_of: Mapping[Value, Value]
+    fixed: Mapping[Value, Fixed]
+    measured: tuple[Value, ...]
+    reasons: tuple[Diagnostic, ...]
+
+    def role(self, node: Node, operand: int) -> Role:
+        """Return the role of an operand of a node that is quantized."""
+        return self.nodes[node.output_names].role(operand)
+
+    def needs_range(self, value: Value) -> bool:
+        """Whether the value's group takes its range from measurement."""
+        return value in self.measured
+
+
+def plan(graph: Graph, keep_float: Collection[str] = ()) -> Plan:
+    """Return which nodes of a float graph are quantized.
+
+    Parameters
+    ----------
+    keep_float
+        Layers that stay in float, by their names in the user's model.
+    """
+    mixed: dict[tuple[str, ...], str] = {}
+    while True:
+        nodes, reasons = _quantizable(graph, keep_float, mixed)
+        groups = _Groups()
+        for node in graph.nodes:
+            if (rule := nodes.get(node.output_names)) is not None:
+                groups.take(node, rule)
+        conflicts = groups.conflicts()
+        if not conflicts:
+            break
+        mixed.update(conflicts)
+    group_of = {value: groups.find(value) for value in groups.parent}
+    fixed = {groups.find(value): f for value, f in groups.fixed.items()}
+    computed = (v for v in group_of if graph.constant(v) is None)
+    measured = tuple(v for v in computed if group_of[v] not in fixed and v not in groups.derived)
+    return Plan(nodes, group_of, fixed, measured, tuple(reasons))
+
+
+def _quantizable(
+    graph: Graph, keep_float: Collection[str], mixed: Mapping[tuple[str, ...], str]
+) -> tuple[dict[tuple[str, ...], QuantRule], list[Diagnostic]]:
+    """Return the nodes that can be quantized, and why the others cannot."""
+    nodes: dict[tuple[str, ...], QuantRule] = {}
+    integer: set[Value] = set()  # outputs of quantized nodes
+    reasons: list[Diagnostic] = []
+    for node in graph.nodes:
+        why = mixed.get(node.output_names) or _obstacle(graph, node, keep_float, integer)
+        rule = node.op.quant_rule()
+        if why:
+            reasons.append(Diagnostic(f"{node.op} stays in float: {why}", node.layer))
+        elif rule is not None and not isinstance(node.op, Quantize | Dequantize):
+            if any(v.type.dtype is DType.FLOAT32 for v in node.outputs):
+                nodes[node.output_names] = rule
+                integer.update(node.outputs)
+    return nodes, reasons
+
+
+def _obstacle(
+    graph: Graph, node: Node, keep_float: Collection[str], integer: Collection[Value]
+) -> str:
+    """Return why a node cannot be quantized; empty if it can."""
+    if isinstance(node.op, Quantize | Dequantize):
+        return ""
+    named = set(keep_float).intersection((*node.origin, *node.output_names))
+    if named:
+        return "as asked for with --keep-float"
+    operands = (*node.reads, *node.outputs)
+    if all(v.type.dtype is not DType.FLOAT32 for v in operands):
+        return ""  # nothing to quantize: indices, shapes
+    rule = node.op.quant_rule()
+    if rule is None:
+        return "edgec has no integer form of this operator"
+    if any(v.type.dtype is not DType.FLOAT32 for v in operands):
+        return "its operands are not all float32"
+    for index, value in enumerate(node.inputs):
+        role = rule.role(index)
+        parameter = not value.is_absent and role is not Role.ACTIVATION
+        if parameter and graph.constant(value) is None:
+            return f"its {role.value} is computed, not constant"
+    data = [v for i, v in enumerate(node.inputs) if rule.role(i) is Role.ACTIVATION]
+    if all(graph.constant(v) is not None for v in data):
+        return "it reads constants only"
+    if isinstance(rule.output, SameAsInput):
+        entries = (*graph.inputs, *integer)
+        if any(v not in entries and graph.constant(v) is None for v in data):
+            return "it only moves values that are in float"
+    return ""
+
+
+class _Groups:
+    """Union-find over values that share parameters."""
+
+    def __init__(self) -> None:
+        self.parent: dict[Value, Value] = {}
+        self.fixed: dict[Value, Fixed] = {}
+        self.derived: set[Value] = set()  # range follows from other members of the group
+        self.joins: list[Node] = []
+
+    def find(self, value: Value) -> Value:
+        self.parent.setdefault(value, value)
+        while self.parent[value] != value:
+            self.parent[value] = value = self.parent[self.parent[value]]
+        return value
+
+    def take(self, node: Node, rule: QuantRule) -> None:
+        data = [v for i, v in enumerate(node.inputs) if rule.role(i) is Role.ACTIVATION]
+        for value in (*data, *node.outputs):
+            self.find(value)
+        match rule.output:
+            case Fixed() as fixed:
+                self.fixed[node.output] = fixed
+            case SameAsInput():
+                for value in data:
+                    self.parent[self.find(value)] = self.find(node.output)
+                self.derived.add(node.output)
+                if len(data) > 1:
+                    self.joins.append(node)
+            case Measured():
+                pass
+
+    def conflicts(self) -> dict[tuple[str, ...], str]:
+        """Return joins of values whose parameters cannot agree, and why."""
+        sources: dict[Value, set[Fixed | None]] = {}
+        for value in self.parent:
+            if value not in self.derived:
+                sources.setdefault(self.find(value), set()).add(self.fixed.get(value))
+        why = "it joins values whose ranges their operators prescribe with others"
+        return {
+            node.output_names: why
+            for node in self.joins
+            if len(sources.get(self.find(node.output), ())) > 1
+        }

@@ -1,0 +1,215 @@
+"""Insert quantize-dequantize pairs, so that runtimes compute on integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import ClassVar
+
+import numpy as np
+from typing_extensions import override
+
+from edgec.calibration import Calibration
+from edgec.errors import Diagnostic, InternalError
+from edgec.ir import Array, Builder, DType, Fixed, Graph, Node, QuantParams, Role, Value
+from edgec.ops import Dequantize, Quantize, quantize_array
+from edgec.passes.base import Lossy, Pass, Promise
+from edgec.passes.quantization_plan import Plan, plan
+
+__all__ = ["QuantizeGraph", "Scheme", "activation_params"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How a device wants integers.
+
+    Parameters
+    ----------
+    activation
+        Element type of activations: int8 or uint8.
+    weight_max
+        Largest magnitude of a weight's integer. 127 is all of int8 without -128; 63 leaves
+        kernels room that add pairs of products in 16 bits.
+    """
+
+    activation: DType = DType.INT8
+    weight_max: int = 127
+
+
+_NONE = Calibration(MappingProxyType({}), "none", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeGraph(Pass):
+    """Quantize every layer that has a rule: int8 weights, 8-bit activations, int32 biases.
+
+    Weights are symmetric with one scale an output channel, ``s_w = max|w| / weight_max``.
+    Activations have one scale and zero point a tensor, from the calibrated range ``[a, b]``
+    around zero: ``s = (b - a) / 255`` and ``z = round(qmin - a / s)``. Biases have scale
+    ``s_x * s_w`` and zero point 0; where a bias would not fit into int32, because a channel's
+    weights are next to nothing, that channel's ``s_w`` is raised until it does.
+
+    Operators that only move values, and those whose runtime kernels demand it, share the
+    parameters of what they move; ranges that meet so are joined. Layers named in `keep_float`
+    stay as they are.
+
+    Lossy. The result is a QDQ graph: it runs in ONNX Runtime as it is.
+
+    References
+    ----------
+    Jacob et al., arXiv:1712.05877. LiteRT 8-bit quantization specification.
+    """
+
+    name: ClassVar[str] = "quantize"
+    promise: ClassVar[Promise] = Lossy()
+    calibration: Calibration = field(default=_NONE, hash=False)
+    scheme: Scheme = field(default_factory=Scheme)
+    keep_float: tuple[str, ...] = ()
+
+    @override
+    def run(self, graph: Graph) -> Graph:
+        return _Quantizer(graph, self).graph()
+
+    @override
+    def diagnostics(self, graph: Graph) -> tuple[Diagnostic, ...]:
+        return plan(graph, self.keep_float).reasons
+
+
+class _Quantizer:
+    """Rewrites one graph; dropped afterwards."""
+
+    def __init__(self, graph: Graph, step: QuantizeGraph) -> None:
+        self.source, self.step, self.scheme = graph, step, step.scheme
+        self.b = Builder(graph)
+        self.plan: Plan = plan(graph, step.keep_float)
+        self.dequantized: dict[Value, Value] = {}
+        self.params = self._all_params()
+
+    def graph(self) -> Graph:
+        for node in self.source.nodes:
+            if node.output_names not in self.plan.nodes:
+                self.b.copy(node)
+            else:
+                self._quantize(node)
+        return self.b.finish()
+
+    def _all_params(self) -> dict[Value, QuantParams]:
+        """Return the parameters of every quantized activation; groups share theirs."""
+        ranges: dict[Value, tuple[float, float]] = {}
+        for value, root in self.plan.group_of.items():
+            low, high = self._range(value)
+            a, b = ranges.get(root, (0.0, 0.0))
+            ranges[root] = (min(a, low), max(b, high))
+        found: dict[Value, QuantParams] = {}
+        for value, root in self.plan.group_of.items():
+            fixed = self.plan.fixed.get(root)
+            found[value] = (
+                activation_params(*ranges[root], self.scheme.activation)
+                if fixed is None
+                else _fixed_params(fixed, self.scheme.activation)
+            )
+        return found
+
+    def _range(self, value: Value) -> tuple[float, float]:
+        array = self.source.constant(value)
+        if array is not None:
+            return min(float(array.min()), 0.0), max(float(array.max()), 0.0)
+        found = self.step.calibration.ranges.get(value.name)
+        if found is None and self.plan.needs_range(value):
+            raise InternalError(f"%{value.name} was not calibrated")
+        return found or (0.0, 0.0)
+
+    def _quantize(self, node: Node) -> None:
+        inputs = [self._operand(node, i, v) for i, v in enumerate(node.inputs)]
+        if len(inputs) > 1 and self.plan.role(node, 1) is Role.WEIGHT:
+            inputs[1:] = self._layer_parameters(node, inputs[0])
+        name = node.output.name
+        (raw,) = self.b.add(
+            node.op, *inputs, names=[self.b.fresh(f"{name}.float")], absorbs=(node,)
+        )
+        _, dequantized = self._pair(raw, self.params[node.output], name, name, node)
+        self.b.replace(node.output, dequantized)
+        self.dequantized[node.output] = dequantized
+
+    def _operand(self, node: Node, index: int, value: Value) -> Value:
+        """Return an operand after dequantization; weights and biases come separately."""
+        if value.is_absent or self.plan.role(node, index) is not Role.ACTIVATION:
+            return value
+        if value in self.dequantized:
+            return self.dequantized[value]
+        params, now = self.params[value], self.b.now(value)
+        array = self.b.array(now)
+        name = value.name
+        if array is not None:
+            done = self._constant(array, params, self.scheme.activation, name)
+        else:
+            _, done = self._pair(now, params, name, self.b.fresh(f"{name}.dequantized"), None)
+        self.dequantized[value] = done
+        return done
+
+    def _pair(
+        self, x: Value, params: QuantParams, near: str, name: str, node: Node | None
+    ) -> tuple[Value, Value]:
+        """Add a quantize and a dequantize; the latter's output is called `name`."""
+        dtype, origin = self.scheme.activation, () if node is None else (node,)
+        names = [self.b.fresh(f"{near}.quantized")]
+        (q,) = self.b.add(Quantize(params, dtype), x, names=names, absorbs=origin)
+        (d,) = self.b.add(Dequantize(params, dtype), q, names=[name], absorbs=origin)
+        return q, d
+
+    def _constant(self, array: Array, params: QuantParams, dtype: DType, near: str) -> Value:
+        stored = self.b.constant(quantize_array(array, params, dtype), near=f"{near}.quantized")
+        names = [self.b.fresh(f"{near}.dequantized")]
+        (d,) = self.b.add(Dequantize(params, dtype), stored, names=names)
+        return d
+
+    def _layer_parameters(self, node: Node, x: Value) -> list[Value]:
+        """Return weight and bias of a layer whose data operand is `x`, dequantized."""
+        arrays = [self.b.array(self.b.now(v)) for v in node.inputs[1:]]
+        weight, bias = arrays[0], arrays[1] if len(arrays) > 1 else None
+        producer = self.b.producer(x)
+        if weight is None or producer is None or not isinstance(producer.op, Dequantize):
+            raise InternalError(f"{node.layer} was planned without constant weights")
+        x_scale = producer.op.params.scale[0]
+        y_scale = self.params[node.output].scale[0]
+        params = _weight_params(weight, bias, x_scale, y_scale, self.scheme.weight_max)
+        w_name = node.inputs[1].name
+        values = [self._constant(weight, params, DType.INT8, w_name)]
+        if bias is not None:
+            scales = tuple(float(np.float32(x_scale) * np.float32(s)) for s in params.scale)
+            zeros = (0,) * len(scales)
+            axis_params = QuantParams(scales, zeros, 0)
+            name = node.inputs[2].name
+            values.append(self._constant(bias, axis_params, DType.INT32, name))
+        return values
+
+
+def activation_params(low: float, high: float, dtype: DType) -> QuantParams:
+    """Return scale and zero point that cover ``[low, high]``, which holds zero."""
+    lowest = int(np.iinfo(dtype.numpy).min)  # type: ignore[type-var]
+    scale = float(np.float32((high - low) / 255))
+    if not scale > np.finfo(np.float32).tiny:
+        scale = 1 / 255  # a value that is always zero: any scale will do
+    zero = int(np.clip(np.rint(lowest - low / scale), lowest, lowest + 255))
+    return QuantParams((float(np.float32(scale)),), (zero,))
+
+
+def _fixed_params(fixed: Fixed, dtype: DType) -> QuantParams:
+    """Return the parameters that runtimes demand: ``[low, high)`` in 256 steps."""
+    lowest = int(np.iinfo(dtype.numpy).min)  # type: ignore[type-var]
+    scale = (fixed.high - fixed.low) / 256
+    return QuantParams((scale,), (lowest - round(fixed.low / scale),))
+
+
+def _weight_params(
+    weight: Array, bias: Array | None, x_scale: float, y_scale: float, top: int
+) -> QuantParams:
+    """Return one symmetric scale for each index of axis 0."""
+    flat = np.abs(weight.astype(np.float64)).reshape(len(weight), -1).max(axis=1)
+    scale = flat / top
+    if bias is not None:  # room for the bias in 31 bits
+        scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / (x_scale * 2.0**30))
+    # Kernels multiply by s_x * s_w / s_y as a 31-bit number: below 2^-31 nothing would be left.
+    floor = max(y_scale / x_scale * 2.0**-31, float(np.finfo(np.float32).tiny) / x_scale)
+    scale = np.maximum(scale, max(floor, 2.0**-120)).astype(np.float32)
+    return QuantParams(tuple(map(float, scale)), (0,) * len(scale), 0)
