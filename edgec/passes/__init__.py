@@ -16,6 +16,7 @@ from edgec.passes.fold_pad import FoldPad
 from edgec.passes.fuse_activations import FuseActivations
 from edgec.passes.fuse_fully_connected import FuseFullyConnected
 from edgec.passes.pipelines import lossless
+from edgec.passes.quantize import QuantizeGraph, Scheme
 from edgec.passes.simplify_pools import SimplifyPools
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "PassRecord",
     "Pipeline",
     "Promise",
+    "QuantizeGraph",
+    "Scheme",
     "SimplifyPools",
     "Within",
     "lossless",
@@ -45,4 +48,5 @@ PASSES: tuple[type[Pass], ...] = (
     FuseFullyConnected,
     FoldBatchNorm,
     FuseActivations,
+    QuantizeGraph,
 )

@@ -1,0 +1,143 @@
+"""What a target is, and what it makes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from edgec.errors import Diagnostic, UnsupportedError
+from edgec.ir import Array, DType, Graph, QuantParams, Value
+from edgec.ops import quantize_array
+from edgec.passes import Pass, Scheme
+
+__all__ = ["Artifact", "Port", "Runner", "Target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One input or output of an artifact, and how it differs from the model's.
+
+    Parameters
+    ----------
+    name
+        As in the model.
+    perm
+        Axis ``i`` of the artifact's tensor is axis ``perm[i]`` of the model's.
+    params
+        How real numbers are stored; ``None`` where they are stored as they are.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int | str, ...]
+    perm: tuple[int, ...]
+    params: QuantParams | None = None
+
+    @classmethod
+    def like(cls, value: Value) -> Port:
+        """Return the port that is just as in the model."""
+        dims = value.type.dims or ()
+        return cls(value.name, value.type.dtype, dims, tuple(range(len(dims))))
+
+    def encode(self, array: Array) -> Array:
+        """Return what to feed for an array of the model's input."""
+        if self.perm != tuple(range(len(self.perm))):
+            array = np.ascontiguousarray(array.transpose(self.perm))
+        if self.params is not None:
+            array = quantize_array(array, self.params, self.dtype)
+        return array
+
+    def decode(self, array: Array) -> Array:
+        """Return the model's output for what came out."""
+        if self.params is not None:
+            zero, scale = self.params.zero_point[0], self.params.scale[0]
+            array = ((array.astype(np.int32) - zero) * np.float32(scale)).astype(np.float32)
+        if self.perm != tuple(range(len(self.perm))):
+            array = array.transpose(np.argsort(self.perm))
+        return array
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One file that a target made; nothing is written to disk here.
+
+    Parameters
+    ----------
+    suffix
+        Of the file, with the dot.
+    operators
+        How often each operator of the runtime occurs.
+    notes
+        What the user should know about this artifact.
+    """
+
+    data: bytes
+    suffix: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    operators: Mapping[str, int]
+    notes: tuple[Diagnostic, ...] = ()
+
+
+class Runner(Protocol):
+    """An artifact loaded into its runtime."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the model's outputs for the model's inputs, whatever the artifact stores."""
+        ...
+
+
+class Target(ABC):
+    """A runtime that edgec compiles for.
+
+    Subclasses are frozen dataclasses whose fields are the target's options.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+
+    @abstractmethod
+    def scheme(self) -> Scheme:
+        """How this target wants integers."""
+
+    def prepare(self) -> tuple[Pass, ...]:
+        """Rewrites of the float graph, before calibration."""
+        return ()
+
+    def finish(self) -> tuple[Pass, ...]:
+        """Rewrites of the graph that `emit` gets, quantized or not."""
+        return ()
+
+    @abstractmethod
+    def check(self, graph: Graph) -> tuple[Diagnostic, ...]:
+        """Everything in `graph` that this target cannot express."""
+
+    @abstractmethod
+    def emit(self, graph: Graph) -> Artifact:
+        """Serialise a graph that `check` found nothing in; equal graphs give equal bytes."""
+
+    @abstractmethod
+    def load(self, artifact: Artifact) -> Runner:
+        """Load an artifact into its runtime on this machine, on one thread.
+
+        Raises
+        ------
+        NumericsError
+            If the runtime refuses it.
+        """
+
+    def compile(self, graph: Graph) -> Artifact:
+        """Check, then emit.
+
+        Raises
+        ------
+        UnsupportedError
+            With everything that this target cannot express.
+        """
+        if problems := self.check(graph):
+            raise UnsupportedError(f"{self.name} cannot express this model", problems)
+        return self.emit(graph)

@@ -1,0 +1,80 @@
+"""ONNX Runtime: the graph written back as an ONNX model, placed so that its kernels fuse."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from typing_extensions import override
+
+from edgec.errors import Diagnostic, ModelError, NumericsError
+from edgec.ir import Array, Graph
+from edgec.passes import Pass, Scheme
+from edgec.targets.base import Artifact, Port, Runner, Target
+from edgec.targets.onnxruntime.absorb import AbsorbActivations
+from edgec.targets.onnxruntime.devices import Device, this_device
+
+__all__ = ["OnnxRuntime"]
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxRuntime(Target):
+    """Emits ``.onnx`` for ONNX Runtime's CPU provider.
+
+    Parameters
+    ----------
+    device
+        The CPU it will run on; decides how activations and weights are stored.
+    """
+
+    name: ClassVar[str] = "onnxruntime"
+    description: ClassVar[str] = "ONNX file for ONNX Runtime on CPUs; QDQ when quantized"
+    device: Device = field(default_factory=this_device)
+
+    @override
+    def scheme(self) -> Scheme:
+        return self.device.scheme
+
+    @override
+    def finish(self) -> tuple[Pass, ...]:
+        return (AbsorbActivations(),)
+
+    @override
+    def check(self, graph: Graph) -> tuple[Diagnostic, ...]:
+        return ()  # every graph is ONNX
+
+    @override
+    def emit(self, graph: Graph) -> Artifact:
+        from edgec.export import to_onnx
+
+        model = to_onnx(graph)
+        counts = Counter(node.op_type for node in model.graph.node)
+        return Artifact(
+            model.SerializeToString(deterministic=True),
+            ".onnx",
+            tuple(Port.like(v) for v in graph.inputs),
+            tuple(Port.like(v) for v in graph.outputs),
+            dict(sorted(counts.items())),
+        )
+
+    @override
+    def load(self, artifact: Artifact) -> Runner:
+        return _OrtRunner(artifact)
+
+
+class _OrtRunner:
+    """An ONNX artifact in ONNX Runtime, with all its optimisations."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        from edgec.evaluate import OnnxSession, ort_session
+
+        try:
+            self._session = OnnxSession(ort_session(artifact.data))
+        except ModelError as error:
+            raise NumericsError(error.summary) from error
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the model's outputs for the model's inputs."""
+        return self._session.run(feeds)

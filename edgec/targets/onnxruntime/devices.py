@@ -1,0 +1,73 @@
+"""CPUs that ONNX Runtime runs on, and how each wants its integers."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgec.errors import OptionError
+from edgec.ir import DType
+from edgec.passes import Scheme
+
+__all__ = ["DEVICES", "Device", "device_named", "this_device"]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A kind of CPU.
+
+    Parameters
+    ----------
+    scheme
+        The forms its fast kernels take.
+    why
+        The reason, for the report.
+    """
+
+    name: str
+    scheme: Scheme
+    why: str
+
+
+DEVICES: tuple[Device, ...] = (
+    Device(
+        "x86-64-vnni",
+        Scheme(DType.UINT8, 127),
+        "VNNI multiplies unsigned activations with signed weights; signed ones are 15x slower",
+    ),
+    Device(
+        "x86-64",
+        Scheme(DType.UINT8, 63),
+        "without VNNI, pairs of products are added in 16 bits and saturate; 7-bit weights fit",
+    ),
+    Device("arm64", Scheme(DType.INT8, 127), "dot product instructions take signed operands"),
+)
+
+
+def device_named(name: str | None) -> Device:
+    """Return a device by its name, or this machine for ``None`` and "auto"."""
+    if name in (None, "auto"):
+        return this_device()
+    for device in DEVICES:
+        if device.name == name:
+            return device
+    known = ", ".join(device.name for device in DEVICES)
+    raise OptionError(f"there is no device {name!r}; known are auto, {known}")
+
+
+def this_device(cpuinfo: Path = Path("/proc/cpuinfo")) -> Device:
+    """Return the description of the CPU of this machine.
+
+    Where the flags of an x86 CPU cannot be read, VNNI is assumed missing: its results are
+    right everywhere, the other way round they are not.
+    """
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return DEVICES[2]
+    try:
+        text = cpuinfo.read_text(encoding="utf-8")
+    except OSError:
+        return DEVICES[1]
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    flags = line.partition(":")[2].split()
+    return DEVICES[0] if {"avx512_vnni", "avx_vnni"}.intersection(flags) else DEVICES[1]

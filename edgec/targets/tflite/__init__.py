@@ -1,0 +1,97 @@
+"""TFLite for LiteRT: a FlatBuffer written directly, channels-last."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import ClassVar
+
+from typing_extensions import override
+
+from edgec.errors import Diagnostic
+from edgec.ir import DType, Graph
+from edgec.ops import Dequantize, Opaque, Quantize
+from edgec.passes import Pass, Scheme
+from edgec.targets.base import Artifact, Runner, Target
+from edgec.targets.tflite.constraints import CONSTRAINTS
+from edgec.targets.tflite.flatten import FlattenChannelsLast
+from edgec.targets.tflite.interface import IoDtype, IoLayout, bind_inputs, bind_outputs
+from edgec.targets.tflite.kernels import LOWERINGS, lower
+from edgec.targets.tflite.lower import Lowering
+from edgec.targets.tflite.rules import verify
+
+__all__ = ["Tflite"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tflite(Target):
+    """Emits ``.tflite`` for LiteRT and its XNNPACK delegate.
+
+    Parameters
+    ----------
+    io_dtype
+        Element type of the inputs and outputs of a quantized model. With float32 the file
+        quantizes and dequantizes itself.
+    io_layout
+        "keep" leaves images in the caller's order; "nhwc" takes and returns them as they are
+        stored, with no transpose at all.
+    """
+
+    name: ClassVar[str] = "tflite"
+    description: ClassVar[str] = "TFLite file for LiteRT with XNNPACK: phones, Raspberry Pi"
+    io_dtype: IoDtype = "float32"
+    io_layout: IoLayout = "keep"
+
+    @override
+    def scheme(self) -> Scheme:
+        return Scheme(DType.INT8, 127)
+
+    @override
+    def prepare(self) -> tuple[Pass, ...]:
+        return (FlattenChannelsLast(),)
+
+    @override
+    def check(self, graph: Graph) -> tuple[Diagnostic, ...]:
+        problems: list[Diagnostic] = []
+        for node in graph.nodes:
+            if type(node.op) not in LOWERINGS and not isinstance(node.op, Quantize | Dequantize):
+                kind = "untyped " if isinstance(node.op, Opaque) else ""
+                hint = "compile for onnxruntime, or replace the layer"
+                problems.append(
+                    Diagnostic(f"{kind}operator {node.op} has no TFLite form", node.layer, hint)
+                )
+                continue
+            for rule in CONSTRAINTS:
+                if isinstance(node.op, rule.ops) and (found := rule.found(graph, node)):
+                    says = (rule.found.__doc__ or "").strip()
+                    problems.append(
+                        Diagnostic(f"{node.op}: {says[:-1]}, but {found}", node.layer, rule.hint)
+                    )
+                    break
+        return tuple(problems)
+
+    @override
+    def emit(self, graph: Graph) -> Artifact:
+        from edgec.targets.tflite.schema import serialize
+
+        b = Lowering(graph)
+        inputs = bind_inputs(b, self.io_dtype, self.io_layout)
+        b.run(lower)
+        outputs = bind_outputs(b, self.io_dtype, self.io_layout)
+        model = b.model.without_dead()
+        verify(model)
+        counts = Counter(op.code for op in model.operators)
+        return Artifact(
+            serialize(model),
+            ".tflite",
+            tuple(inputs),
+            tuple(outputs),
+            dict(sorted(counts.items())),
+            tuple(b.notes),
+        )
+
+    @override
+    def load(self, artifact: Artifact) -> Runner:
+        from edgec.targets.tflite.run import LiteRtRunner
+
+        return LiteRtRunner(artifact)

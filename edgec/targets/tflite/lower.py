@@ -1,0 +1,323 @@
+"""From a graph to TFLite tensors: where values are stored, in which order, on which grid.
+
+A value of the graph is stored as a tensor whose axes may be permuted: a channels-last runtime
+keeps ``[N, C, H, W]`` as ``[N, H, W, C]``, and a ``Transpose`` of the graph often only renames
+axes. A transpose is written only where a consumer insists on another order, and constants are
+permuted here and now.
+
+A layer between a dequantize and a quantize is written on integers, and the pair disappears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgec.errors import Diagnostic, InternalError
+from edgec.ir import Array, DType, Graph, Node, QuantParams, Value
+from edgec.ops import Dequantize, Quantize, quantize_array
+from edgec.targets.tflite.model import Model, Operator, Tensor
+
+__all__ = ["NHWC", "Lowering", "Perm", "Stored"]
+
+Perm = tuple[int, ...]
+"""Stored axis ``k`` is axis ``perm[k]`` of the value."""
+
+NHWC: Perm = (0, 2, 3, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where a value is: the number of its tensor, and the order of its axes there."""
+
+    tensor: int
+    perm: Perm
+
+
+def identity(rank: int) -> Perm:
+    """Return the order in which nothing is permuted."""
+    return tuple(range(rank))
+
+
+class Lowering:
+    """Builds one model; the functions in ``kernels`` add the operators."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.model = Model(graph.name)
+        self.stored: dict[Value, Stored] = {}
+        self._views: dict[tuple[int, Perm, Perm], int] = {}
+        self._constants: dict[Any, int] = {}
+        self._names: set[str] = set()
+        self.layer = ""
+        self.notes: list[Diagnostic] = []
+
+    # ---- tensors and operators ----------------------------------------------------------
+
+    def tensor(
+        self,
+        name: str,
+        dtype: DType,
+        shape: Sequence[int],
+        *,
+        quant: QuantParams | None = None,
+        data: Array | None = None,
+    ) -> int:
+        """Add a tensor and return its number."""
+        unique, n = name, 1
+        while unique in self._names:
+            unique, n = f"{name};{n}", n + 1
+        self._names.add(unique)
+        self.model.tensors.append(Tensor(unique, dtype, tuple(shape), data, quant))
+        return len(self.model.tensors) - 1
+
+    def operator(
+        self,
+        code: str,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        options: str = "",
+        version: int = 1,
+        **fields: Any,
+    ) -> None:
+        """Add an operator; `options` names its table, `fields` fill it."""
+        op = Operator(
+            code, tuple(inputs), tuple(outputs), (options, fields), version, self.layer
+        )
+        self.model.operators.append(op)
+
+    def constant(self, name: str, array: Array, quant: QuantParams | None = None) -> int:
+        """Add a constant tensor, once for equal contents, and return its number."""
+        key = (array.dtype.str, array.shape, array.tobytes(), quant)
+        if key not in self._constants:
+            dtype = DType.of(array.dtype)
+            self._constants[key] = self.tensor(
+                name, dtype, array.shape, quant=quant, data=array
+            )
+        return self._constants[key]
+
+    def ints(self, name: str, values: Any) -> int:
+        """Add a constant of int32, such as axes or a shape."""
+        return self.constant(f"{self.layer}/{name}", np.array(values, np.int32))
+
+    def info(self, index: int) -> Tensor:
+        """Return a tensor by its number."""
+        return self.model.tensors[index]
+
+    # ---- grids --------------------------------------------------------------------------
+
+    def pair_before(self, value: Value) -> tuple[Value, QuantParams] | None:
+        """Return the int8 value that `value` is dequantized from, and its grid."""
+        node = self.graph.producers.get(value)
+        if node is None or not isinstance(node.op, Dequantize):
+            return None
+        return node.inputs[0], node.op.params
+
+    def pair_after(self, value: Value) -> Node | None:
+        """Return the one quantize that reads `value`, if nothing else does."""
+        users = self.graph.users.get(value, ())
+        if len(users) != 1 or not isinstance(users[0].op, Quantize):
+            return None
+        return users[0] if value not in self.graph.outputs else None
+
+    def output_grid(self, node: Node) -> tuple[DType, QuantParams | None]:
+        """Return how a node's output is stored: on integers where a quantize follows.
+
+        A node counts as an integer one only if all the activations it reads are dequantized
+        8-bit values; the kernels take no mixture.
+        """
+        after = self.pair_after(node.output) if len(node.outputs) == 1 else None
+        if after is None or not self.reads_integers(node):
+            return node.output.type.dtype, None
+        quantize = after.op
+        if not isinstance(quantize, Quantize) or quantize.params.axis is not None:
+            return node.output.type.dtype, None
+        return quantize.dtype, quantize.params
+
+    def reads_integers(self, node: Node) -> bool:
+        """Whether every operand of a node is dequantized from an integer value."""
+        rule = node.op.quant_rule()
+        return rule is not None and all(self.pair_before(v) is not None for v in node.reads)
+
+    # ---- values -------------------------------------------------------------------------
+
+    def get(self, value: Value, perm: Perm | None = None, *, integer: bool = False) -> int:
+        """Return the tensor of a value in a given order of axes, converting if need be.
+
+        Parameters
+        ----------
+        perm
+            The order wanted; ``None`` for the one it is stored in.
+        integer
+            Whether the quantized form of the value is wanted.
+        """
+        if integer:
+            before = self.pair_before(value)
+            if before is None:
+                raise InternalError(f"{value} has no integer form")
+            source, grid = before
+            if (array := self.graph.constant(source)) is not None:
+                return self._permuted_constant(source.name, array, perm, grid)
+            return self._in_order(self.stored[source], perm)
+        array = self.graph.constant(value)
+        if array is not None:
+            return self._permuted_constant(value.name, array, perm, None)
+        if value not in self.stored:
+            self._dequantize(value)
+        return self._in_order(self.stored[value], perm)
+
+    def perm_of(self, value: Value, *, integer: bool = False) -> Perm | None:
+        """Return the order a computed value is stored in; ``None`` for a constant."""
+        before = self.pair_before(value)
+        if before is not None and (integer or value not in self.stored):
+            value = before[0]
+        if self.graph.constant(value) is not None:
+            return None
+        return self.stored[value].perm
+
+    def put(
+        self, node: Node, perm: Perm, grid: tuple[DType, QuantParams | None] | None = None
+    ) -> int:
+        """Add the tensor of a node's output, stored in the order `perm`."""
+        value = node.output
+        dtype, params = self.output_grid(node) if grid is None else grid
+        shape = [value.type.ints[axis] for axis in perm]
+        index = self.tensor(value.name.removesuffix(".float"), dtype, shape, quant=params)
+        self.alias(node, Stored(index, perm), quantized=params is not None)
+        return index
+
+    def alias(self, node: Node, stored: Stored, *, quantized: bool) -> None:
+        """Let a node's output, or its quantized form, be a tensor that exists."""
+        if quantized:
+            after = self.pair_after(node.output)
+            if after is None:
+                raise InternalError(f"{node.output} has no quantized form")
+            self.stored[after.output] = stored
+        else:
+            self.stored[node.output] = stored
+
+    def _dequantize(self, value: Value) -> None:
+        """Write the float form of a quantized value, because a float operator reads it."""
+        before = self.pair_before(value)
+        if before is None:
+            raise InternalError(f"{value} is read before it is stored")
+        source, grid = before
+        array = self.graph.constant(source)
+        if array is not None:
+            real = _dequantized(array, grid)
+            index = self.constant(value.name, real)
+            self.stored[value] = Stored(index, identity(real.ndim))
+            return
+        held = self.stored[source]
+        index = self.tensor(value.name, DType.FLOAT32, self.info(held.tensor).shape)
+        version = 2 if self.info(held.tensor).dtype is DType.INT8 else 1
+        self.operator("DEQUANTIZE", [held.tensor], [index], "Dequantize", version)
+        self.stored[value] = Stored(index, held.perm)
+
+    def quantize(self, node: Node, quantize: Quantize) -> None:
+        """Write a quantize node that no integer operator has taken up."""
+        if node.output in self.stored:
+            return
+        array = self.graph.constant(node.inputs[0])
+        if array is not None:
+            data = quantize_array(array, quantize.params, quantize.dtype)
+            index = self.constant(node.output.name, data, quantize.params)
+            self.stored[node.output] = Stored(index, identity(data.ndim))
+            return
+        source = self.get(node.inputs[0])
+        perm = self.stored[node.inputs[0]].perm
+        shape = self.info(source).shape
+        name = node.output.name
+        index = self.tensor(name, quantize.dtype, shape, quant=quantize.params)
+        self.operator("QUANTIZE", [source], [index], "Quantize")
+        self.stored[node.output] = Stored(index, perm)
+
+    # ---- orders of axes -----------------------------------------------------------------
+
+    def _permuted_constant(
+        self, name: str, array: Array, perm: Perm | None, grid: QuantParams | None
+    ) -> int:
+        if perm is not None and perm != identity(array.ndim):
+            array = np.ascontiguousarray(array.transpose(perm))
+            if grid is not None and grid.axis is not None:
+                grid = QuantParams(grid.scale, grid.zero_point, perm.index(grid.axis))
+        return self.constant(name, array, grid)
+
+    def _in_order(self, stored: Stored, perm: Perm | None) -> int:
+        if perm is None or perm == stored.perm:
+            return stored.tensor
+        key = (stored.tensor, stored.perm, perm)
+        if key not in self._views:
+            order = tuple(stored.perm.index(axis) for axis in perm)
+            self._views[key] = self._transposed(stored.tensor, order)
+        return self._views[key]
+
+    def _transposed(self, tensor: int, order: Perm) -> int:
+        """Return a tensor with its axes in another order; free if only ones change places."""
+        info = self.info(tensor)
+        shape = [info.shape[axis] for axis in order]
+        moved = [axis for axis in order if info.shape[axis] != 1]
+        if moved == sorted(moved):
+            return self.reshaped(tensor, shape)
+        index = self.tensor(f"{info.name}/transposed", info.dtype, shape, quant=info.quant)
+        version = 2 if info.dtype is DType.INT8 else 1
+        perm = self.ints("perm", order)
+        self.operator("TRANSPOSE", [tensor, perm], [index], "Transpose", version)
+        return index
+
+    def reshaped(self, tensor: int, shape: Sequence[int]) -> int:
+        """Return the same elements in the same order under another shape."""
+        while (source := self._reshaped_from(tensor)) is not None:
+            tensor = source
+        info = self.info(tensor)
+        if info.shape == tuple(shape):
+            return tensor
+        index = self.tensor(f"{info.name}/reshaped", info.dtype, shape, quant=info.quant)
+        wanted = self.ints("shape", shape)
+        new_shape = list(shape)
+        self.operator("RESHAPE", [tensor, wanted], [index], "Reshape", newShape=new_shape)
+        return index
+
+    def _reshaped_from(self, tensor: int) -> int | None:
+        """Return what a tensor is a reshape of, so that chains stay one operator."""
+        for op in reversed(self.model.operators):
+            if tensor in op.outputs:
+                return op.inputs[0] if op.code == "RESHAPE" else None
+        return None
+
+    def row_major(self, value: Value, *, integer: bool) -> int:
+        """Return a tensor that holds a value's elements in row-major order, any shape."""
+        perm = self.perm_of(value, integer=integer)
+        tensor = self.get(value, perm, integer=integer)
+        if perm is None:
+            return tensor
+        moved = [axis for axis in perm if value.type.ints[axis] != 1]
+        if moved == sorted(moved):
+            return tensor
+        return self.get(value, identity(len(perm)), integer=integer)
+
+    # ---- the whole ----------------------------------------------------------------------
+
+    def run(self, kernels: Callable[[Lowering, Node], None]) -> None:
+        """Lower every node, in order."""
+        for node in self.graph.nodes:
+            self.layer = node.origin[-1] if node.origin else node.outputs[0].name
+            match node.op:
+                case Quantize() as quantize:
+                    self.quantize(node, quantize)
+                case Dequantize():
+                    pass  # written when something reads the float value
+                case _:
+                    kernels(self, node)
+
+
+def _dequantized(array: Array, grid: QuantParams) -> Array:
+    scale, zero = np.array(grid.scale, np.float32), np.array(grid.zero_point, np.int64)
+    if grid.axis is not None:
+        along = [1] * array.ndim
+        along[grid.axis] = -1
+        scale, zero = scale.reshape(along), zero.reshape(along)
+    return np.asarray((array.astype(np.int64) - zero) * scale).astype(np.float32)

@@ -1,0 +1,72 @@
+"""Run TFLite files in LiteRT."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
+
+from edgec.errors import Diagnostic, NumericsError
+from edgec.ir import Array
+from edgec.targets.base import Artifact
+
+__all__ = ["LiteRtRunner", "interpreter"]
+
+
+def interpreter(data: bytes, *, threads: int = 1) -> Any:
+    """Return a LiteRT interpreter with its default delegate, XNNPACK, ready to run.
+
+    Raises
+    ------
+    NumericsError
+        If LiteRT refuses the file, with what it printed.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    with _captured_stderr() as log:
+        try:
+            made = Interpreter(model_content=data, num_threads=threads)
+            made.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            log.seek(0)
+            said = " ".join(str(error).split())
+            printed = [Diagnostic(line) for line in log.read().splitlines() if "INFO" not in line]
+            raise NumericsError(f"LiteRT refuses the file: {said}", printed) from error
+    return made
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[IO[str]]:
+    """Keep what native code prints from the terminal: LiteRT greets on every start."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        saved = os.dup(2)
+        try:
+            os.dup2(log.fileno(), 2)
+            yield log
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+class LiteRtRunner:
+    """A TFLite artifact in LiteRT."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._artifact = artifact
+        self._interpreter = interpreter(artifact.data)
+        self._inputs = [d["index"] for d in self._interpreter.get_input_details()]
+        self._outputs = [d["index"] for d in self._interpreter.get_output_details()]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the model's outputs for the model's inputs."""
+        for port, index in zip(self._artifact.inputs, self._inputs, strict=True):
+            self._interpreter.set_tensor(index, port.encode(feeds[port.name]))
+        self._interpreter.invoke()
+        pairs = zip(self._artifact.outputs, self._outputs, strict=True)
+        return {
+            port.name: port.decode(self._interpreter.get_tensor(index)) for port, index in pairs
+        }

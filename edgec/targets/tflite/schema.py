@@ -1,0 +1,167 @@
+"""Write a model as a TFLite FlatBuffer, with the schema that ships in ``ai-edge-litert``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgec import __version__
+from edgec.ir import DType, QuantParams
+from edgec.targets.tflite.model import Model, Operator, Tensor
+
+__all__ = ["min_runtime_version", "serialize"]
+
+_ALIGNMENT = 16  # schema.fbs: Buffer.data is aligned so that kernels may read it in place
+
+_TYPES = {
+    DType.FLOAT32: schema.TensorType.FLOAT32,
+    DType.FLOAT16: schema.TensorType.FLOAT16,
+    DType.INT8: schema.TensorType.INT8,
+    DType.UINT8: schema.TensorType.UINT8,
+    DType.INT16: schema.TensorType.INT16,
+    DType.INT32: schema.TensorType.INT32,
+    DType.INT64: schema.TensorType.INT64,
+    DType.BOOL: schema.TensorType.BOOL,
+}
+
+# The first TensorFlow release that reads a version of an operator, where that is later than
+# 1.14, the first with int8. Source: tensorflow/compiler/mlir/lite/tools/versioning/
+# runtime_version.cc.
+_RUNTIMES = {
+    ("FULLY_CONNECTED", 12): "2.17.0",
+    ("BATCH_MATMUL", 1): "2.3.0",
+    ("BATCH_MATMUL", 2): "2.3.0",
+    ("CONV_2D", 6): "2.9.0",
+    ("HARD_SWISH", 1): "1.15.0",
+    ("LEAKY_RELU", 2): "1.15.0",
+    ("RELU", 2): "2.1.0",
+    ("SUB", 2): "1.15.0",
+    ("STRIDED_SLICE", 2): "1.14.0",
+}
+
+
+class _Buffer(schema.BufferT):  # type: ignore[misc]
+    """A buffer whose contents are aligned, which the generated code forgets."""
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802
+        if self.data is None:
+            return int(schema.BufferT.Pack(self, builder))
+        contents = self.data
+        builder.StartVector(1, len(contents), _ALIGNMENT)
+        builder.head = builder.Head() - len(contents)
+        builder.Bytes[builder.Head() : builder.Head() + len(contents)] = contents
+        vector = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, vector)
+        return int(schema.BufferEnd(builder))
+
+
+def serialize(model: Model) -> bytes:
+    """Return the file; equal models give equal bytes."""
+    root = schema.ModelT()
+    root.version = 3
+    root.description = f"edgec {__version__}"
+    root.buffers = [_Buffer()]
+    codes = list(dict.fromkeys((op.code, op.version) for op in model.operators))
+    root.operatorCodes = [_code(*pair) for pair in codes]
+    graph = schema.SubGraphT()
+    graph.name = model.name
+    shared: dict[tuple[bytes, int], int] = {}
+    graph.tensors = [_tensor(t, root.buffers, shared) for t in model.tensors]
+    graph.inputs = [i for _, i in model.inputs]
+    graph.outputs = [i for _, i in model.outputs]
+    graph.operators = [
+        _operator(op, codes.index((op.code, op.version))) for op in model.operators
+    ]
+    root.subgraphs = [graph]
+    root.signatureDefs = [_signature(model)]
+    root.metadata = [_metadata(root.buffers, min_runtime_version(model))]
+    size = sum(len(b.data) for b in root.buffers if b.data is not None)
+    builder = flatbuffers.Builder(size + (1 << 16) + 1024 * len(model.tensors))
+    builder.Finish(root.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def min_runtime_version(model: Model) -> str:
+    """Return the first TensorFlow release whose runtime reads all operators."""
+    found = [_RUNTIMES.get((op.code, op.version), "1.14.0") for op in model.operators]
+    return max([*found, "1.14.0"], key=lambda text: tuple(map(int, text.split("."))))
+
+
+def _code(name: str, version: int) -> Any:
+    code = schema.OperatorCodeT()
+    code.builtinCode = getattr(schema.BuiltinOperator, name)
+    code.deprecatedBuiltinCode = min(code.builtinCode, 127)  # what readers before 2.4 look at
+    code.version = version
+    return code
+
+
+def _tensor(tensor: Tensor, buffers: list[Any], shared: dict[tuple[bytes, int], int]) -> Any:
+    out = schema.TensorT()
+    out.name = tensor.name
+    out.shape = list(tensor.shape)
+    out.type = _TYPES[tensor.dtype]
+    out.buffer = 0
+    if tensor.data is not None:
+        contents = np.ascontiguousarray(tensor.data).tobytes()
+        key = (contents, out.type)
+        if key not in shared:
+            shared[key] = len(buffers)
+            buffer = _Buffer()
+            buffer.data = contents
+            buffers.append(buffer)
+        out.buffer = shared[key]
+    if tensor.quant is not None:
+        out.quantization = _quantization(tensor.quant)
+    return out
+
+
+def _quantization(params: QuantParams) -> Any:
+    out = schema.QuantizationParametersT()
+    out.scale = np.array(params.scale, np.float32)
+    out.zeroPoint = np.array(params.zero_point, np.int64)
+    out.quantizedDimension = params.axis or 0
+    return out
+
+
+def _operator(op: Operator, code: int) -> Any:
+    out = schema.OperatorT()
+    out.opcodeIndex = code
+    out.inputs, out.outputs = list(op.inputs), list(op.outputs)
+    table, fields = op.options
+    if table:
+        options = getattr(schema, f"{table}OptionsT")()
+        for key, value in fields.items():
+            setattr(options, key, value)
+        out.builtinOptionsType = getattr(schema.BuiltinOptions, f"{table}Options")
+        out.builtinOptions = options
+    return out
+
+
+def _signature(model: Model) -> Any:
+    out = schema.SignatureDefT()
+    out.signatureKey = "serving_default"
+    out.inputs = [_entry(name, index) for name, index in model.inputs]
+    out.outputs = [_entry(name, index) for name, index in model.outputs]
+    return out
+
+
+def _entry(name: str, index: int) -> Any:
+    entry = schema.TensorMapT()
+    entry.name, entry.tensorIndex = name, index
+    return entry
+
+
+def _metadata(buffers: list[Any], version: str) -> Any:
+    out = schema.MetadataT()
+    out.name = "min_runtime_version"
+    out.buffer = len(buffers)
+    buffer = _Buffer()
+    buffer.data = version.encode().ljust(16, b"\0")
+    buffers.append(buffer)
+    return out
+
+
