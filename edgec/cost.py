@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgec.ir import Graph, Node
+from edgec.ir import Graph, Node, Value
+from edgec.ops import Dequantize, Quantize
 
 __all__ = ["Cost", "cost", "node_macs"]
 
@@ -23,7 +24,8 @@ class Cost:
         Bytes of all constants as they are stored.
     peak_activation_bytes
         The most bytes of activations alive at once when nodes run in order, every value in
-        its own place; 0 if a shape is not known.
+        its own place; 0 if a shape is not known. What only stands between a dequantize and
+        a quantize is not stored by an integer runtime and not counted.
     """
 
     nodes: int
@@ -53,12 +55,22 @@ def node_macs(node: Node) -> int:
     return node.op.macs([v.type for v in node.inputs], [v.type for v in node.outputs])
 
 
+def _is_virtual(graph: Graph, value: Value) -> bool:
+    """Whether a value exists only on the way from one integer value to the next."""
+    if value in graph.outputs:
+        return False
+    producer, users = graph.producers.get(value), graph.users.get(value, ())
+    if producer is not None and isinstance(producer.op, Dequantize):
+        return all(_is_virtual(graph, out) for node in users for out in node.outputs)
+    return bool(users) and all(isinstance(node.op, Quantize) for node in users)
+
+
 def _peak_activation_bytes(graph: Graph) -> int:
     """Return the most bytes alive at once; inputs and outputs of a node overlap in time."""
     values = [*graph.inputs, *(v for node in graph.nodes for v in node.outputs)]
     if not all(v.type.is_static for v in values):
         return 0
-    size = {v.name: v.type.size_bytes for v in values}
+    size = {v.name: 0 if _is_virtual(graph, v) else v.type.size_bytes for v in values}
     last = {v.name: i for i, node in enumerate(graph.nodes) for v in node.reads}
     last.update({v.name: len(graph.nodes) for v in graph.outputs})
     alive = sum(size[v.name] for v in graph.inputs)

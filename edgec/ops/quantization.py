@@ -169,4 +169,5 @@ def quantize_array(array: Array, params: QuantParams, dtype: DType) -> Array:
         scale, zero = scale.reshape(()), zero.reshape(())
     limits: Any = np.iinfo(dtype.numpy)  # type: ignore[type-var]
     steps = np.rint(array / scale) + zero
-    return np.clip(steps, limits.min, limits.max).astype(dtype.numpy)
+    # Arithmetic on a 0-d array yields a scalar, which is no array.
+    return np.asarray(np.clip(steps, limits.min, limits.max), dtype.numpy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 
@@ -83,12 +83,24 @@ class Artifact:
     notes: tuple[Diagnostic, ...] = ()
 
 
-class Runner(Protocol):
+class Runner(ABC):
     """An artifact loaded into its runtime."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+
+    @abstractmethod
+    def raw(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once on tensors as the artifact stores them, by name."""
+
+    def encode(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the model's inputs as the artifact stores them."""
+        return {port.name: port.encode(feeds[port.name]) for port in self.artifact.inputs}
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return the model's outputs for the model's inputs, whatever the artifact stores."""
-        ...
+        results = self.raw(self.encode(feeds))
+        return {port.name: port.decode(results[port.name]) for port in self.artifact.outputs}
 
 
 class Target(ABC):

@@ -64,17 +64,18 @@ class OnnxRuntime(Target):
         return _OrtRunner(artifact)
 
 
-class _OrtRunner:
+class _OrtRunner(Runner):
     """An ONNX artifact in ONNX Runtime, with all its optimisations."""
 
     def __init__(self, artifact: Artifact) -> None:
         from edgec.evaluate import OnnxSession, ort_session
 
+        super().__init__(artifact)
         try:
             self._session = OnnxSession(ort_session(artifact.data))
         except ModelError as error:
             raise NumericsError(error.summary) from error
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the model's outputs for the model's inputs."""
+    @override
+    def raw(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         return self._session.run(feeds)

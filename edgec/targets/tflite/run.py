@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
+from typing_extensions import override
+
 from edgec.errors import Diagnostic, NumericsError
 from edgec.ir import Array
-from edgec.targets.base import Artifact
+from edgec.targets.base import Artifact, Runner
 
 __all__ = ["LiteRtRunner", "interpreter"]
 
@@ -52,21 +54,19 @@ def _captured_stderr() -> Iterator[IO[str]]:
             os.close(saved)
 
 
-class LiteRtRunner:
+class LiteRtRunner(Runner):
     """A TFLite artifact in LiteRT."""
 
     def __init__(self, artifact: Artifact) -> None:
-        self._artifact = artifact
+        super().__init__(artifact)
         self._interpreter = interpreter(artifact.data)
         self._inputs = [d["index"] for d in self._interpreter.get_input_details()]
         self._outputs = [d["index"] for d in self._interpreter.get_output_details()]
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the model's outputs for the model's inputs."""
-        for port, index in zip(self._artifact.inputs, self._inputs, strict=True):
-            self._interpreter.set_tensor(index, port.encode(feeds[port.name]))
+    @override
+    def raw(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        for port, index in zip(self.artifact.inputs, self._inputs, strict=True):
+            self._interpreter.set_tensor(index, feeds[port.name])
         self._interpreter.invoke()
-        pairs = zip(self._artifact.outputs, self._outputs, strict=True)
-        return {
-            port.name: port.decode(self._interpreter.get_tensor(index)) for port, index in pairs
-        }
+        pairs = zip(self.artifact.outputs, self._outputs, strict=True)
+        return {port.name: self._interpreter.get_tensor(index) for port, index in pairs}

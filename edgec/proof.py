@@ -1,0 +1,198 @@
+"""Run artifacts in their own runtimes and compare them with the model they were made from."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgec.errors import DataError, Diagnostic, OptionError
+from edgec.evaluate import OnnxSession, ort_session
+from edgec.ir import Array
+from edgec.numerics import Agreement
+from edgec.targets import Runner
+
+__all__ = ["Evaluation", "Limits", "evaluate_accuracy", "faults", "metric_named", "prove",
+           "reference"]  # fmt: skip
+
+Feeds = Iterator[Mapping[str, Array]]
+Metric = Callable[[dict[str, Array], Array | None], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When an artifact counts as broken.
+
+    Parameters
+    ----------
+    max_float_error
+        Of a float artifact, relative to the range of the output.
+    min_sqnr_db
+        Of a quantized artifact.
+    """
+
+    max_float_error: float = 1e-3
+    min_sqnr_db: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What the labelled samples say.
+
+    Parameters
+    ----------
+    metric
+        Its name; "accuracy" unless the user brought one.
+    reference
+        Of the float model.
+    artifacts
+        By target.
+    """
+
+    samples: int
+    metric: str
+    reference: float
+    artifacts: Mapping[str, float]
+
+
+def reference(model: Path) -> OnnxSession:
+    """Return the original file in ONNX Runtime: what every artifact is compared with."""
+    return OnnxSession(ort_session(str(model)))
+
+
+def prove(
+    original: OnnxSession,
+    runners: Mapping[str, Runner],
+    feeds: Feeds,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Agreement]:
+    """Return how far each artifact is from the original over all samples."""
+    found = {name: Agreement() for name in runners}
+    for done, feed in enumerate(feeds, 1):
+        want = original.run(feed)
+        for name, runner in runners.items():
+            found[name].add(want, runner.run(feed))
+        if progress is not None:
+            progress(done)
+    return found
+
+
+def faults(agreement: Agreement, *, quantized: bool, limits: Limits) -> tuple[Diagnostic, ...]:
+    """Return why an artifact is broken; empty if it is not."""
+    problems: list[Diagnostic] = []
+    for name in agreement.not_finite():
+        problems.append(Diagnostic("has NaN or infinities", f"output {name}"))
+    for name in agreement.constant():
+        problems.append(Diagnostic("never varies, but the model's does", f"output {name}"))
+    if quantized and agreement.sqnr_db < limits.min_sqnr_db:
+        problems.append(
+            Diagnostic(
+                f"signal-to-noise ratio is {agreement.sqnr_db:.1f} dB, less than "
+                f"{limits.min_sqnr_db:g}",
+                hint="try --ranges minmax, more calibration samples, or --keep-float LAYER",
+            )
+        )
+    if not quantized and not agreement.max_relative_error <= limits.max_float_error:
+        problems.append(
+            Diagnostic(
+                f"largest error is {agreement.max_relative_error:.2g} of the output's range, "
+                f"more than {limits.max_float_error:g}"
+            )
+        )
+    return tuple(problems)
+
+
+def evaluate_accuracy(
+    original: OnnxSession,
+    runners: Mapping[str, Runner],
+    feeds: Feeds,
+    labels: Array | None,
+    metric: str | None,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Return the metric of the original and of every artifact on labelled samples.
+
+    Without a metric of the user's, it is the share of samples whose largest class is the
+    label, on the first output of shape [N, classes].
+
+    Raises
+    ------
+    DataError
+        If labels are missing, of the wrong number, or no output has classes.
+    """
+    function = _accuracy if metric is None else metric_named(metric)
+    if metric is None and labels is None:
+        raise DataError("the evaluation data have no 'labels'; add them, or give --metric")
+    collected: dict[str, dict[str, list[Array]]] = {"": {}, **{name: {} for name in runners}}
+    count = 0
+    for feed in feeds:
+        count += 1
+        results = {"": original.run(feed)}
+        results.update((name, runner.run(feed)) for name, runner in runners.items())
+        for name, outputs in results.items():
+            kept = _classes(outputs) if metric is None else outputs
+            for key, array in kept.items():
+                collected[name].setdefault(key, []).append(array)
+        if progress is not None:
+            progress(count)
+    if not count:
+        raise DataError("there are no evaluation samples")
+    stacked = {
+        name: {key: np.concatenate(arrays) for key, arrays in outputs.items()}
+        for name, outputs in collected.items()
+    }
+    values = {name: float(function(outputs, labels)) for name, outputs in stacked.items()}
+    return Evaluation(count, metric or "accuracy", values.pop(""), values)
+
+
+def _classes(outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the largest class of each row, of the first output that has classes."""
+    for name, array in outputs.items():
+        if array.ndim == 2 and array.shape[1] > 1:
+            return {name: array.argmax(axis=1)}
+    shapes = ", ".join(f"{name} {list(a.shape)}" for name, a in outputs.items())
+    raise DataError(
+        "accuracy needs an output of shape [N, classes]",
+        [Diagnostic(f"outputs are {shapes}", hint="give a --metric module:function")],
+    )
+
+
+def _accuracy(outputs: dict[str, Array], labels: Array | None) -> float:
+    (classes,) = outputs.values()
+    if labels is None or labels.reshape(-1).shape != classes.shape:
+        found = 0 if labels is None else labels.size
+        raise DataError(f"there are {found} labels for {classes.size} samples")
+    return float(np.mean(classes == labels.reshape(-1)))
+
+
+def metric_named(text: str) -> Metric:
+    """Return the user's function ``metric(outputs, labels) -> float``.
+
+    ``outputs`` holds each output for all samples, joined along the first axis.
+
+    Raises
+    ------
+    OptionError
+        If there is no such module or function.
+    """
+    module, _, name = text.partition(":")
+    if not module or not name:
+        raise OptionError(f"--metric {text}: expected module:function")
+    sys.path.insert(0, str(Path.cwd()))  # a console script's path lacks the current folder
+    try:
+        found: Any = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise OptionError(f"--metric {text}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    if not callable(found):
+        raise OptionError(f"--metric {text}: module {module} has no function {name}")
+    function: Metric = found
+    return function
+
+

@@ -1,0 +1,176 @@
+"""The report of a compilation: everything that was done, and what came out, as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgec import __version__
+from edgec.cost import cost
+from edgec.errors import Diagnostic
+from edgec.frontend import Loaded
+from edgec.numerics import Agreement
+from edgec.passes import PassRecord
+from edgec.proof import Evaluation
+from edgec.targets import Port
+
+if TYPE_CHECKING:
+    from edgec.compiler import Compiled, CompileOptions
+
+__all__ = ["SCHEMA", "build_report", "json_bytes"]
+
+SCHEMA = "edgec.report/1"
+
+_PACKAGES = ("onnx", "onnxruntime", "ai-edge-litert", "numpy")
+
+
+def json_bytes(report: Mapping[str, Any]) -> bytes:
+    """Return a report as it is written: indented, keys in the order they were set."""
+    return (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def build_report(
+    *,
+    loaded: Loaded,
+    options: CompileOptions,
+    records: Sequence[PassRecord],
+    compiled: Sequence[Compiled],
+    proof: Mapping[str, Agreement],
+    evaluation: Evaluation | None,
+    data: dict[str, Any] | None,
+    notes: Sequence[Diagnostic],
+    stem: str,
+    golden: bytes,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Return the report; only what is under "run" varies from one run to the next."""
+    steps = [("", r) for r in records]
+    steps += [(c.target, r) for c in compiled for r in c.records]
+    ranges = options.ranges or "mse"
+    return {
+        "schema": SCHEMA,
+        "edgec": __version__,
+        "model": _model(loaded),
+        "options": _options(options),
+        "versions": {name: metadata.version(name) for name in _PACKAGES},
+        "ledger": [
+            _line(target, r, proof[target].sqnr_db if r.promise == "lossy" else None)
+            for target, r in steps
+        ],
+        "calibration": data and {**data, "ranges": ranges if options.recipe else None},
+        "evaluation": evaluation
+        and {
+            "samples": evaluation.samples,
+            "metric": evaluation.metric,
+            "float": evaluation.reference,
+        },
+        "artifacts": [
+            _artifact(c, proof[c.target], evaluation, stem, options) for c in compiled
+        ],
+        "diagnostics": [asdict(d) for d in notes],
+        "golden": f"{stem}.golden.npz",
+        "digests": {
+            f"{stem}.golden.npz": hashlib.sha256(golden).hexdigest(),
+            **{
+                f"{stem}{c.artifact.suffix}": hashlib.sha256(c.artifact.data).hexdigest()
+                for c in compiled
+            },
+        },
+        "run": {
+            "seconds": {**seconds, "passes": [round(r.seconds, 4) for _, r in steps]},
+            "profile": {},
+        },
+    }
+
+
+def _model(loaded: Loaded) -> dict[str, Any]:
+    data = loaded.path.read_bytes()
+    price = cost(loaded.graph)
+    return {
+        "file": loaded.path.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "opset": loaded.opset,
+        # Weights beside the file count: what is compared is what the user ships.
+        "bytes": max(len(data), price.weight_bytes),
+        **asdict(price),
+    }
+
+
+def _options(options: CompileOptions) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name in options.__dataclass_fields__:
+        value = getattr(options, name)
+        if isinstance(value, Path):
+            value = value.name
+        elif name in ("calibration", "evaluation") and value is not None:
+            value = "arrays"
+        elif name == "shapes":
+            value = {k: list(v) for k, v in value.items()}
+        out[name] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+def _line(target: str, r: PassRecord, sqnr_db: float | None) -> dict[str, Any]:
+    before, after = r.before, r.after
+    return {
+        "target": target,
+        "pass": r.name,
+        "promise": r.promise,
+        "changed": r.changed,
+        "verified": r.error is not None,
+        "nodes": [before.nodes, after.nodes],
+        "parameters": [before.parameters, after.parameters],
+        "macs": [before.macs, after.macs],
+        "weight_bytes": [before.weight_bytes, after.weight_bytes],
+        "error": r.error,
+        "sqnr_db": None if sqnr_db is None else round(sqnr_db, 2),
+        "diagnostics": [asdict(d) for d in r.diagnostics],
+    }
+
+
+def _artifact(
+    c: Compiled,
+    agreement: Agreement,
+    evaluation: Evaluation | None,
+    stem: str,
+    options: CompileOptions,
+) -> dict[str, Any]:
+    value = evaluation.artifacts[c.target] if evaluation else None
+    own = evaluation is not None and evaluation.metric != "accuracy"
+    return {
+        "target": c.target,
+        "file": f"{stem}{c.artifact.suffix}",
+        "sha256": hashlib.sha256(c.artifact.data).hexdigest(),
+        "bytes": len(c.artifact.data),
+        "operators": dict(c.artifact.operators),
+        "quantized": options.recipe is not None,
+        **asdict(cost(c.graph)),
+        "inputs": [_port(p) for p in c.artifact.inputs],
+        "outputs": [_port(p) for p in c.artifact.outputs],
+        "fidelity": {
+            "samples": agreement.samples,
+            "sqnr_db": round(agreement.sqnr_db, 2),
+            "max_error": agreement.max_error,
+            "max_relative_error": agreement.max_relative_error,
+            "top1_agreement": agreement.top1,
+        },
+        "accuracy": None if own else value,
+        "metric": {"name": options.metric, "value": value} if own else None,
+        "diagnostics": [asdict(d) for d in c.diagnostics],
+    }
+
+
+def _port(port: Port) -> dict[str, Any]:
+    return {
+        "name": port.name,
+        "dtype": port.dtype.name.lower(),
+        "shape": list(port.shape),
+        "scale": None if port.params is None else port.params.scale[0],
+        "zero_point": None if port.params is None else port.params.zero_point[0],
+        "perm": list(port.perm),
+    }
