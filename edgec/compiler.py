@@ -26,7 +26,7 @@ from edgec.report import build_report, json_bytes
 from edgec.targets import TARGETS, Artifact, OnnxRuntime, Runner, Target, Tflite
 from edgec.targets.onnxruntime.devices import device_named
 
-__all__ = ["RECIPES", "Compiled", "CompileOptions", "Result", "compile_model"]
+__all__ = ["RECIPES", "CompileOptions", "Compiled", "Result", "compile_model"]
 
 RECIPES = ("static_wi8_ai8",)
 DEFAULT_RANGES = "mse"
@@ -291,9 +291,7 @@ def _refuse_broken(
     problems = [
         replace(d, where=f"{c.target} {d.where}".strip())
         for c in compiled
-        for d in faults(
-            proof[c.target], quantized=options.recipe is not None, limits=limits
-        )
+        for d in faults(proof[c.target], quantized=options.recipe is not None, limits=limits)
     ]
     if problems:
         raise NumericsError("an artifact does not compute what the model computes", problems)
@@ -344,7 +342,9 @@ class _Data:
         self.notes: tuple[Diagnostic, ...] = ()
         self._first: dict[str, Array] | None = None
         if options.calibration is None:
-            message = "no samples are given: passes and artifacts are proven on one random input"
+            message = (
+                "no samples are given: passes and artifacts are proven on one random input"
+            )
             self.notes = (Diagnostic(message, hint="give --calibration"),)
             return
         self._samples = _open(options.calibration, loaded, options)
@@ -430,8 +430,7 @@ def _golden(
         stored = runner.encode(feed)
         arrays |= {f"{target}/input/{k}": v for k, v in stored.items()}
         arrays |= {f"{target}/output/{k}": v for k, v in runner.raw(stored).items()}
+    plain: dict[str, Any] = {k: v for k, v in arrays.items() if not v.dtype.hasobject}
     buffer = io.BytesIO()
-    np.savez(buffer, **{k: v for k, v in arrays.items() if not v.dtype.hasobject})  # type: ignore[arg-type]
+    np.savez(buffer, **plain)
     return buffer.getvalue()
-
-

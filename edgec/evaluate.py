@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.errors import EdgecError, InternalError, ModelError
+from edgec.errors import InternalError, ModelError
 from edgec.export import LARGE_BYTES, to_onnx
 from edgec.ir import Array, Graph, Value
 
@@ -61,7 +61,9 @@ def ort_session(
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except ort_errors() as error:
-        raise ModelError(f"ONNX Runtime does not take the model: {first_line(error)}") from error
+        raise ModelError(
+            f"ONNX Runtime does not take the model: {first_line(error)}"
+        ) from error
 
 
 def ort_errors() -> tuple[type[Exception], ...]:
@@ -118,9 +120,7 @@ class Evaluator:
             if c.array.nbytes >= LARGE_BYTES and not c.array.dtype.hasobject
         }
         try:
-            session = ort_session(
-                model.SerializeToString(), optimize=optimize, weights=weights
-            )
+            session = ort_session(model.SerializeToString(), optimize=optimize, weights=weights)
         except ModelError as error:
             raise InternalError(
                 f"graph {graph.name!r} is not valid ONNX: {error.summary}",

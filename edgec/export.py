@@ -124,9 +124,7 @@ def _field_constants(node: Node) -> Iterator[onnx.TensorProto]:
         form, step = form.then, step + 1
 
 
-def _opaque(
-    op: Opaque, inputs: list[str], outputs: list[str], name: str
-) -> onnx.NodeProto:
+def _opaque(op: Opaque, inputs: list[str], outputs: list[str], name: str) -> onnx.NodeProto:
     proto = op.node_proto()
     proto.name = name
     explicit = len(inputs) - len(op.captures)
@@ -157,8 +155,7 @@ def _rename(body: onnx.GraphProto, names: dict[str, str]) -> None:
 
 def _tensor(name: str, array: Array, weights: bool) -> onnx.TensorProto:
     if weights or array.nbytes < LARGE_BYTES or array.dtype.hasobject:
-        tensor = numpy_helper.from_array(np.asarray(array), name)
-        return tensor
+        return numpy_helper.from_array(np.asarray(array), name)
     tensor = onnx.TensorProto(name=name, dims=array.shape)
     tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
     tensor.data_location = onnx.TensorProto.EXTERNAL

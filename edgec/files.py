@@ -119,7 +119,9 @@ def read_report(path: Path) -> dict[str, Any]:
 
 def json_bytes(value: object) -> bytes:
     """Return `value` as JSON for people and programs: indented, one newline at the end."""
-    return (json.dumps(value, indent=2) + "\n").encode()
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    # File names may hold bytes that are no text; their escapes are JSON too.
+    return text.encode(errors="backslashreplace")
 
 
 def _refuse(folder: Path, names: Sequence[str], protect: Sequence[Path]) -> None:
@@ -142,7 +144,7 @@ def _refuse(folder: Path, names: Sequence[str], protect: Sequence[Path]) -> None
 def _refuse_file(
     path: Path, name: str, protect: Sequence[Path], hint: Sequence[Diagnostic]
 ) -> None:
-    if path.name != name:
+    if path.name != name or name == "..":
         raise ValueError(f"{name!r} is not a plain file name")
     for guarded in protect:
         if _same(path, guarded):

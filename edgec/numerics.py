@@ -102,7 +102,7 @@ class Agreement:
 
     @property
     def sqnr_db(self) -> float:
-        """Of the worst output, in dB."""
+        """Of the worst output."""
         return min((sqnr(o.signal, o.noise) for o in self._outputs.values()), default=EXACT_DB)
 
     @property
@@ -146,5 +146,3 @@ def _agreed(want: Array, got: Array) -> int:
     got = got.reshape(want.shape)
     chosen = np.take_along_axis(got, want.argmax(axis=1, keepdims=True), axis=1)[:, 0]
     return int(np.count_nonzero(chosen >= got.max(axis=1)))
-
-

@@ -51,13 +51,17 @@ class Evaluation:
     reference
         Of the float model.
     artifacts
-        By target.
+        Of every artifact, by target.
+    top1
+        Share of samples on which an artifact has the original's largest class, ties
+        included; ``None`` with a metric of the user's.
     """
 
     samples: int
     metric: str
     reference: float
     artifacts: Mapping[str, float]
+    top1: Mapping[str, float | None]
 
 
 def reference(model: Path) -> OnnxSession:
@@ -84,11 +88,13 @@ def prove(
 
 def faults(agreement: Agreement, *, quantized: bool, limits: Limits) -> tuple[Diagnostic, ...]:
     """Return why an artifact is broken; empty if it is not."""
-    problems: list[Diagnostic] = []
-    for name in agreement.not_finite():
-        problems.append(Diagnostic("has NaN or infinities", f"output {name}"))
-    for name in agreement.constant():
-        problems.append(Diagnostic("never varies, but the model's does", f"output {name}"))
+    problems = [
+        *(Diagnostic("has NaN or infinities", f"output {n}") for n in agreement.not_finite()),
+        *(
+            Diagnostic("never varies, but the model's does", f"output {n}")
+            for n in agreement.constant()
+        ),
+    ]
     if quantized and agreement.sqnr_db < limits.min_sqnr_db:
         problems.append(
             Diagnostic(
@@ -129,13 +135,19 @@ def evaluate_accuracy(
     if metric is None and labels is None:
         raise DataError("the evaluation data have no 'labels'; add them, or give --metric")
     collected: dict[str, dict[str, list[Array]]] = {"": {}, **{name: {} for name in runners}}
+    agreements = {name: Agreement() for name in runners}
     count = 0
     for feed in feeds:
         count += 1
         results = {"": original.run(feed)}
         results.update((name, runner.run(feed)) for name, runner in runners.items())
+        if metric is None:
+            for name, agreement in agreements.items():
+                agreement.add(_scores(results[""]), results[name])
         for name, outputs in results.items():
-            kept = _classes(outputs) if metric is None else outputs
+            kept = outputs
+            if metric is None:
+                kept = {k: v.argmax(axis=1) for k, v in _scores(outputs).items()}
             for key, array in kept.items():
                 collected[name].setdefault(key, []).append(array)
         if progress is not None:
@@ -147,14 +159,15 @@ def evaluate_accuracy(
         for name, outputs in collected.items()
     }
     values = {name: float(function(outputs, labels)) for name, outputs in stacked.items()}
-    return Evaluation(count, metric or "accuracy", values.pop(""), values)
+    top1 = {name: a.top1 if metric is None else None for name, a in agreements.items()}
+    return Evaluation(count, metric or "accuracy", values.pop(""), values, top1)
 
 
-def _classes(outputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the largest class of each row, of the first output that has classes."""
+def _scores(outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the first output that has classes."""
     for name, array in outputs.items():
         if array.ndim == 2 and array.shape[1] > 1:
-            return {name: array.argmax(axis=1)}
+            return {name: array}
     shapes = ", ".join(f"{name} {list(a.shape)}" for name, a in outputs.items())
     raise DataError(
         "accuracy needs an output of shape [N, classes]",
@@ -194,5 +207,3 @@ def metric_named(text: str) -> Metric:
         raise OptionError(f"--metric {text}: module {module} has no function {name}")
     function: Metric = found
     return function
-
-

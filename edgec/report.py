@@ -160,6 +160,7 @@ def _artifact(
             "top1_agreement": agreement.top1,
         },
         "accuracy": None if own else value,
+        "agreement": evaluation.top1[c.target] if evaluation else None,
         "metric": {"name": options.metric, "value": value} if own else None,
         "diagnostics": [asdict(d) for d in c.diagnostics],
     }

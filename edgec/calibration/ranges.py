@@ -81,17 +81,19 @@ class Mse:
         centres = np.clip(centres, low, high)
         a = b = 1.0
         for _ in range(2):
-            b = self._best(lambda f, a=a: (a * low, f * high), counts, centres)
-            a = self._best(lambda f, b=b: (f * low, b * high), counts, centres)
+            b = self._best((a * low, high), counts, centres, moves=1)
+            a = self._best((low, b * high), counts, centres, moves=0)
         return a * low, b * high
 
-    def _best(
-        self, ends: Callable[[Array], tuple[Array, Array]], counts: Array, centres: Array
-    ) -> float:
+    def _best(self, ends: Range, counts: Array, centres: Array, *, moves: int) -> float:
+        """Return the best factor for one end, with the other left where it is."""
         factors = np.linspace(0.2, 1.0, self.steps)
         best = 1.0
         for _ in range(2):
-            low, high = (np.broadcast_to(e, factors.shape) for e in ends(factors))
+            low, high = (
+                end * factors if side == moves else np.full(factors.shape, end)
+                for side, end in enumerate(ends)
+            )
             errors = _squared_error(low, high, counts, centres)
             # Of equal errors the widest range, which is the last.
             best = float(factors[len(errors) - 1 - int(np.argmin(errors[::-1]))])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import numpy_helper
+from onnx import inliner, numpy_helper
 
 from edgec.errors import Diagnostic, ModelError
 from edgec.ir import Array, DType
@@ -37,7 +37,8 @@ def read(path: Path) -> onnx.ModelProto:
     if not data:
         raise ModelError(f"{path} is empty")
     try:
-        model = onnx.ModelProto.FromString(data)
+        model = onnx.ModelProto()
+        model.ParseFromString(data)
     except DecodeError as error:
         raise ModelError(f"{path} is not an ONNX model, or it is cut off: {error}") from error
     if not model.ir_version or not model.HasField("graph") or not model.graph.output:
@@ -45,7 +46,7 @@ def read(path: Path) -> onnx.ModelProto:
     _check_opset(path, model)
     _check_operators(path, model)
     _check(path, model)
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
+    return inliner.inline_local_functions(model) if model.functions else model
 
 
 def _check(path: Path, model: onnx.ModelProto) -> None:
@@ -88,7 +89,9 @@ def _check_opset(path: Path, model: onnx.ModelProto) -> None:
 def _check_operators(path: Path, model: onnx.ModelProto) -> None:
     """Raise if a node of the standard's domains names an operator the standard lacks."""
     local = {(f.domain, f.name) for f in model.functions}
-    versions = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
+    versions = {
+        ("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import
+    }
     problems = [
         Diagnostic(f"there is no operator {n.op_type} in opset {versions.get('', 0)}", layer)
         for layer, n in _all_nodes(model.graph)
@@ -155,13 +158,22 @@ def _mapped(tensor: onnx.TensorProto, folder: Path) -> Array:
     except ValueError:
         raise ModelError(f"{where} has external data with a broken offset or length") from None
     need = count * dtype.itemsize
-    if offset < 0 or count < 0 or offset + need > path.stat().st_size or (
-        length and length < need
+    if (
+        offset < 0
+        or count < 0
+        or offset + need > path.stat().st_size
+        or (length and length < need)
     ):
         raise ModelError(f"{where} needs {need} bytes at {offset} of {path}, which is shorter")
     if not count:
         return np.zeros(dims, dtype)
-    if DType.of_onnx(tensor.data_type).name in ("INT4", "UINT4", "INT2", "UINT2", "FLOAT4_E2M1"):
+    if DType.of_onnx(tensor.data_type).name in (
+        "INT4",
+        "UINT4",
+        "INT2",
+        "UINT2",
+        "FLOAT4_E2M1",
+    ):
         raise ModelError(f"{where} has packed external data, which edgec does not read yet")
     mapped: Array = np.memmap(path, dtype.newbyteorder("<"), "r", offset, dims)
     return mapped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -145,7 +146,8 @@ class _Importer:
         bad = {
             name
             for name, c in constants.items()
-            if c.array.dtype.kind == "f" and np.isnan(np.sum(c.array, dtype=c.array.dtype))
+            if c.array.dtype.kind == "f"
+            and np.isnan(np.sum(c.array, dtype=c.array.dtype))
             and np.isnan(c.array).any()
         }
         problems = [
@@ -260,10 +262,9 @@ def _inferred(model: onnx.ModelProto, inputs: Sequence[Value]) -> dict[str, Tens
                 dims = value.type.dims
                 t = helper.make_tensor_type_proto(value.type.dtype.onnx, dims)
                 info.type.CopyFrom(t)
-    try:
+    # If inference fails, only what the file itself declares is known.
+    with suppress(onnx.shape_inference.InferenceError, RuntimeError):
         light = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    except (onnx.shape_inference.InferenceError, RuntimeError):
-        pass  # then only what the file itself declares is known
     found: dict[str, TensorType] = {}
     for info in [*light.graph.value_info, *light.graph.output]:
         if info.type.HasField("tensor_type") and info.type.tensor_type.elem_type:

@@ -39,9 +39,7 @@ class Binding:
         return TensorType(t.dtype, tuple(dims))
 
 
-def bind(
-    inputs: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, Sequence[Dim]]
-) -> Binding:
+def bind(inputs: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, Sequence[Dim]]) -> Binding:
     """Bind the shapes of all inputs.
 
     An open first axis is the batch and becomes 1, as does every axis of the same name; all
@@ -126,5 +124,7 @@ def _open(name: str, bound: tuple[Dim, ...], axes: list[int]) -> Diagnostic:
     which = " and ".join(f"axis {i} ({bound[i]})" for i in axes)
     example = ",".join("224" if isinstance(d, str) else str(d) for d in bound)
     return Diagnostic(
-        f"{which} can be of any length", f"input {name}", f"fix it, as in --shape {name}={example}"
+        f"{which} can be of any length",
+        f"input {name}",
+        f"fix it, as in --shape {name}={example}",
     )

@@ -24,7 +24,9 @@ def typed(node: OnnxNode) -> Op | None:
     Typed operators need to know their operands: a node with an operand of unknown shape stays
     opaque until constant folding finds the shape.
     """
-    if any(t.dims is None or UNKNOWN in t.dims for i, t in enumerate(node.inputs) if node.has(i)):
+    if any(
+        t.dims is None or UNKNOWN in t.dims for i, t in enumerate(node.inputs) if node.has(i)
+    ):
         return None
     if node.op_type in ("Flatten", "Squeeze", "Unsqueeze"):
         return _reshape(node)
@@ -54,7 +56,9 @@ def _reshape(node: OnnxNode) -> Op | None:
         return None
     axes = node.attributes.get("axes") if array is None else array.reshape(-1).tolist()
     if node.op_type == "Squeeze":
-        gone = {a % len(dims) for a in axes} if axes else {i for i, d in enumerate(dims) if d == 1}
+        gone = (
+            {a % len(dims) for a in axes} if axes else {i for i, d in enumerate(dims) if d == 1}
+        )
         return Reshape.to(tuple(d for i, d in enumerate(dims) if i not in gone))
     if axes is None:
         return None

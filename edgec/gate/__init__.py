@@ -1,4 +1,4 @@
-"""The release gate: does a report keep within its budgets?"""
+"""The release gate: whether a report keeps within its budgets."""
 
 from __future__ import annotations
 

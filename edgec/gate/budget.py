@@ -102,7 +102,9 @@ class Budget:
         return self.text
 
 
-def _unknown(kind: str, name: str, text: str, names: Sequence[str], listing: str) -> OptionError:
+def _unknown(
+    kind: str, name: str, text: str, names: Sequence[str], listing: str
+) -> OptionError:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     guess = f"did you mean {near[0]!r}? " if near else ""
     return OptionError(

@@ -22,11 +22,14 @@ class Line:
         Of the artifact; ``""`` if the report has no artifact at all.
     value
         What the report says; ``None`` if it says nothing.
+    has_artifact
+        Whether the report has the artifact that the budget is about.
     """
 
     budget: Budget
     target: str
     value: float | None
+    has_artifact: bool = True
 
     @property
     def passed(self) -> bool | None:
@@ -104,10 +107,12 @@ def check(report: Mapping[str, Any], budgets: Sequence[Budget]) -> Verdict:
 
 def _lines(report: Mapping[str, Any], budget: Budget) -> Iterator[Line]:
     listed = report.get("artifacts")
-    artifacts = [a for a in listed if isinstance(a, Mapping)] if isinstance(listed, list) else []
+    # A broken entry counts as an artifact of which nothing is known, so that it cannot pass.
+    entries = listed if isinstance(listed, list) else []
+    artifacts = [a if isinstance(a, Mapping) else {} for a in entries]
     about = [a for a in artifacts if budget.target in ("", a.get("target"))]
     if not about:
-        yield Line(budget, budget.target, None)
+        yield Line(budget, budget.target, None, has_artifact=False)
     for artifact in about:
         value = budget.metric.read(report, artifact)
         yield Line(budget, str(artifact.get("target", "")), value)

@@ -47,7 +47,11 @@ def _number(value: object) -> float | None:
     """Return a finite number, or ``None``: what is not a number can pass no gate."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if math.isfinite(value) else None
+    try:
+        number = float(value)
+    except OverflowError:  # JSON knows no largest integer
+        return None
+    return value if math.isfinite(number) else None
 
 
 def _at(tree: object, *path: str) -> float | None:
@@ -97,7 +101,9 @@ METRICS: tuple[Metric, ...] = (
     _profile("cold_ms", "ms", "time from opening the artifact to its first result"),
     _profile("peak_rss_bytes", "bytes", "most memory of the process that ran the artifact"),
     _count("size_bytes", "bytes", "size of the artifact's file", key="bytes"),
-    Metric("size_ratio", "", "lower", "size of the artifact over that of the model", _size_ratio),
+    Metric(
+        "size_ratio", "", "lower", "size of the artifact over that of the model", _size_ratio
+    ),
     Metric(
         "accuracy",
         "share",

@@ -63,7 +63,8 @@ class DType(Enum):
         if self in _RARE:
             import ml_dtypes  # the import is not free
 
-            return np.dtype(getattr(ml_dtypes, _RARE[self]))
+            rare: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, _RARE[self]))
+            return rare
         return np.dtype(self.name.lower())
 
     @property
@@ -86,7 +87,7 @@ class DType(Enum):
 
     @classmethod
     def of_onnx(cls, code: int) -> DType:
-        """Return the element type with a number of ONNX; raise ``ValueError`` if there is none."""
+        """Return the element type with a number of ONNX, or raise ``ValueError``."""
         for dtype, number in _ONNX_CODES.items():
             if number == code:
                 return dtype

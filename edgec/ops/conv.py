@@ -70,7 +70,7 @@ class Convolution(Op):
             raise ValueError(f"x is {x} and w is {w}, but both must have 4 axes")
         groups = self.groups_of(x, w)
         n, _, *size = x.shape
-        oc, _, *kernel = w.ints
+        oc = w.ints[0]
         if oc % groups:
             raise ValueError(f"{oc} output channels do not divide into {groups} groups")
         if len(inputs) > BIAS and inputs[BIAS].dims != (oc,):
@@ -220,5 +220,3 @@ class GroupedConv2d(Convolution):
 
 def _f32(rng: np.random.Generator, *shape: int) -> Array:
     return rng.standard_normal(shape).astype(np.float32)
-
-

@@ -70,7 +70,9 @@ class Opaque(Op):
         """Return the node without its name, inputs and outputs."""
         import onnx
 
-        return onnx.NodeProto.FromString(self.proto)
+        node = onnx.NodeProto()
+        node.ParseFromString(self.proto)
+        return node
 
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:

@@ -167,7 +167,7 @@ def quantize_array(array: Array, params: QuantParams, dtype: DType) -> Array:
         scale, zero = scale.reshape(along), zero.reshape(along)
     else:
         scale, zero = scale.reshape(()), zero.reshape(())
-    limits: Any = np.iinfo(dtype.numpy)  # type: ignore[type-var]
+    limits: Any = np.iinfo(dtype.numpy)
     steps = np.rint(array / scale) + zero
     # Arithmetic on a 0-d array yields a scalar, which is no array.
     return np.asarray(np.clip(steps, limits.min, limits.max), dtype.numpy)

@@ -49,7 +49,11 @@ class EliminateIdentities(Pass):
             return True
         # The output's name must live on: give it to the producer, if that may lose its own.
         old = node.inputs[0]
-        if b.producer(x) is None or not b.source.is_only_read_by(old, node) or old.name != x.name:
+        if (
+            b.producer(x) is None
+            or not b.source.is_only_read_by(old, node)
+            or old.name != x.name
+        ):
             return False
         b.rename(x, node.output)
         return True
@@ -60,7 +64,9 @@ class EliminateIdentities(Pass):
             return False
         match node.op, inner.op:
             case Reshape(), Reshape() if node.output.type.is_static:
-                b.add(Reshape(node.output.type.ints), inner.inputs[0], like=node, absorbs=(inner,))
+                b.add(
+                    Reshape(node.output.type.ints), inner.inputs[0], like=node, absorbs=(inner,)
+                )
             case Transpose(outer), Transpose(perm):
                 joined = Transpose(tuple(perm[axis] for axis in outer))
                 b.add(joined, inner.inputs[0], like=node, absorbs=(inner,))
@@ -90,5 +96,3 @@ def _is_identity(node: Node) -> bool:
         case Opaque(op_type="Cast", domain=""):
             return x is not None and x.dtype is node.output.type.dtype
     return False
-
-

@@ -17,8 +17,14 @@ from edgec.passes.base import Exact, Pass, Promise
 
 __all__ = ["FoldConstants"]
 
-_RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
-           "Multinomial"}
+_RANDOM = {
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,9 @@ def plan(graph: Graph, keep_float: Collection[str] = ()) -> Plan:
     group_of = {value: groups.find(value) for value in groups.parent}
     fixed = {groups.find(value): f for value, f in groups.fixed.items()}
     computed = (v for v in group_of if graph.constant(v) is None)
-    measured = tuple(v for v in computed if group_of[v] not in fixed and v not in groups.derived)
+    measured = tuple(
+        v for v in computed if group_of[v] not in fixed and v not in groups.derived
+    )
     return Plan(nodes, group_of, fixed, measured, tuple(reasons))
 
 

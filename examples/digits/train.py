@@ -32,8 +32,8 @@ from layers import (
 )
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from sklearn.datasets import load_digits  # type: ignore[import-untyped]
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
 
 __all__ = ["main"]
 

@@ -54,7 +54,9 @@ class Tflite(Target):
     def check(self, graph: Graph) -> tuple[Diagnostic, ...]:
         problems: list[Diagnostic] = []
         for node in graph.nodes:
-            if type(node.op) not in LOWERINGS and not isinstance(node.op, Quantize | Dequantize):
+            if type(node.op) not in LOWERINGS and not isinstance(
+                node.op, Quantize | Dequantize
+            ):
                 kind = "untyped " if isinstance(node.op, Opaque) else ""
                 hint = "compile for onnxruntime, or replace the layer"
                 problems.append(
@@ -65,7 +67,9 @@ class Tflite(Target):
                 if isinstance(node.op, rule.ops) and (found := rule.found(graph, node)):
                     says = (rule.found.__doc__ or "").strip()
                     problems.append(
-                        Diagnostic(f"{node.op}: {says[:-1]}, but {found}", node.layer, rule.hint)
+                        Diagnostic(
+                            f"{node.op}: {says[:-1]}, but {found}", node.layer, rule.hint
+                        )
                     )
                     break
         return tuple(problems)

@@ -63,7 +63,9 @@ def _constant_parameters(graph: Graph, node: Node) -> str | None:
     """Weights and biases are constants."""
     for value in node.inputs[1:]:
         producer = graph.producers.get(value)
-        source = producer.inputs[0] if producer and isinstance(producer.op, Dequantize) else value
+        source = (
+            producer.inputs[0] if producer and isinstance(producer.op, Dequantize) else value
+        )
         if not value.is_absent and graph.constant(source) is None:
             return f"{value} is computed"
     return None
@@ -81,7 +83,11 @@ def _groups_divide(graph: Graph, node: Node) -> str | None:
 def _undilated(graph: Graph, node: Node) -> str | None:
     """The window of a pool is not dilated."""
     op = node.op
-    return f"dilation is {op.dilation}" if isinstance(op, Pool2d) and op.dilation != (1, 1) else None
+    return (
+        f"dilation is {op.dilation}"
+        if isinstance(op, Pool2d) and op.dilation != (1, 1)
+        else None
+    )
 
 
 def _average_padding(graph: Graph, node: Node) -> str | None:

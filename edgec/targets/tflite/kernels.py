@@ -168,9 +168,7 @@ def _binary(b: Lowering, node: Node, op: Binary) -> None:
     code = type(op).__name__
     fused = _FUSED[op.activation]
     version = 2 if integer else 1
-    b.operator(
-        code.upper(), operands, [target], code, version, fusedActivationFunction=fused
-    )
+    b.operator(code.upper(), operands, [target], code, version, fusedActivationFunction=fused)
 
 
 def _common_perm(b: Lowering, node: Node, rank: int, integer: bool) -> Perm:

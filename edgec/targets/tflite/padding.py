@@ -25,9 +25,7 @@ class Padding:
     explicit: Pads = (0, 0, 0, 0)
 
 
-def padding(
-    window: Window, size: tuple[int, int], pads: Pads, out: tuple[int, int]
-) -> Padding:
+def padding(window: Window, size: tuple[int, int], pads: Pads, out: tuple[int, int]) -> Padding:
     """Return how to pad for a result of size `out`.
 
     Rows and columns that no window reaches are not padded; where the result needs more than

@@ -67,7 +67,9 @@ def _fed(model: Model) -> Iterator[Diagnostic]:
     for op in model.operators:
         for i in op.inputs:
             if i >= 0 and i not in known:
-                yield Diagnostic(f"reads {model.tensors[i].name} before it is written", op.layer)
+                yield Diagnostic(
+                    f"reads {model.tensors[i].name} before it is written", op.layer
+                )
         for i in op.outputs:
             if i in known:
                 yield Diagnostic(f"writes {model.tensors[i].name} again", op.layer)
@@ -87,7 +89,9 @@ def _operator(model: Model, op: Operator) -> Iterator[Diagnostic]:
     if integer and op.code in _FIXED:
         q, (scale, zero) = outputs[0].quant, _FIXED[op.code]
         if q is None or q.scale != (scale,) or q.zero_point != (zero,):
-            yield Diagnostic(f"{op.code} must have scale {scale} and zero point {zero}", op.layer)
+            yield Diagnostic(
+                f"{op.code} must have scale {scale} and zero point {zero}", op.layer
+            )
     if op.code not in ("QUANTIZE", "DEQUANTIZE"):
         computed = {t.dtype for t in (*inputs, *outputs) if t.data is None}
         if len(computed) > 1:

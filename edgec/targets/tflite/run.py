@@ -35,7 +35,9 @@ def interpreter(data: bytes, *, threads: int = 1) -> Any:
         except (RuntimeError, ValueError) as error:
             log.seek(0)
             said = " ".join(str(error).split())
-            printed = [Diagnostic(line) for line in log.read().splitlines() if "INFO" not in line]
+            printed = [
+                Diagnostic(line) for line in log.read().splitlines() if "INFO" not in line
+            ]
             raise NumericsError(f"LiteRT refuses the file: {said}", printed) from error
     return made
 

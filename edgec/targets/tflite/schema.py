@@ -163,5 +163,3 @@ def _metadata(buffers: list[Any], version: str) -> Any:
     buffer.data = version.encode().ljust(16, b"\0")
     buffers.append(buffer)
     return out
-
-

@@ -1,0 +1,1 @@
+"""Measurements: what edgec costs, and what comes out of it."""

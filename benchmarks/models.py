@@ -1,0 +1,115 @@
+"""The trained models and labelled data that benchmarks measure on, which stay outside."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["DATA", "LABELLED", "Labelled", "loader"]
+
+DATA = Path(
+    os.environ.get("EDGEC_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
+)
+"""Folder with ``models/`` and ``load.py``; set EDGEC_DATA to use another."""
+
+Array = NDArray[Any]
+Samples = dict[str, Array]
+
+
+def loader() -> ModuleType:
+    """Return the module that reads the data sets."""
+    spec = importlib.util.spec_from_file_location("edgec_data_load", DATA / "load.py")
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(f"{DATA} has no load.py; set EDGEC_DATA")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A model with calibration and test samples.
+
+    Parameters
+    ----------
+    split
+        Returns calibration inputs, test inputs and test labels.
+    points
+        How far below float accuracy an int8 artifact may be, in percentage points.
+    agreement
+        Least top-1 agreement with float, where one is asked for.
+    """
+
+    file: str
+    split: Callable[[], tuple[Array, Array, Array]]
+    points: float
+    agreement: float | None = None
+
+    def samples(self) -> tuple[Samples, Samples]:
+        """Return calibration and evaluation data for ``edgec.compile``."""
+        calibration, test, labels = self.split()
+        return {"input": calibration}, {"input": test, "labels": labels}
+
+
+def _float(x: Array) -> Array:
+    return x.astype(np.float32)
+
+
+def _cifar_raw() -> tuple[Array, Array, Array]:
+    load = loader()
+    train, _ = load.cifar10("train")
+    test, labels = load.cifar10("test")
+    return _float(train[:200]), _float(test), labels
+
+
+def _cifar_normalised() -> tuple[Array, Array, Array]:
+    train, test, labels = _cifar_raw()
+    mean = np.array([0.485, 0.456, 0.406], np.float32)
+    std = np.array([0.229, 0.224, 0.225], np.float32)
+    nchw = [((x / 255 - mean) / std).transpose(0, 3, 1, 2) for x in (train, test)]
+    return np.ascontiguousarray(nchw[0]), np.ascontiguousarray(nchw[1]), labels
+
+
+def _keywords() -> tuple[Array, Array, Array]:
+    x, labels = loader().keywords()
+    chosen = np.arange(len(x)) % 10 == 0
+    return x[chosen], x[~chosen], labels[~chosen]
+
+
+def _imagenet(
+    size: int, centre: float, scale: float, offset: int
+) -> Callable[[], tuple[Array, Array, Array]]:
+    def split() -> tuple[Array, Array, Array]:
+        images, labels = loader().imagenet(size)
+        x = ((_float(images) - np.float32(centre)) / np.float32(scale)).transpose(0, 3, 1, 2)
+        chosen = np.arange(len(x)) % 10 == 0
+        return np.ascontiguousarray(x[chosen]), x[~chosen], labels[~chosen] + offset
+
+    return split
+
+
+LABELLED: dict[str, Labelled] = {
+    "resnet8": Labelled("mlperf_tiny/resnet8_cifar10.onnx", _cifar_raw, points=0.5),
+    "kws_ds_cnn": Labelled("mlperf_tiny/kws_ds_cnn.onnx", _keywords, points=1.0),
+    "resnet20": Labelled("cifar10/resnet20_cifar10.onnx", _cifar_normalised, points=0.7),
+    "efficientnet_lite0": Labelled(
+        "imagenet/efficientnet_lite0.onnx",
+        _imagenet(224, 127, 128, 0),
+        points=1.0,
+        agreement=0.975,
+    ),
+    "mobilenet_v2": Labelled(
+        "imagenet/mobilenet_v2_10_224.onnx",
+        _imagenet(224, 127.5, 127.5, 1),
+        points=1.0,
+        agreement=0.975,
+    ),
+}

@@ -1,0 +1,167 @@
+"""``edgec compile``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgec.cli.options import json_option, parse_shapes, shape_option
+
+__all__ = ["command"]
+
+_PATH = click.Path(path_type=Path)
+
+_EXAMPLE = """\b
+Example:
+  edgec compile net.onnx -t tflite --recipe static_wi8_ai8 \\
+      --calibration calib.npz --eval test.npz -o out
+"""
+
+
+@click.command("compile", epilog=_EXAMPLE)
+@click.argument("model", type=_PATH)
+@click.option(
+    "-t",
+    "--target",
+    "targets",
+    type=click.Choice(["tflite", "onnxruntime"]),
+    multiple=True,
+    required=True,
+    help="What to compile for; may be repeated.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=_PATH,
+    metavar="DIR",
+    required=True,
+    help="Folder for the artifacts and report.json; made if it does not exist.",
+)
+@click.option(
+    "--recipe",
+    type=click.Choice(["static_wi8_ai8"]),
+    help="How to quantize: int8 weights and activations. Without it all stays float32.",
+)
+@click.option(
+    "--calibration",
+    type=_PATH,
+    metavar="PATH",
+    help="Samples that show the ranges of activations: .npz, .npy, or a folder of those or of "
+    "images.",
+)
+@click.option(
+    "--eval",
+    "evaluation",
+    type=_PATH,
+    metavar="PATH",
+    help="Samples with an array 'labels' to measure the accuracy on.",
+)
+@click.option(
+    "--ranges",
+    type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
+    help="How activation ranges follow from the samples.",
+)
+@click.option(
+    "--percentile",
+    type=click.FloatRange(50, 100, min_open=True),
+    metavar="PERCENT",
+    help="Share of the values that --ranges percentile keeps, for instance 99.99.",
+)
+@shape_option
+@click.option(
+    "--io-dtype",
+    type=click.Choice(["float32", "int8", "uint8"]),
+    default="float32",
+    show_default=True,
+    help="Element type of the artifact's inputs and outputs.",
+)
+@click.option(
+    "--io-layout",
+    type=click.Choice(["keep", "nhwc"]),
+    default="keep",
+    show_default=True,
+    help="Whether images keep the model's layout or come channels last.",
+)
+@click.option(
+    "--keep-float",
+    metavar="LAYER",
+    multiple=True,
+    help="A layer that is not quantized, by its name in the model; may be repeated.",
+)
+@click.option(
+    "--metric",
+    metavar="MODULE:FUNCTION",
+    help="A Python function that scores the outputs instead of the accuracy.",
+)
+@click.option(
+    "--label-offset",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Added to each label before it is compared with a class.",
+)
+@click.option(
+    "--preprocess",
+    metavar="TEXT",
+    help="How images become inputs, for instance 'size=224,layout=nchw,scale=1/255'.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "x86-64-vnni", "x86-64", "arm64"]),
+    help="Processor the onnxruntime artifact is for; 'auto' is this machine's.",
+)
+@click.option(
+    "--no-verify",
+    "verify",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Do not check after each pass that the model computes the same.",
+)
+@click.option(
+    "--max-float-error",
+    type=click.FloatRange(0),
+    default=1e-3,
+    show_default=True,
+    help="Largest error of a float artifact, relative to the range of the output.",
+)
+@click.option(
+    "--min-sqnr",
+    "min_sqnr_db",
+    type=float,
+    default=5.0,
+    show_default=True,
+    help="Least signal-to-noise ratio of a quantized artifact, in dB.",
+)
+@json_option("the report, and nothing else,")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but problems.")
+def command(
+    model: Path,
+    output: Path,
+    shapes: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Compile MODEL, an ONNX file, for one or more targets.
+
+    Every artifact is run and compared with the model before it is written.
+    """
+    from edgec.cli.building import build
+    from edgec.compiler import CompileOptions
+
+    settings = CompileOptions(
+        **{**options, "targets": tuple(dict.fromkeys(options["targets"]))},
+        shapes=parse_shapes(shapes),
+    )
+    result = build(model, settings, output, quiet=quiet or as_json)
+    if as_json:
+        from edgec.files import json_bytes
+
+        click.echo(json_bytes(result.report), nl=False)
+        return
+    from edgec.cli.render import print_report
+
+    print_report(result.report, folder=output, quiet=quiet)

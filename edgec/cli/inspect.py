@@ -1,0 +1,29 @@
+"""``edgec inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgec.cli.options import json_option, parse_shapes, shape_option
+
+__all__ = ["command"]
+
+
+@click.command("inspect")
+@click.argument("model", type=click.Path(path_type=Path))
+@shape_option
+@json_option("what was found")
+def command(model: Path, shapes: tuple[str, ...], as_json: bool) -> None:
+    """Say what is in MODEL, an ONNX file, and which targets take it."""
+    from edgec.cli.inspection import inspect_model
+    from edgec.files import json_bytes
+
+    found = inspect_model(model, parse_shapes(shapes))
+    if as_json:
+        click.echo(json_bytes(found), nl=False)
+        return
+    from edgec.cli.render_inspection import print_inspection
+
+    print_inspection(found)

@@ -1,0 +1,94 @@
+"""What is in a model, and what each target makes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgec.cost import cost
+from edgec.errors import EdgecError
+from edgec.frontend.onnx import load
+from edgec.ir import Dim, Graph, Node, Value
+from edgec.ops import Dequantize, Opaque, Quantize
+from edgec.passes import Pipeline, lossless
+from edgec.targets import TARGETS
+from edgec.targets.base import Target
+
+__all__ = ["inspect_model"]
+
+
+def inspect_model(path: Path, shapes: Mapping[str, Sequence[Dim]]) -> dict[str, Any]:
+    """Return what `edgec inspect` prints, as plain data."""
+    loaded = load(path, shapes)
+    graph = loaded.graph
+    simplified, _ = Pipeline(lossless()).run(graph)
+    return {
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "opset": loaded.opset,
+        "inputs": [_port(v) for v in graph.inputs],
+        "outputs": [_port(v) for v in graph.outputs],
+        **asdict(cost(graph)),
+        "operators": _operators(graph),
+        "quantization": _quantization(graph),
+        "simplified": asdict(cost(simplified)),
+        "targets": {t.name: _refusals(t(), simplified) for t in TARGETS},
+    }
+
+
+def _port(value: Value) -> dict[str, Any]:
+    dims = value.type.dims
+    shape = None if dims is None else list(dims)
+    return {"name": value.name, "dtype": value.type.dtype.value, "shape": shape}
+
+
+def _onnx_name(node: Node) -> str:
+    """Return the operator's name as the user knows it."""
+    if isinstance(node.op, Opaque):
+        domain = f"{node.op.domain}." if node.op.domain else ""
+        return f"{domain}{node.op.op_type}"
+    return node.op.onnx_name
+
+
+def _operators(graph: Graph) -> list[dict[str, Any]]:
+    """Return the operators, most frequent first; untyped ones apart."""
+    counts = Counter((_onnx_name(n), not isinstance(n.op, Opaque)) for n in graph.nodes)
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [{"name": n, "count": count, "typed": typed} for (n, typed), count in ranked]
+
+
+def _quantization(graph: Graph) -> dict[str, Any]:
+    """Return whether the model came quantized, and how."""
+    pairs = weights = 0
+    for node in graph.nodes:
+        if isinstance(node.op, Dequantize):
+            source = graph.producers.get(node.inputs[0])
+            pairs += source is not None and isinstance(source.op, Quantize)
+            weights += graph.constant(node.inputs[0]) is not None
+    integer = sum(
+        isinstance(n.op, Opaque)
+        and (
+            n.op.op_type.startswith(("QLinear", "Dynamic")) or n.op.op_type.endswith("Integer")
+        )
+        for n in graph.nodes
+    )
+    state = "integer operators" if integer else "QDQ" if pairs or weights else "float"
+    return {
+        "state": state,
+        "pairs": pairs,
+        "quantized_weights": weights,
+        "integer_operators": integer,
+    }
+
+
+def _refusals(target: Target, graph: Graph) -> list[dict[str, str]]:
+    """Return what keeps `target` from expressing the graph; nothing if it takes it."""
+    try:
+        ready, _ = Pipeline((*target.prepare(), *target.finish())).run(graph)
+        found = target.check(ready)
+    except EdgecError as error:
+        return [{"where": "", "message": error.summary, "hint": ""}]
+    return [{"where": d.where, "message": d.message, "hint": d.hint} for d in found]

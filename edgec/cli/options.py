@@ -1,0 +1,60 @@
+"""Options that several commands share, and the reading of what the user wrote in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["json_option", "parse_shapes", "shape_option"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def json_option(what: str) -> Callable[[_Command], _Command]:
+    """Return the ``--json`` option."""
+    return click.option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON.")
+
+
+def shape_option(command: _Command) -> _Command:
+    """Add the ``--shape`` option."""
+    option = click.option(
+        "--shape",
+        "shapes",
+        metavar="NAME=1,3,224,224",
+        multiple=True,
+        help="Shape of an input that the model leaves open; may be repeated. "
+        "An open batch is 1 unless given.",
+    )
+    return option(command)
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int | str, ...]]:
+    """Return the shapes by input.
+
+    Raises
+    ------
+    click.BadParameter
+        If one is malformed or given twice.
+    """
+    shapes: dict[str, tuple[int | str, ...]] = {}
+    for text in texts:
+        # Names of inputs may hold anything, so the last sign is the one that divides.
+        name, equals, lengths = text.rpartition("=")
+        dims = tuple(_length(part.strip()) for part in lengths.split(",")) if lengths else ()
+        if not equals or not name or not dims or any(d is None for d in dims):
+            raise click.BadParameter(
+                f"{text!r} is not NAME=1,3,224,224: an input, '=', and positive lengths",
+                param_hint="--shape",
+            )
+        if name in shapes:
+            raise click.BadParameter(f"{name!r} is given twice", param_hint="--shape")
+        shapes[name] = tuple(d for d in dims if d is not None)
+    return shapes
+
+
+def _length(text: str) -> int | str | None:
+    if text.isascii() and text.isdigit():
+        return int(text) or None
+    return text if text.isidentifier() else None

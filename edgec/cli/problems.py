@@ -1,0 +1,49 @@
+"""What is wrong with a result, said before anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from edgec.cli.numbers import at, bytes_text, share_text
+
+__all__ = ["problems"]
+
+_LOST_ACCURACY = 0.01
+"""A drop beyond one point is more than int8 costs a model that takes to it."""
+
+_LOW_SQNR_DB = 10.0
+"""Below this the noise is a third of the signal."""
+
+_LOW_AGREEMENT = 0.95
+
+
+def problems(report: Mapping[str, Any]) -> list[str]:
+    """Return one sentence for each thing a user would not want to find out later."""
+    found = [p for a in report.get("artifacts") or () for p in _of_artifact(report, a)]
+    if at(report, "options", "verify") is False:
+        found.append("The passes were not verified (--no-verify).")
+    return found
+
+
+def _of_artifact(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> Iterator[str]:
+    file, quantized = artifact.get("file"), artifact.get("quantized")
+    size, model_size = artifact.get("bytes"), at(report, "model", "bytes")
+    if quantized and size and model_size and size > model_size:
+        yield (
+            f"{file} is bigger than the model: {bytes_text(size)}, "
+            f"the model has {bytes_text(model_size)}."
+        )
+    if at(report, "options", "recipe") and quantized is False:
+        yield f"{file} is still float32, although a recipe was given."
+    before, after = at(report, "evaluation", "float"), artifact.get("accuracy")
+    if before is not None and after is not None and before - after > _LOST_ACCURACY:
+        yield (
+            f"{file} loses {100 * (before - after):.1f} points of accuracy: "
+            f"{share_text(after)}, the float model has {share_text(before)}."
+        )
+    sqnr, agreement = (at(artifact, "fidelity", k) for k in ("sqnr_db", "top1_agreement"))
+    if sqnr is not None and sqnr < _LOW_SQNR_DB:
+        yield f"{file} is far from the float model: its SQNR is {sqnr:.1f} dB."
+    if agreement is not None and agreement < _LOW_AGREEMENT:
+        yield f"{file} agrees with the float model on only {share_text(agreement)} of samples."

@@ -1,0 +1,121 @@
+"""``edgec profile``."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgec.cli.options import json_option
+
+__all__ = ["command"]
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("profile")
+@click.argument("file", type=_PATH)
+@click.option(
+    "--num-threads",
+    "threads",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Threads of the runtime.",
+)
+@click.option(
+    "--num-runs", "runs", type=int, default=50, show_default=True, help="Timed runs, at least."
+)
+@click.option(
+    "--warmup-runs", "warmup", type=int, default=5, show_default=True, help="Runs before those."
+)
+@click.option(
+    "--min-secs",
+    "min_seconds",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Keep running at least that long.",
+)
+@click.option(
+    "--max-secs",
+    "max_seconds",
+    type=float,
+    default=20.0,
+    show_default=True,
+    help="Stop after that long, even with fewer runs.",
+)
+@click.option(
+    "--inputs",
+    type=_PATH,
+    metavar="NPZ",
+    help="What to run on, such as the .golden.npz that edgec compile writes; random numbers of "
+    "a fixed seed if not given.",
+)
+@click.option(
+    "--report",
+    type=_PATH,
+    metavar="JSON",
+    help="A report.json that the numbers are added to, for `edgec gate`.",
+)
+@json_option("the numbers")
+def command(file: Path, report: Path | None, as_json: bool, **settings: Any) -> None:
+    """Measure FILE, a .onnx or .tflite file, on this machine."""
+    from edgec.files import json_bytes
+    from edgec.profiling import profile_file
+
+    # The report is read first, so that nobody waits for numbers that have nowhere to go.
+    target = None if report is None else _target(report, file)
+    profile = profile_file(file, **settings)
+    if report is not None and target is not None:
+        _merge(report, target, profile.to_dict())
+    if as_json:
+        click.echo(json_bytes(profile.to_dict()), nl=False)
+        return
+    from edgec.cli.render_profile import print_profile
+
+    print_profile(file, profile)
+    if report is not None:
+        click.echo(f"added to {report} as run.profile.{target}")
+
+
+def _target(report: Path, file: Path) -> str:
+    """Return the target of the artifact that `file` is, by its digest."""
+    from edgec.errors import Diagnostic, ModelError, OptionError
+    from edgec.files import read_report
+
+    listed = read_report(report).get("artifacts")
+    artifacts = [a for a in listed if isinstance(a, dict)] if isinstance(listed, list) else []
+    try:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read {file}: {error.strerror}") from error
+    for artifact in artifacts:
+        if artifact.get("sha256") == digest:
+            return str(artifact.get("target"))
+    known = ", ".join(str(a.get("file")) for a in artifacts) or "nothing"
+    raise OptionError(
+        f"{file} is no artifact of {report}",
+        [
+            Diagnostic(
+                f"the report is about {known}, and the digest of {file.name} fits none of it",
+                hint="profile the file that was written together with the report, unchanged",
+            )
+        ],
+    )
+
+
+def _merge(report: Path, target: str, profile: dict[str, Any]) -> None:
+    """Add the numbers to the report; nothing else in it changes."""
+    from edgec.errors import OptionError
+    from edgec.files import json_bytes, read_report, write_files
+
+    data = read_report(report)  # again: it may have changed in the meantime
+    run = data.setdefault("run", {})
+    profiles = run.setdefault("profile", {}) if isinstance(run, dict) else None
+    if not isinstance(profiles, dict):
+        raise OptionError(f"{report} is not a report of edgec: its 'run' is no object")
+    profiles[target] = profile
+    write_files(report.parent, {report.name: json_bytes(data)})

@@ -1,0 +1,76 @@
+"""What is in a model, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgec.cli.numbers import bytes_text, count_text
+from edgec.cli.render import console, table
+
+__all__ = ["print_inspection"]
+
+_SHOWN = 20
+
+
+def print_inspection(found: Mapping[str, Any]) -> None:
+    """Print what :func:`edgec.cli.inspection.inspect_model` found."""
+    out = console()
+    out.print(f"{found['file']}: {bytes_text(found['bytes'])}, opset {found['opset']}")
+    for kind in ("inputs", "outputs"):
+        for port in found[kind]:
+            dims = "?" if port["shape"] is None else ",".join(map(str, port["shape"]))
+            out.print(f"  {kind[:-1]} {port['name']}: {port['dtype']}[{dims}]")
+    out.print(f"  quantization: {_quantization(found['quantization'])}\n")
+    _print_cost(found)
+    out.print()
+    operators = table("operator", "count", "")
+    for entry in found["operators"]:
+        note = "" if entry["typed"] else "kept as it is"
+        operators.add_row(entry["name"], str(entry["count"]), note)
+    out.print(operators)
+    out.print()
+    for name, refusals in found["targets"].items():
+        _print_target(name, refusals)
+
+
+def _print_cost(found: Mapping[str, Any]) -> None:
+    after = found["simplified"]
+    made = table("", "nodes", "parameters", "MACs", "weights", "peak activations")
+    for label, source in (("as it is", found), ("after lossless passes", after)):
+        peak = source["peak_activation_bytes"]
+        made.add_row(
+            label,
+            count_text(source["nodes"]),
+            count_text(source["parameters"]),
+            count_text(source["macs"]),
+            bytes_text(source["weight_bytes"]),
+            bytes_text(peak) if peak else "unknown",
+        )
+    console().print(made)
+
+
+def _quantization(state: Mapping[str, Any]) -> str:
+    if state["state"] == "float":
+        return "none, the model is float"
+    parts = [
+        (state["pairs"], "pairs of QuantizeLinear and DequantizeLinear"),
+        (state["quantized_weights"], "quantized weights"),
+        (state["integer_operators"], "integer operators"),
+    ]
+    return ", ".join(f"{count} {what}" for count, what in parts if count)
+
+
+def _print_target(name: str, refusals: list[dict[str, str]]) -> None:
+    out = console()
+    if not refusals:
+        out.print(f"{name} takes this model")
+        return
+    count = f"{len(refusals)} problem{'' if len(refusals) == 1 else 's'}"
+    out.print(f"{name} refuses this model: {count}")
+    for d in refusals[:_SHOWN]:
+        place = f"{d['where']}: " if d["where"] else ""
+        hint = f" ({d['hint']})" if d["hint"] else ""
+        out.print(f"  {place}{d['message']}{hint}")
+    if len(refusals) > _SHOWN:
+        out.print(f"  and {len(refusals) - _SHOWN} more; --json lists them all")
