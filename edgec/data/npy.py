@@ -1,4 +1,4 @@
-"""Arrays that are read piece by piece: in memory, or mapped from an ``.npy`` file."""
+"""Arrays that are read piece by piece: in memory, or in an ``.npy`` file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Generator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -19,8 +20,8 @@ from edgec.data.spec import Array, data_error
 from edgec.errors import DataError
 
 __all__ = [
+    "FileArray",
     "Header",
-    "MappedArray",
     "MemoryArray",
     "StoredArray",
     "check_holds",
@@ -99,8 +100,12 @@ class MemoryArray:
 
 
 @dataclass(frozen=True, slots=True)
-class MappedArray:
-    """An uncompressed array inside a file."""
+class FileArray:
+    """An uncompressed array inside a file.
+
+    Read, not mapped: pages of a mapped file count as memory of the process, so that it would
+    seem to grow with the data.
+    """
 
     path: Path
     header: Header
@@ -109,20 +114,28 @@ class MappedArray:
 
     def pieces(self, size: int, indices: range) -> Generator[Array, None, None]:
         """Yield runs of elements; see `StoredArray.pieces`."""
-        values = self._map()
-        for i in indices:
-            yield values[i * size : (i + 1) * size]
+        try:
+            # A buffer would only copy what is read in one piece anyway.
+            with self.path.open("rb", buffering=0) as stream:
+                for i in indices:
+                    yield self._read(stream, i * size, size)
+        except OSError as error:
+            raise data_error(
+                f"cannot be read: {error.strerror or error}", str(self.path)
+            ) from error
 
     def whole(self) -> Array:
         """Load all of it."""
-        return np.array(self._map(), subok=False).reshape(self.header.shape)
+        (values,) = self.pieces(self.header.size, range(1))
+        return values.reshape(self.header.shape)
 
-    def _map(self) -> Array:
-        size, dtype = self.header.size, self.header.dtype
-        try:
-            return np.memmap(self.path, dtype, "r", self.offset, (size,))
-        except (OSError, ValueError) as error:
-            raise data_error(f"cannot be mapped: {error}", str(self.path)) from error
+    def _read(self, stream: FileIO, first: int, count: int) -> Array:
+        dtype = self.header.dtype
+        stream.seek(self.offset + first * dtype.itemsize)
+        held = bytearray(count * dtype.itemsize)
+        if stream.readinto(held) < len(held):
+            raise data_error("became shorter while it was read", str(self.path))
+        return np.frombuffer(held, dtype)
 
 
 def hold(name: str, array: object) -> MemoryArray:
@@ -144,7 +157,7 @@ def hold(name: str, array: object) -> MemoryArray:
     return MemoryArray(array)
 
 
-def open_npy(path: Path) -> MappedArray:
+def open_npy(path: Path) -> FileArray:
     """Read the header of an ``.npy`` file.
 
     Raises
@@ -160,7 +173,7 @@ def open_npy(path: Path) -> MappedArray:
         check_holds(header, path.stat().st_size - offset, where)
     except OSError as error:
         raise data_error(f"cannot be read: {error.strerror or error}", where) from error
-    return MappedArray(path, header, offset)
+    return FileArray(path, header, offset)
 
 
 def check_holds(header: Header, size_bytes: int, where: str) -> None:

@@ -1,7 +1,7 @@
 """Members of an ``.npz`` archive, read without ever loading one whole.
 
 ``np.load`` ignores ``mmap_mode`` for archives and inflates a member completely. Here a stored
-member is mapped where it lies in the file, and a deflated one is inflated as a stream.
+member is read where it lies in the file, and a deflated one is inflated as a stream.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import IO
 
 import numpy as np
 
-from edgec.data.npy import Header, MappedArray, StoredArray, check_holds, read_header
+from edgec.data.npy import FileArray, Header, StoredArray, check_holds, read_header
 from edgec.data.spec import Array, data_error
 
 __all__ = ["DeflatedArray", "open_npz"]
@@ -113,7 +113,7 @@ def _open_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     if info.compress_type == zipfile.ZIP_DEFLATED:
         return DeflatedArray(path, header, info.filename)
     offset = _data_offset(path, info) + header_bytes
-    return MappedArray(path, header, offset)
+    return FileArray(path, header, offset)
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
