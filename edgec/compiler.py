@@ -12,24 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from edgec.calibration import METHODS, Calibration, Percentile, RangeMethod, calibrate
+from edgec.calibration import DEFAULT, METHODS, Calibration, Percentile, RangeMethod, calibrate
 from edgec.data import InputSpec, Preprocessing, Samples, open_samples
 from edgec.errors import DataError, Diagnostic, NumericsError, OptionError
 from edgec.evaluate import OnnxSession
+from edgec.files import json_bytes, write_files
 from edgec.frontend import Loaded, load
 from edgec.ir import Array, Dim, DType, Graph
 from edgec.numerics import Agreement
 from edgec.passes import Pass, PassRecord, Pipeline, QuantizeGraph, lossless
 from edgec.passes.quantization_plan import plan
 from edgec.proof import Evaluation, Limits, evaluate_accuracy, faults, prove, reference
-from edgec.report import build_report, json_bytes
+from edgec.report import build_report
 from edgec.targets import TARGETS, Artifact, OnnxRuntime, Runner, Target, Tflite
 from edgec.targets.onnxruntime.devices import device_named
 
 __all__ = ["RECIPES", "CompileOptions", "Compiled", "Result", "compile_model"]
 
 RECIPES = ("static_wi8_ai8",)
-DEFAULT_RANGES = "mse"
 
 Source = Path | Mapping[str, Array]
 Progress = Callable[[str, int, int], None]
@@ -122,8 +122,6 @@ class Result:
 
     def save(self, folder: Path | str) -> None:
         """Write all files, or none."""
-        from edgec.files import write_files
-
         write_files(Path(folder), self.files)
 
 
@@ -259,7 +257,7 @@ def _compile_for(
 
 
 def _method(options: CompileOptions) -> RangeMethod:
-    name = options.ranges or DEFAULT_RANGES
+    name = options.ranges or DEFAULT
     if name not in METHODS:
         raise OptionError(f"there is no range method {name!r}; known: {', '.join(METHODS)}")
     if options.percentile is None:

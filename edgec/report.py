@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec import __version__
+from edgec.calibration import DEFAULT
 from edgec.cost import cost
 from edgec.errors import Diagnostic
 from edgec.frontend import Loaded
@@ -22,16 +22,11 @@ from edgec.targets import Port
 if TYPE_CHECKING:
     from edgec.compiler import Compiled, CompileOptions
 
-__all__ = ["SCHEMA", "build_report", "json_bytes"]
+__all__ = ["SCHEMA", "build_report"]
 
 SCHEMA = "edgec.report/1"
 
 _PACKAGES = ("onnx", "onnxruntime", "ai-edge-litert", "numpy")
-
-
-def json_bytes(report: Mapping[str, Any]) -> bytes:
-    """Return a report as it is written: indented, keys in the order they were set."""
-    return (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def build_report(
@@ -51,7 +46,7 @@ def build_report(
     """Return the report; only what is under "run" varies from one run to the next."""
     steps = [("", r) for r in records]
     steps += [(c.target, r) for c in compiled for r in c.records]
-    ranges = options.ranges or "mse"
+    ranges = options.ranges or DEFAULT
     return {
         "schema": SCHEMA,
         "edgec": __version__,

@@ -2,9 +2,18 @@
 
 from edgec.calibration.collect import Calibration, calibrate
 from edgec.calibration.observe import Histogram, Observer
-from edgec.calibration.ranges import METHODS, Entropy, MinMax, Mse, Percentile, RangeMethod
+from edgec.calibration.ranges import (
+    DEFAULT,
+    METHODS,
+    Entropy,
+    MinMax,
+    Mse,
+    Percentile,
+    RangeMethod,
+)
 
 __all__ = [
+    "DEFAULT",
     "METHODS",
     "Calibration",
     "Entropy",
