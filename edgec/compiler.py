@@ -112,17 +112,17 @@ class Result:
         What ``report.json`` holds.
     files
         Contents of every file, by name.
-    failures
-        Always empty: a broken artifact raises, and is not returned.
+    sources
+        Files that went in; `save` refuses to overwrite them.
     """
 
     report: dict[str, Any]
     files: Mapping[str, bytes]
-    failures: tuple[str, ...] = ()
+    sources: tuple[Path, ...] = ()
 
     def save(self, folder: Path | str) -> None:
         """Write all files, or none."""
-        write_files(Path(folder), self.files)
+        write_files(Path(folder), self.files, protect=self.sources)
 
 
 def compile_model(
@@ -177,7 +177,8 @@ def compile_model(
     )
     files = {f"{stem}{c.artifact.suffix}": c.artifact.data for c in compiled}
     files |= {f"{stem}.golden.npz": golden, "report.json": json_bytes(report)}
-    return Result(report, files)
+    given = (model, options.calibration, options.evaluation)
+    return Result(report, files, tuple(p for p in given if isinstance(p, Path)))
 
 
 class _Clock:

@@ -25,13 +25,11 @@ def write_files(
 ) -> None:
     """Write all of `files` into `folder`, or none of them.
 
-    Everything is first written and synced under temporary names in the same folder; then all
-    are renamed. Whatever goes wrong, what was there before stays as it was.
+    All are first written and synced under temporary names in `folder`, which is made if need
+    be, then renamed. Whatever goes wrong, what was there before stays as it was.
 
     Parameters
     ----------
-    folder
-        Made if it does not exist.
     files
         Contents by plain file name.
     protect

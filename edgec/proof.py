@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,8 @@ def evaluate_accuracy(
         name: {key: np.concatenate(arrays) for key, arrays in outputs.items()}
         for name, outputs in collected.items()
     }
-    values = {name: float(function(outputs, labels)) for name, outputs in stacked.items()}
+    with redirect_stdout(sys.stderr):  # what a user's function prints is not the report
+        values = {n: float(function(outputs, labels)) for n, outputs in stacked.items()}
     top1 = {name: a.top1 if metric is None else None for name, a in agreements.items()}
     return Evaluation(count, metric or "accuracy", values.pop(""), values, top1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from edgec import __version__
 from edgec.calibration import DEFAULT
 from edgec.cost import cost
 from edgec.errors import Diagnostic
+from edgec.files import REPORT_SCHEMA
 from edgec.frontend import Loaded
 from edgec.numerics import Agreement
 from edgec.passes import PassRecord
@@ -22,9 +23,7 @@ from edgec.targets import Port
 if TYPE_CHECKING:
     from edgec.compiler import Compiled, CompileOptions
 
-__all__ = ["SCHEMA", "build_report"]
-
-SCHEMA = "edgec.report/1"
+__all__ = ["build_report"]
 
 _PACKAGES = ("onnx", "onnxruntime", "ai-edge-litert", "numpy")
 
@@ -48,9 +47,9 @@ def build_report(
     steps += [(c.target, r) for c in compiled for r in c.records]
     ranges = options.ranges or DEFAULT
     return {
-        "schema": SCHEMA,
+        "schema": REPORT_SCHEMA,
         "edgec": __version__,
-        "model": _model(loaded),
+        "model": _model(loaded, records),
         "options": _options(options),
         "versions": {name: metadata.version(name) for name in _PACKAGES},
         "ledger": [
@@ -83,9 +82,16 @@ def build_report(
     }
 
 
-def _model(loaded: Loaded) -> dict[str, Any]:
+def _model(loaded: Loaded, records: Sequence[PassRecord]) -> dict[str, Any]:
     data = loaded.path.read_bytes()
     price = cost(loaded.graph)
+    # Shapes that the model computes are known only after constant folding, the first pass.
+    known = records[0].after if records else price
+    price = replace(
+        price,
+        macs=known.macs,
+        peak_activation_bytes=price.peak_activation_bytes or known.peak_activation_bytes,
+    )
     return {
         "file": loaded.path.name,
         "sha256": hashlib.sha256(data).hexdigest(),

@@ -22,6 +22,12 @@ from edgec.errors import Diagnostic, EdgecError, InternalError
 
 __all__ = ["guarded"]
 
+# Of the machine and not of edgec, wherever they come up: no rights, no space, a broken disk.
+_ENVIRONMENT = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EIO),
+)
+
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -50,25 +56,34 @@ def guarded(main: Callable[..., Any], args: Sequence[str] | None = None) -> NoRe
     except InternalError as error:
         code = _fault(error, arguments, error.dump, as_json)
     except EdgecError as error:
-        code = error.exit_code
-        _show(error)
-        _to_stdout(as_json, error.summary, error.diagnostics, code)
+        code = _message(error, as_json)
     except MemoryError:
-        code = EdgecError.exit_code
         hint = Diagnostic("close other programs, or use a machine with more memory")
-        short = EdgecError("there is not enough memory for this model", [hint])
-        _show(short)
-        _to_stdout(as_json, short.summary, short.diagnostics, code)
+        code = _message(
+            EdgecError("there is not enough memory for this model", [hint]), as_json
+        )
     except OSError as error:
-        if error.errno == errno.EPIPE:
-            code = _reader_left()
-        else:
-            code = _fault(error, arguments, {}, as_json)
+        code = _os_error(error, arguments, as_json)
     # The one place that catches everything: a user must never see a bare traceback, and what
     # went wrong must be in the dump whatever it was.
     except Exception as error:  # noqa: BLE001
         code = _fault(error, arguments, {}, as_json)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _message(error: EdgecError, as_json: bool) -> int:
+    _show(error)
+    _to_stdout(as_json, error.summary, error.diagnostics, error.exit_code)
+    return error.exit_code
+
+
+def _os_error(error: OSError, arguments: Sequence[str], as_json: bool) -> int:
+    if error.errno == errno.EPIPE:
+        return _reader_left()
+    if error.errno in _ENVIRONMENT:
+        place = f"{error.filename}: " if error.filename else ""
+        return _message(EdgecError(f"{place}{error.strerror}"), as_json)
+    return _fault(error, arguments, {}, as_json)
 
 
 def _aborted(error: click.Abort, arguments: Sequence[str], as_json: bool) -> int:

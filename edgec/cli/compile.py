@@ -114,10 +114,7 @@ Example:
 )
 @click.option(
     "--no-verify",
-    "verify",
     is_flag=True,
-    flag_value=False,
-    default=True,
     help="Do not check after each pass that the model computes the same.",
 )
 @click.option(
@@ -143,6 +140,7 @@ def command(
     shapes: tuple[str, ...],
     as_json: bool,
     quiet: bool,
+    no_verify: bool,
     **options: Any,
 ) -> None:
     """Compile MODEL, an ONNX file, for one or more targets.
@@ -155,6 +153,7 @@ def command(
     settings = CompileOptions(
         **{**options, "targets": tuple(dict.fromkeys(options["targets"]))},
         shapes=parse_shapes(shapes),
+        verify=not no_verify,
     )
     result = build(model, settings, output, quiet=quiet or as_json)
     if as_json:

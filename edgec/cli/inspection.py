@@ -31,10 +31,10 @@ def inspect_model(path: Path, shapes: Mapping[str, Sequence[Dim]]) -> dict[str, 
         "opset": loaded.opset,
         "inputs": [_port(v) for v in graph.inputs],
         "outputs": [_port(v) for v in graph.outputs],
-        **asdict(cost(graph)),
-        "operators": _operators(graph),
+        **_cost(graph),
+        "operators": _operators(graph, simplified),
         "quantization": _quantization(graph),
-        "simplified": asdict(cost(simplified)),
+        "simplified": _cost(simplified),
         "targets": {t.name: _refusals(t(), simplified) for t in TARGETS},
     }
 
@@ -53,11 +53,26 @@ def _onnx_name(node: Node) -> str:
     return node.op.onnx_name
 
 
-def _operators(graph: Graph) -> list[dict[str, Any]]:
-    """Return the operators, most frequent first; untyped ones apart."""
-    counts = Counter((_onnx_name(n), not isinstance(n.op, Opaque)) for n in graph.nodes)
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [{"name": n, "count": count, "typed": typed} for (n, typed), count in ranked]
+def _cost(graph: Graph) -> dict[str, int | None]:
+    """Return the cost; what needs shapes is ``None`` where they only follow from the passes."""
+    found: dict[str, int | None] = asdict(cost(graph))
+    if not found["peak_activation_bytes"]:
+        found["macs"] = found["peak_activation_bytes"] = None
+    return found
+
+
+def _operators(graph: Graph, simplified: Graph) -> list[dict[str, Any]]:
+    """Return how often each operator occurs before and after the lossless passes.
+
+    Those that edgec has no class for are judged after them: often a shape must be known first.
+    """
+    before, after = (Counter(map(_onnx_name, g.nodes)) for g in (graph, simplified))
+    untyped = Counter(_onnx_name(n) for n in simplified.nodes if isinstance(n.op, Opaque))
+    ranked = sorted(before | after, key=lambda name: (-after[name], -before[name], name))
+    return [
+        {"name": n, "count": before[n], "simplified": after[n], "untyped": untyped[n]}
+        for n in ranked
+    ]
 
 
 def _quantization(graph: Graph) -> dict[str, Any]:

@@ -32,12 +32,12 @@ def progress(*, quiet: bool, patience_seconds: float = 1.0) -> Iterator[Tell | N
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        stages = _Stages(bars, patience_seconds)
-        try:
-            yield stages.tell
-        finally:
-            stages.end()
+    bars = Progress(*columns, console=Console(stderr=True), transient=True)
+    stages = _Stages(bars, patience_seconds)
+    try:
+        yield stages.tell
+    finally:
+        stages.end()
 
 
 class _Stages:
@@ -57,9 +57,9 @@ class _Stages:
         if stage != self._stage:
             self.end()
             self._stage = stage
-            self._task = self._bars.add_task(stage, total=total or None, visible=False)
-            show = {"task_id": self._task, "visible": True}
-            self._timer = threading.Timer(self._patience, self._bars.update, kwargs=show)
+            self._task = self._bars.add_task(stage, total=total or None)
+            # Nothing is printed before start, which does nothing the second time.
+            self._timer = threading.Timer(self._patience, self._bars.start)
             self._timer.daemon = True
             self._timer.start()
         if self._task is not None:
@@ -69,6 +69,7 @@ class _Stages:
         """Take the bar away."""
         if self._timer is not None and self._task is not None:
             self._timer.cancel()
-            self._timer.join()  # it may be showing the bar at this moment
+            self._timer.join()  # it may be starting at this moment
+            self._bars.stop()
             self._bars.remove_task(self._task)
         self._stage, self._task, self._timer = "", None, None

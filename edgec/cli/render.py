@@ -77,11 +77,17 @@ def _ledger(report: Mapping[str, Any]) -> Table:
     made = table("pass", "nodes", "parameters", "MACs", "weights", "fidelity", "seconds")
     seconds = at(report, "run", "seconds", "passes") or []
     model = report["model"]
+    # Shapes that exporters compute in the graph are known only once constants are folded.
+    counted = any(line["macs"][1] for line in report["ledger"])
+
+    def macs(count: float) -> str:
+        return count_text(count) if count or not counted else "?"
+
     made.add_row(
         f"{model['file']}",
         count_text(model["nodes"]),
         count_text(model["parameters"]),
-        count_text(model["macs"]),
+        macs(model["macs"]),
         bytes_text(model["weight_bytes"]),
         "",
         "",
@@ -92,7 +98,7 @@ def _ledger(report: Mapping[str, Any]) -> Table:
             f"{target}: {line['pass']}" if target else line["pass"],
             change_text(line["nodes"], count_text),
             change_text(line["parameters"], count_text),
-            change_text(line["macs"], count_text),
+            change_text(line["macs"], macs),
             change_text(line["weight_bytes"], bytes_text),
             _fidelity(line),
             f"{seconds[i]:.2f}" if i < len(seconds) else "",

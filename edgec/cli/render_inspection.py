@@ -24,10 +24,10 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     out.print(f"  quantization: {_quantization(found['quantization'])}\n")
     _print_cost(found)
     out.print()
-    operators = table("operator", "count", "")
+    operators = table("operator", "as it is", "after lossless passes", "without a class")
     for entry in found["operators"]:
-        note = "" if entry["typed"] else "kept as it is"
-        operators.add_row(entry["name"], str(entry["count"]), note)
+        counts = (entry[key] or "-" for key in ("count", "simplified", "untyped"))
+        operators.add_row(entry["name"], *map(str, counts))
     out.print(operators)
     out.print()
     for name, refusals in found["targets"].items():
@@ -38,14 +38,14 @@ def _print_cost(found: Mapping[str, Any]) -> None:
     after = found["simplified"]
     made = table("", "nodes", "parameters", "MACs", "weights", "peak activations")
     for label, source in (("as it is", found), ("after lossless passes", after)):
-        peak = source["peak_activation_bytes"]
+        macs, peak = source["macs"], source["peak_activation_bytes"]
         made.add_row(
             label,
             count_text(source["nodes"]),
             count_text(source["parameters"]),
-            count_text(source["macs"]),
+            "unknown" if macs is None else count_text(macs),
             bytes_text(source["weight_bytes"]),
-            bytes_text(peak) if peak else "unknown",
+            "unknown" if peak is None else bytes_text(peak),
         )
     console().print(made)
 

@@ -79,7 +79,6 @@ def profile_file(
     ModelError
         If the runtime does not take the model, or crashes on it.
     """
-    path = Path(path)
     settings = Settings(runs, warmup, threads, min_seconds, max_seconds)
     if path.suffix not in _ENDINGS:
         raise OptionError(
@@ -90,9 +89,8 @@ def profile_file(
         what = "it is a folder" if path.is_dir() else "there is no such file"
         raise ModelError(f"cannot read {path}: {what}")
     source = None if inputs is None else str(inputs)
-    return Profile.from_dict(
-        _ask({"path": str(path), "inputs": source, **asdict(settings)}, path)
-    )
+    request = {"path": str(path), "inputs": source, **asdict(settings)}
+    return Profile.from_dict(_ask(request, path))
 
 
 def _ask(request: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
@@ -64,9 +64,7 @@ def measure(request: Mapping[str, Any]) -> Profile:
     runtime = kind(path, request["threads"])
     opened = time.perf_counter() - start
     runtime.feed(_arrays(runtime, request["inputs"]))
-    start = time.perf_counter()
-    _first_run(runtime, path)
-    cold = opened + time.perf_counter() - start
+    cold = opened + _first_run(runtime, path)
     for _ in range(request["warmup"]):
         runtime.run()
     times = _timed(runtime, request["runs"], request["min_seconds"], request["max_seconds"])
@@ -74,9 +72,8 @@ def measure(request: Mapping[str, Any]) -> Profile:
     median, p95, low, high = np.percentile(times, [50, 95, 0, 100]) * 1000
     notes = runtime.notes()
     if len(times) < request["runs"]:
-        notes += (
-            f"{len(times)} of {request['runs']} runs fitted into {request['max_seconds']:g} s.",
-        )
+        limit = f"{request['max_seconds']:g} s"
+        notes += (f"{len(times)} of {request['runs']} runs fitted into {limit}.",)
     return Profile(
         latency_ms=float(median),
         latency_p95_ms=float(p95),
@@ -95,13 +92,16 @@ def measure(request: Mapping[str, Any]) -> Profile:
     )
 
 
-def _first_run(runtime: Runtime, path: Path) -> None:
+def _first_run(runtime: Runtime, path: Path) -> float:
+    """Run once and return the seconds; whatever is wrong with the model comes up here."""
+    start = time.perf_counter()
     try:
         runtime.run()
     except runtime.errors() as error:
         raise ModelError(
             f"{path} does not run in {runtime.name}: {first_line(error)}"
         ) from error
+    return time.perf_counter() - start
 
 
 def _timed(runtime: Runtime, runs: int, min_seconds: float, max_seconds: float) -> Array:
@@ -148,11 +148,13 @@ def _stored(runtime: Runtime, path: Path) -> dict[str, Array]:
     """Return the arrays of a file: a golden one of edgec's, or one with plain names."""
     found: dict[str, Array] = {}
     problems: list[Diagnostic] = []
+    if not path.is_file():
+        raise OptionError(f"cannot read the inputs {path}: there is no such file")
+    if not is_zipfile(path):
+        raise OptionError(f"the inputs {path} are no .npz file, or it is cut off")
     try:
         with np.load(path, allow_pickle=False) as stored:
-            held = getattr(stored, "files", None)
-            if held is None:
-                raise OptionError(f"{path} is no .npz file with an array for each input")
+            held = stored.files
             for i in runtime.inputs:
                 names = (f"{runtime.target}/input/{i.name}", f"input/{i.name}", i.name)
                 name = next((n for n in names if n in held), None)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,11 +22,11 @@ EVERYTHING = """
 """
 
 LEDGER = """\
-pass                   nodes  parameters    MACs   weights       fidelity  seconds
-net.onnx                  25      97.4 k  1.23 M    390 kB
-fold-batchnorm       25 → 18      97.4 k  1.23 M    390 kB  error 1.2e-07     0.25
-eliminate-identities      18      97.4 k  1.23 M    390 kB      unchanged     0.01
-tflite: quantize     18 → 60      97.4 k  1.23 M    390 kB        25.1 dB     1.50
+pass                    nodes  parameters    MACs  weights       fidelity  seconds
+net.onnx                   25      97.4 k  1.23 M   390 kB
+fold-batchnorm        25 → 18      97.4 k  1.23 M   390 kB  error 1.2e-07     0.25
+eliminate-identities       18      97.4 k  1.23 M   390 kB      unchanged     0.01
+tflite: quantize      18 → 60      97.4 k  1.23 M   390 kB        25.1 dB     1.50
 
 artifact      size  of model  operators     SQNR  top-1 agreement                accuracy
 net.tflite  105 kB     0.26x         12  25.1 dB           99.0 %  97.5 % (-0.5 to float)
@@ -137,6 +138,27 @@ def test_notes_are_printed_with_their_source(compiler: FakeCompiler, edgec: Run)
         "note  fold-batchnorm: bn[1]: it stays (retrain)",
         "note  net.tflite: bn[1]: it stays",
     ]
+
+
+@pytest.mark.usefixtures("model")
+def test_work_that_is_not_known_yet_is_not_none(compiler: FakeCompiler, edgec: Run) -> None:
+    compiler.report["model"]["macs"] = 0
+    compiler.report["ledger"][0]["macs"] = [0, 1_230_000]
+
+    out = edgec("compile", "net.onnx", "-t", "tflite", "-o", "out").stdout
+
+    assert re.search(r"^net\.onnx +25 +97\.4 k +\? +390 kB", out, re.MULTILINE)
+    assert "97.4 k  ? → 1.23 M" in out
+
+
+@pytest.mark.usefixtures("model")
+def test_names_with_brackets_stay_as_they_are(compiler: FakeCompiler, edgec: Run) -> None:
+    compiler.report["artifacts"][0]["file"] = "net[red].tflite"
+
+    out = edgec("compile", "net.onnx", "-t", "tflite", "-o", "out").stdout
+
+    assert "net[red].tflite  105 kB" in out
+    assert "wrote net[red].tflite, net.onnx" in out
 
 
 @pytest.mark.usefixtures("model")

@@ -289,6 +289,29 @@ def test_an_interruption_is_quiet(raising: Run, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied", "x.npz"), "x.npz: Permission denied"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_what_is_wrong_with_the_machine_is_no_fault(
+    raising: Run, tmp_path: Path, error: OSError, message: str
+) -> None:
+    result = raising(error, "--json")
+
+    assert (result.exit_code, result.stderr) == (1, f"error: {message}\n")
+    assert json.loads(result.stdout)["error"]["summary"] == message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_is_too_long_is_no_fault(edgec: Run) -> None:
+    result = edgec("compile", "n" * 300, "-t", "tflite", "-o", "out")
+
+    assert (result.exit_code, result.stderr) == (1, f"error: {'n' * 300}: File name too long\n")
+
+
 def test_too_little_memory_is_said(raising: Run) -> None:
     result = raising(MemoryError())
 
@@ -299,15 +322,27 @@ def test_too_little_memory_is_said(raising: Run) -> None:
     )
 
 
-def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
-    script = f"{sys.executable} -m edgec gate --list | true"
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["-m", "edgec", "gate", "--list"],
+        ["-m", "edgec", "gate", "--list", "--json"],
+        # What a metric of the user's prints stays in Python's buffer until the end.
+        ["-c", "from edgec.cli.boundary import guarded; guarded(lambda *a, **k: print(1), [])"],
+    ],
+)
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path, args: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+    command = [sys.executable, *args]
 
-    done = subprocess.run(
-        script, shell=True, capture_output=True, text=True, env=env, cwd=tmp_path, check=False
-    )
+    with os.fdopen(writer, "wb") as out:
+        done = subprocess.run(
+            command, stdout=out, stderr=subprocess.PIPE, env=env, cwd=tmp_path, check=False
+        )
 
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (1, b"")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -90,6 +90,19 @@ def test_a_missing_artifact_never_passes(artifacts: object) -> None:
     assert run(report, "size_bytes<=1M").exit_code == 4
 
 
+def test_a_missing_artifact_beside_a_good_one_never_passes() -> None:
+    report = make_report()
+    del report["artifacts"][1]
+
+    verdict = run(report, "tflite.size_bytes<=1M", "onnxruntime.size_bytes<=1M")
+
+    assert verdict.exit_code == 4
+    assert [(x.target, x.has_artifact) for x in verdict.lines] == [
+        ("tflite", True),
+        ("onnxruntime", False),
+    ]
+
+
 def test_a_broken_artifact_beside_a_good_one_never_passes() -> None:
     report = make_report()
     report["artifacts"][1] = "broken"

@@ -1,0 +1,96 @@
+"""The commands on the real compiler, with the model that ships with edgec."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from edgec.demo import CALIBRATION, MODEL, TEST
+
+Run = Callable[..., Result]
+
+pytest.importorskip("edgec.compiler")
+
+
+@pytest.fixture
+def compiled(edgec: Run) -> Result:
+    return edgec(
+        *("compile", str(MODEL), "-t", "tflite", "-t", "onnxruntime", "-o", "out"),
+        *("--recipe", "static_wi8_ai8", "--calibration", str(CALIBRATION)),
+        *("--eval", str(TEST), "--ranges", "minmax"),
+    )
+
+
+def test_compiles_profiles_and_gates(edgec: Run, compiled: Result, tmp_path: Path) -> None:
+    assert compiled.exit_code == 0, compiled.output
+    assert "PROBLEM" not in compiled.stdout
+    written = {p.name for p in (tmp_path / "out").iterdir()}
+    assert written == {"digits.tflite", "digits.onnx", "digits.golden.npz", "report.json"}
+    budgets = ("--budget", "accuracy>=0.9", "--budget", "size_ratio<=0.5")
+    assert edgec("gate", "out/report.json", *budgets).exit_code == 0
+    timed = ("--budget", "latency_ms<=1000")
+    assert edgec("gate", "out/report.json", *timed).exit_code == 4
+    for name in ("digits.tflite", "digits.onnx"):
+        profiled = edgec(
+            *("profile", f"out/{name}", "--report", "out/report.json"),
+            *("--inputs", "out/digits.golden.npz", "--num-runs", "3", "--min-secs", "0"),
+        )
+        assert profiled.exit_code == 0, profiled.output
+    assert edgec("gate", "out/report.json", *timed, *budgets).exit_code == 0
+
+
+def test_json_is_what_is_written(edgec: Run, tmp_path: Path) -> None:
+    result = edgec(
+        "compile", str(MODEL), "-t", "onnxruntime", "-o", "out", "--no-verify", "--json"
+    )
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout_bytes == (tmp_path / "out" / "report.json").read_bytes()
+    assert json.loads(result.stdout)["options"]["verify"] is False
+
+
+def test_a_broken_artifact_is_no_output(edgec: Run, tmp_path: Path) -> None:
+    result = edgec(
+        *("compile", str(MODEL), "-t", "tflite", "-o", "out", "--recipe", "static_wi8_ai8"),
+        *("--calibration", str(CALIBRATION), "--ranges", "minmax", "--min-sqnr", "150"),
+    )
+
+    assert result.exit_code == 6
+    assert result.stderr.startswith("error: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_without_samples_is_wrong_usage(edgec: Run, tmp_path: Path) -> None:
+    result = edgec(
+        "compile", str(MODEL), "-t", "tflite", "-o", "out", "--recipe", "static_wi8_ai8"
+    )
+
+    assert result.exit_code == 2
+    assert "--calibration" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_options_are_those_of_the_compiler() -> None:
+    from edgec.calibration import METHODS
+    from edgec.cli.compile import command
+    from edgec.compiler import RECIPES, CompileOptions
+    from edgec.targets import TARGETS
+    from edgec.targets.onnxruntime.devices import DEVICES
+
+    choices = {
+        p.name: list(p.type.choices) for p in command.params if hasattr(p.type, "choices")
+    }
+    defaults = {f.name: f.default for f in dataclasses.fields(CompileOptions)}
+
+    assert choices["targets"] == [t.name for t in TARGETS]
+    assert choices["recipe"] == list(RECIPES)
+    assert sorted(choices["ranges"]) == sorted(METHODS)
+    assert choices["device"] == ["auto", *(d.name for d in DEVICES)]
+    for name in ("io_dtype", "io_layout", "label_offset", "max_float_error", "min_sqnr_db"):
+        (option,) = (p for p in command.params if p.name == name)
+        assert option.default == defaults[name], name

@@ -1,0 +1,278 @@
+"""From a model to proven files: the whole of ``edgec compile``."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+import edgec
+from edgec.compiler import CompileOptions, Result, compile_model
+from edgec.demo import CALIBRATION, MODEL, TEST
+from edgec.errors import DataError, NumericsError, OptionError
+from edgec.targets.tflite.run import interpreter
+
+BOTH = ("tflite", "onnxruntime")
+INT8 = "static_wi8_ai8"
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    return compile_model(MODEL, CompileOptions(BOTH, INT8, CALIBRATION, TEST))
+
+
+def test_writes_one_file_a_target_with_golden_data_and_report(result: Result) -> None:
+    names = ["digits.golden.npz", "digits.onnx", "digits.tflite", "report.json"]
+
+    assert sorted(result.files) == names
+    assert json.loads(result.files["report.json"]) == result.report
+
+
+def test_int8_keeps_the_accuracy_of_float(result: Result) -> None:
+    reference = result.report["evaluation"]["float"]
+
+    assert reference == pytest.approx(887 / 901)
+    for artifact in result.report["artifacts"]:
+        assert artifact["accuracy"] >= reference - 0.005
+        assert artifact["agreement"] >= 0.99
+        assert artifact["fidelity"]["sqnr_db"] > 30
+
+
+def test_float_artifacts_match_to_rounding() -> None:
+    report = compile_model(MODEL, CompileOptions(BOTH, calibration=CALIBRATION)).report
+
+    for artifact in report["artifacts"]:
+        assert artifact["fidelity"]["max_relative_error"] < 1e-5
+        assert not artifact["quantized"]
+
+
+def test_holds_the_last_quarter_of_the_samples_out(result: Result) -> None:
+    assert result.report["calibration"]["samples"] == 96
+    assert result.report["calibration"]["held_out"] == 32
+    assert {a["fidelity"]["samples"] for a in result.report["artifacts"]} == {32}
+
+
+@pytest.mark.parametrize(
+    ("count", "calibrated", "held"),
+    [(7, 7, 0), (8, 6, 2), (11, 9, 2), (300, 236, 64)],
+)
+def test_split(count: int, calibrated: int, held: int) -> None:
+    x = np.random.default_rng(0).random((count, 1, 8, 8)).astype(np.float32)
+    options = CompileOptions(("tflite",), INT8, {"image": x}, min_sqnr_db=-99)
+    report = compile_model(MODEL, options).report
+
+    found = report["calibration"]
+    assert (found["samples"], found["held_out"]) == (calibrated, held)
+    assert report["artifacts"][0]["fidelity"]["samples"] == (held or count)
+    said = any("none is held out" in d["message"] for d in report["diagnostics"])
+    assert said == (held == 0)
+
+
+def test_held_out_samples_do_not_change_the_ranges() -> None:
+    with np.load(CALIBRATION) as arrays:
+        x = arrays["image"].copy()
+    options = CompileOptions(("tflite",), INT8, {"image": x})
+    before = compile_model(MODEL, options).files["digits.tflite"]
+    x[96:] *= 3
+    after = compile_model(MODEL, options).files["digits.tflite"]
+
+    assert before == after
+
+
+def test_report_describes_the_files(result: Result) -> None:
+    report = result.report
+    assert report["model"]["sha256"] == hashlib.sha256(MODEL.read_bytes()).hexdigest()
+    for artifact in report["artifacts"]:
+        data = result.files[artifact["file"]]
+        assert artifact["bytes"] == len(data)
+        assert artifact["sha256"] == hashlib.sha256(data).hexdigest()
+        assert artifact["sha256"] == report["digests"][artifact["file"]]
+        assert artifact["macs"] == 314_944
+        assert [p["name"] for p in artifact["inputs"]] == ["image"]
+        assert [p["name"] for p in artifact["outputs"]] == ["probabilities"]
+    golden = result.files[report["golden"]]
+    assert report["digests"][report["golden"]] == hashlib.sha256(golden).hexdigest()
+
+
+def test_ledger_has_a_line_for_every_pass(result: Result) -> None:
+    lines = [(line["target"], line["pass"]) for line in result.report["ledger"]]
+
+    assert lines == [
+        ("", "fold-constants"),
+        ("", "eliminate-identities"),
+        ("", "fold-pad"),
+        ("", "simplify-pools"),
+        ("", "fuse-fully-connected"),
+        ("", "fold-batchnorm"),
+        ("", "fuse-activations"),
+        ("tflite", "flatten-channels-last"),
+        ("tflite", "quantize"),
+        ("onnxruntime", "quantize"),
+        ("onnxruntime", "absorb-activations"),
+    ]
+    by_name = {line["pass"]: line for line in result.report["ledger"]}
+    assert by_name["fold-batchnorm"]["nodes"] == [19, 14]
+    assert all(line["verified"] for line in by_name.values() if line["promise"] != "lossy")
+    assert len(result.report["run"]["seconds"]["passes"]) == len(lines)
+
+
+def test_no_verify_is_on_the_record() -> None:
+    options = CompileOptions(("tflite",), calibration=CALIBRATION, verify=False)
+    report = compile_model(MODEL, options).report
+
+    assert report["options"]["verify"] is False
+    assert not any(line["verified"] for line in report["ledger"])
+
+
+def test_golden_data_replay_in_both_runtimes(result: Result) -> None:
+    with np.load(io.BytesIO(result.files["digits.golden.npz"])) as golden:
+        made: Any = interpreter(result.files["digits.tflite"])
+        made.set_tensor(made.get_input_details()[0]["index"], golden["tflite/input/image"])
+        made.invoke()
+        got = made.get_tensor(made.get_output_details()[0]["index"])
+        np.testing.assert_array_equal(got, golden["tflite/output/probabilities"])
+        session = ort.InferenceSession(MODEL.read_bytes(), providers=["CPUExecutionProvider"])
+        (want,) = session.run(None, {"image": golden["input/image"]})
+        np.testing.assert_allclose(want, golden["output/probabilities"], atol=1e-6)
+
+
+_CHILD = """
+import hashlib, json, sys
+from edgec.compiler import CompileOptions, compile_model
+from edgec.demo import CALIBRATION, MODEL, TEST
+options = CompileOptions(("tflite", "onnxruntime"), "static_wi8_ai8", CALIBRATION, TEST)
+result = compile_model(MODEL, options)
+report = {k: v for k, v in result.report.items() if k != "run"}
+files = {k: v for k, v in result.files.items() if k != "report.json"}
+digests = {k: hashlib.sha256(v).hexdigest() for k, v in files.items()}
+print(json.dumps([digests, report]))
+"""
+
+
+def test_same_input_gives_the_same_bytes_for_any_thread_count(result: Result) -> None:
+    want = {
+        name: hashlib.sha256(data).hexdigest()
+        for name, data in result.files.items()
+        if name != "report.json"
+    }
+    for seed, threads in (("1", "1"), ("2", "2")):
+        env = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads}
+        env["OPENBLAS_NUM_THREADS"] = threads
+        command = [sys.executable, "-c", _CHILD]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        digests, report = json.loads(done.stdout)
+        assert digests == want
+        assert report == {k: v for k, v in result.report.items() if k != "run"}
+
+
+def test_a_kept_layer_stays_float() -> None:
+    options = CompileOptions(("tflite",), INT8, CALIBRATION, keep_float=("block2/conv_a",))
+    artifact = compile_model(MODEL, options).report["artifacts"][0]
+
+    assert artifact["operators"]["DEQUANTIZE"] == 2
+    reasons = [d for d in artifact["diagnostics"] if "--keep-float" in d["message"]]
+    assert [d["where"].split(" + ")[0] for d in reasons] == ["block2/conv_a"]
+
+
+def test_an_unknown_layer_to_keep_is_refused_with_the_nearest_name() -> None:
+    options = CompileOptions(("tflite",), INT8, CALIBRATION, keep_float=("block2/conv_c",))
+
+    with pytest.raises(OptionError, match="did you mean 'block2/conv_"):
+        compile_model(MODEL, options)
+
+
+@pytest.mark.parametrize("io_dtype", ["int8", "uint8"])
+def test_integer_interface(io_dtype: str) -> None:
+    options = CompileOptions(
+        ("tflite",), INT8, CALIBRATION, TEST, io_dtype=io_dtype, io_layout="nhwc"
+    )
+    result = compile_model(MODEL, options)
+    (artifact,) = result.report["artifacts"]
+
+    assert artifact["inputs"][0]["dtype"] == io_dtype
+    assert artifact["inputs"][0]["shape"] == [1, 8, 8, 1]
+    assert artifact["outputs"][0]["scale"] == 1 / 256
+    assert artifact["outputs"][0]["zero_point"] == {"int8": -128, "uint8": 0}[io_dtype]
+    assert artifact["accuracy"] >= 0.98
+    assert "TRANSPOSE" not in artifact["operators"]
+
+
+def test_a_worse_artifact_than_allowed_is_no_output() -> None:
+    options = CompileOptions(BOTH, INT8, CALIBRATION, min_sqnr_db=100)
+
+    with pytest.raises(NumericsError) as caught:
+        compile_model(MODEL, options)
+
+    assert [d.where for d in caught.value.diagnostics] == ["tflite", "onnxruntime"]
+    assert "less than 100" in caught.value.diagnostics[0].message
+
+
+def test_a_metric_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "def wrong(outputs, labels):\n    p = outputs['probabilities']\n"
+    (tmp_path / "judge.py").write_text(
+        code + "    return float((p.argmax(1) != labels).mean())\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    options = CompileOptions(("tflite",), None, CALIBRATION, TEST, metric="judge:wrong")
+    report = compile_model(MODEL, options).report
+
+    assert report["evaluation"]["float"] == pytest.approx(14 / 901)
+    assert report["artifacts"][0]["metric"]["value"] == pytest.approx(14 / 901)
+    assert report["artifacts"][0]["accuracy"] is None
+
+
+def test_label_offset_is_added() -> None:
+    options = CompileOptions(("tflite",), None, CALIBRATION, TEST, label_offset=1)
+
+    assert compile_model(MODEL, options).report["evaluation"]["float"] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (CompileOptions(()), "no target"),
+        (CompileOptions(("arduino",)), "there is no target 'arduino'"),
+        (CompileOptions(("tflite",), "int3"), "there is no recipe 'int3'"),
+        (CompileOptions(("tflite",), INT8), "needs samples"),
+        (CompileOptions(("tflite",), INT8, CALIBRATION, ranges="best"), "no range method"),
+        (CompileOptions(("tflite",), INT8, CALIBRATION, ranges="mse", percentile=99.0), "only"),
+        (
+            CompileOptions(
+                ("tflite",), INT8, CALIBRATION, ranges="percentile", percentile=200.0
+            ),
+            "at most 100",
+        ),
+        (CompileOptions(("onnxruntime",), device="pdp-11"), "there is no device 'pdp-11'"),
+        (CompileOptions(("tflite",), evaluation=TEST, metric="nomodule:f"), "nomodule"),
+        (CompileOptions(("tflite",), evaluation=TEST, metric="json"), "module:function"),
+        (CompileOptions(("tflite",), evaluation=TEST, metric="json:nothing"), "no function"),
+    ],
+)
+def test_options_that_make_no_sense(options: CompileOptions, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        compile_model(MODEL, options)
+
+
+def test_evaluation_needs_labels() -> None:
+    options = CompileOptions(("tflite",), calibration=CALIBRATION, evaluation=CALIBRATION)
+
+    with pytest.raises(DataError, match="no 'labels'"):
+        compile_model(MODEL, options)
+
+
+def test_public_functions_do_what_their_examples_say() -> None:
+    import doctest
+
+    found = doctest.testmod(edgec)
+
+    assert found.attempted > 0
+    assert found.failed == 0
