@@ -140,6 +140,7 @@ def compile_model(
     clock = _Clock()
     targets = _targets(options)
     loaded = load(model, options.shapes)
+    _check_static(loaded.graph)
     data = _Data(loaded, options)
     clock.lap("load")
     sample = data.first() if options.verify else None
@@ -179,6 +180,15 @@ def compile_model(
     files |= {f"{stem}.golden.npz": golden, "report.json": json_bytes(report)}
     given = (model, options.calibration, options.evaluation)
     return Result(report, files, tuple(p for p in given if isinstance(p, Path)))
+
+
+def _check_static(graph: Graph) -> None:
+    for value in graph.inputs:
+        if not value.type.is_static:
+            raise OptionError(
+                f"input {value.name} is {value.type}, but an artifact is proven at a fixed shape",
+                [Diagnostic("give numbers only, as in --shape NAME=1,3,224,224")],
+            )
 
 
 class _Clock:

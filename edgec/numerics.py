@@ -43,7 +43,7 @@ def relative_error(want: Mapping[str, Array], got: Mapping[str, Array]) -> float
         if same.all():
             continue
         scale = float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a)))
-        error = float(np.max(np.abs(a - b)[~same]))
+        error = float(np.max(np.abs(a[~same] - b[~same])))
         worst = max(worst, error / scale if scale else math.inf)
         if math.isnan(error):
             return math.inf
@@ -123,7 +123,7 @@ class Agreement:
 
     @property
     def top1(self) -> float | None:
-        """Share of rows with the same largest class; ``None`` without an [N, classes] output."""
+        """Share of rows with the same largest class; ``None`` if no output is [N, classes]."""
         judged = sum(o.judged for o in self._outputs.values())
         agreed = sum(o.agreed for o in self._outputs.values())
         return agreed / judged if judged else None

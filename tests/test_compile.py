@@ -251,6 +251,7 @@ def test_label_offset_is_added() -> None:
             ),
             "at most 100",
         ),
+        (CompileOptions(("tflite",), shapes={"image": ("N", 1, 8, 8)}), "fixed shape"),
         (CompileOptions(("onnxruntime",), device="pdp-11"), "there is no device 'pdp-11'"),
         (CompileOptions(("tflite",), evaluation=TEST, metric="nomodule:f"), "nomodule"),
         (CompileOptions(("tflite",), evaluation=TEST, metric="json"), "module:function"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx import inliner, numpy_helper
 
 from edgec.errors import Diagnostic, ModelError
@@ -43,26 +44,75 @@ def read(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path} is not an ONNX model, or it is cut off: {error}") from error
     if not model.ir_version or not model.HasField("graph") or not model.graph.output:
         raise ModelError(f"{path} is not an ONNX model: it has no graph with outputs")
+    _check_texts(path, model)
     _check_opset(path, model)
     _check_operators(path, model)
     _check(path, model)
     return inliner.inline_local_functions(model) if model.functions else model
 
 
+def _check_texts(path: Path, model: onnx.ModelProto) -> None:
+    """Raise if a name is no text: protobuf hands out what is not UTF-8 as bytes."""
+    if any(isinstance(text, bytes) for text in _texts(model)):
+        raise ModelError(f"{path} is not a valid ONNX model: a name in it is not UTF-8")
+
+
+def _texts(message: Message) -> Iterator[str | bytes]:
+    if isinstance(message, onnx.TensorProto):  # listing its fields would copy the weights
+        yield message.name
+        for entry in message.external_data:
+            yield from (entry.key, entry.value)
+        return
+    for field, value in message.ListFields():
+        if field.name == "doc_string":  # harmless, and often in another encoding
+            continue
+        single = isinstance(value, str | bytes | Message)
+        if field.type == field.TYPE_STRING:
+            yield from (value,) if single else value
+        elif field.type == field.TYPE_MESSAGE:
+            for inner in (value,) if single else value:
+                yield from _texts(inner)
+
+
 def _check(path: Path, model: onnx.ModelProto) -> None:
+    beside = [t for t in model.graph.initializer if t.data_location == t.EXTERNAL]
+    for tensor in beside:
+        _location(tensor, path.parent)
+    checked = _as_inputs(model, beside) if beside else model
     # Outputs of unknown rank are common and harmless, but onnx's checker wants a rank.
-    tensors = [v.type.tensor_type for v in model.graph.output]
+    tensors = [v.type.tensor_type for v in checked.graph.output]
     unranked = [t for t in tensors if t.elem_type and not t.HasField("shape")]
     for t in unranked:
         t.shape.SetInParent()
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(checked)
     except onnx.checker.ValidationError as error:
         reason = " ".join(str(error).split("\n\n")[0].split())
         raise ModelError(f"{path} is not a valid ONNX model: {reason}") from error
     finally:
         for t in unranked:
             t.ClearField("shape")
+
+
+def _as_inputs(
+    model: onnx.ModelProto, tensors: Sequence[onnx.TensorProto]
+) -> onnx.ModelProto:
+    """Return a copy in which some initializers are inputs.
+
+    The checker would look for their data in the current folder, not beside the model.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    names = {t.name for t in tensors}
+    kept = [t for t in copy.graph.initializer if t.name not in names]
+    del copy.graph.initializer[:]
+    copy.graph.initializer.extend(kept)
+    given = {v.name for v in copy.graph.input}
+    for t in tensors:
+        if t.name not in given:
+            info = onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+            copy.graph.input.append(info)
+    return copy
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -132,17 +182,17 @@ def array_of(tensor: onnx.TensorProto, folder: Path) -> Array:
         return _mapped(tensor, folder)
     try:
         array: Array = numpy_helper.to_array(tensor)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise ModelError(f"tensor {tensor.name!r} is broken: {error}") from error
     return array
 
 
-def _mapped(tensor: onnx.TensorProto, folder: Path) -> Array:
-    entries: dict[str, Any] = {e.key: e.value for e in tensor.external_data}
-    location = entries.get("location", "")
+def _location(tensor: onnx.TensorProto, folder: Path) -> Path:
+    """Return the file that holds a tensor's data; only files beside the model will do."""
+    location = next((e.value for e in tensor.external_data if e.key == "location"), "")
     where = f"tensor {tensor.name!r}"
     root = folder.resolve()
-    path = (root / location).resolve()
+    path = (root / location.replace("\0", "?")).resolve()
     if not location or not path.is_relative_to(root) or path == root:
         raise ModelError(
             f"{where} has its data at {location!r}, outside the model's folder; refused",
@@ -150,9 +200,16 @@ def _mapped(tensor: onnx.TensorProto, folder: Path) -> Array:
         )
     if not path.is_file():
         raise ModelError(f"{where} has its data in {path}, which does not exist")
-    dtype = DType.of_onnx(tensor.data_type).numpy
+    return path
+
+
+def _mapped(tensor: onnx.TensorProto, folder: Path) -> Array:
+    entries: dict[str, Any] = {e.key: e.value for e in tensor.external_data}
+    where = f"tensor {tensor.name!r}"
+    path = _location(tensor, folder)
+    dtype = _stored_dtype(tensor, where)
     dims = tuple(tensor.dims)
-    count = int(np.prod(dims, dtype=np.int64))
+    count = math.prod(dims)
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
     except ValueError:
@@ -160,20 +217,32 @@ def _mapped(tensor: onnx.TensorProto, folder: Path) -> Array:
     need = count * dtype.itemsize
     if (
         offset < 0
-        or count < 0
+        or any(d < 0 for d in dims)
         or offset + need > path.stat().st_size
         or (length and length < need)
     ):
         raise ModelError(f"{where} needs {need} bytes at {offset} of {path}, which is shorter")
     if not count:
         return np.zeros(dims, dtype)
-    if DType.of_onnx(tensor.data_type).name in (
-        "INT4",
-        "UINT4",
-        "INT2",
-        "UINT2",
-        "FLOAT4_E2M1",
-    ):
-        raise ModelError(f"{where} has packed external data, which edgec does not read yet")
     mapped: Array = np.memmap(path, dtype.newbyteorder("<"), "r", offset, dims)
     return mapped
+
+
+_NOT_MAPPED = {
+    "UNDEFINED",
+    "STRING",  # has no external form
+    *("INT4", "UINT4", "INT2", "UINT2", "FLOAT4_E2M1", "FLOAT6_E2M3", "FLOAT6_E3M2"),  # packed
+}
+
+
+def _stored_dtype(tensor: onnx.TensorProto, where: str) -> np.dtype[np.generic]:
+    """Return the numpy type of the elements of a tensor whose data lie beside the model."""
+    try:
+        dtype = DType.of_onnx(tensor.data_type)
+    except ValueError as error:
+        raise ModelError(f"{where} is broken: {error}") from error
+    if dtype.name in _NOT_MAPPED:
+        raise ModelError(
+            f"{where} has external data of type {dtype.value}, which edgec does not read"
+        )
+    return dtype.numpy

@@ -116,6 +116,10 @@ class _Importer:
         self.values: dict[str, Value] = {v.name: v for v in self.inputs}
         self.constants: dict[str, Constant] = {}
         self.nodes: list[Node] = []
+        self.read = {v.name for v in proto.output}
+        for node in proto.node:
+            self.read.update((*node.input, *_captures(node)))
+        self.read.discard("")
         self._declared: dict[str, TensorType] | None = None
         for tensor in proto.initializer:
             self._constant(tensor.name, array_of(tensor, path.parent))
@@ -146,9 +150,7 @@ class _Importer:
         bad = {
             name
             for name, c in constants.items()
-            if c.array.dtype.kind == "f"
-            and np.isnan(np.sum(c.array, dtype=c.array.dtype))
-            and np.isnan(c.array).any()
+            if c.array.dtype.kind == "f" and _has_nan(c.array)
         }
         problems = [
             Diagnostic(f"constant {v.name!r} has NaN in it", node.layer)
@@ -178,7 +180,7 @@ class _Importer:
             attributes,
             tuple(v.type for v in inputs),
             tuple(self._array(v) for v in inputs),
-            sum(bool(name) for name in proto.output),
+            sum(name in self.read for name in proto.output),
         )
         op: Op | None = None
         if domain == "" and not any(name == "" for name in proto.output[:1]):
@@ -263,13 +265,19 @@ def _inferred(model: onnx.ModelProto, inputs: Sequence[Value]) -> dict[str, Tens
                 t = helper.make_tensor_type_proto(value.type.dtype.onnx, dims)
                 info.type.CopyFrom(t)
     # If inference fails, only what the file itself declares is known.
-    with suppress(onnx.shape_inference.InferenceError, RuntimeError):
+    with suppress(onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         light = onnx.shape_inference.infer_shapes(light, data_prop=True)
     found: dict[str, TensorType] = {}
     for info in [*light.graph.value_info, *light.graph.output]:
         if info.type.HasField("tensor_type") and info.type.tensor_type.elem_type:
-            found[info.name] = tensor_type(info.type)
+            with suppress(ValueError):  # an element type that edgec does not know
+                found[info.name] = tensor_type(info.type)
     return found
+
+
+def _has_nan(array: Array) -> bool:
+    with np.errstate(all="ignore"):  # the sum may overflow; it is only the quick look
+        return bool(np.isnan(np.sum(array, dtype=array.dtype)) and np.isnan(array).any())
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -59,7 +59,12 @@ def bind(inputs: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, Sequence[Di
     declared = {v.name: _declared(v) for v in inputs}
     known: dict[str, Dim] = {}
     for name, wanted in shapes.items():
-        known.update(_matched(name, declared[name], tuple(wanted)))
+        for symbol, length in _matched(name, declared[name], tuple(wanted)).items():
+            if known.setdefault(symbol, length) != length:
+                raise OptionError(
+                    f"--shape makes {symbol!r} {length} for input {name}, "
+                    f"and {known[symbol]} elsewhere"
+                )
     for name, dims in declared.items():
         first = dims[0] if dims and name not in shapes else 1
         if isinstance(first, str):
@@ -77,12 +82,21 @@ def bind(inputs: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, Sequence[Di
             problems.append(
                 Diagnostic("has no shape at all", f"input {value.name}", "give it with --shape")
             )
-        dtype = DType.of_onnx(value.type.tensor_type.elem_type)
-        types[value.name] = TensorType(dtype, None if bound is None else tuple(bound))
+        types[value.name] = TensorType(_dtype(value), None if bound is None else tuple(bound))
     if problems:
         raise ModelError("the shape of an input is not known", problems)
     batched = (n for n, d in declared.items() if d and (isinstance(d[0], str) or d[0] == 1))
     return Binding(types, known, frozenset(batched))
+
+
+def _dtype(value: onnx.ValueInfoProto) -> DType:
+    try:
+        dtype = DType.of_onnx(value.type.tensor_type.elem_type)
+    except ValueError as error:
+        raise ModelError(f"input {value.name} cannot be read: {error}") from error
+    if dtype is DType.UNDEFINED:
+        raise ModelError(f"input {value.name} has no element type")
+    return dtype
 
 
 def _declared(value: onnx.ValueInfoProto) -> tuple[Dim, ...] | None:
@@ -117,7 +131,13 @@ def _matched(
     if not fits:
         has = ",".join(map(str, declared))
         raise OptionError(f"--shape {name}={text} contradicts the model, which has [{has}]")
-    return {d: w for d, w in zip(declared, wanted, strict=True) if isinstance(d, str)}
+    found: dict[str, Dim] = {}
+    for symbol, length in zip(declared, wanted, strict=True):
+        if isinstance(symbol, str) and found.setdefault(symbol, length) != length:
+            raise OptionError(
+                f"--shape {name}={text} makes {symbol!r} both {found[symbol]} and {length}"
+            )
+    return found
 
 
 def _open(name: str, bound: tuple[Dim, ...], axes: list[int]) -> Diagnostic:

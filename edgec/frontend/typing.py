@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import helper
 
 from edgec.ir import OPSET, UNKNOWN, Array, OnnxNode, Op, TensorType
 from edgec.ops import OPS, Identity, Opaque, Reshape
+from edgec.ops.arguments import axis_of
 
 __all__ = ["opaque", "plain", "retyped", "typed"]
 
@@ -48,7 +50,7 @@ def _reshape(node: OnnxNode) -> Op | None:
     dims = x.shape
     if node.op_type == "Flatten":
         axis = node.attributes.get("axis", 1)
-        axis = axis + len(dims) if axis < 0 else axis
+        axis = axis_of(axis, len(dims)) if axis != len(dims) else axis  # both ends are allowed
         out = tuple(_product(part) for part in (dims[:axis], dims[axis:]))
         return Reshape.to(out)
     array = node.constant(1)
@@ -57,13 +59,19 @@ def _reshape(node: OnnxNode) -> Op | None:
     axes = node.attributes.get("axes") if array is None else array.reshape(-1).tolist()
     if node.op_type == "Squeeze":
         gone = (
-            {a % len(dims) for a in axes} if axes else {i for i, d in enumerate(dims) if d == 1}
+            {axis_of(a, len(dims)) for a in axes}
+            if axes
+            else {i for i, d in enumerate(dims) if d == 1}
         )
+        if any(isinstance(dims[i], int) and dims[i] != 1 for i in gone):
+            raise ValueError(f"axes {sorted(gone)} of {x} are not all of length 1")
         return Reshape.to(tuple(d for i, d in enumerate(dims) if i not in gone))
     if axes is None:
         return None
     rank = len(dims) + len(axes)
-    added, rest = {a % rank for a in axes}, iter(dims)
+    added, rest = {axis_of(a, rank) for a in axes}, iter(dims)
+    if len(added) != len(axes):
+        raise ValueError(f"axes {sorted(axes)} name one axis twice")
     return Reshape.to(tuple(1 if i in added else next(rest) for i in range(rank)))
 
 
@@ -87,17 +95,34 @@ def opaque(
     kept = onnx.NodeProto(op_type=proto.op_type, domain=domain)
     kept.attribute.extend(sorted(proto.attribute, key=lambda a: a.name))
     if domain == "":
-        since = onnx.defs.get_schema(proto.op_type, opset, "").since_version
-        if opset < OPSET:
-            if onnx.defs.get_schema(proto.op_type, OPSET, "").since_version != since:
-                return None
-            opset = OPSET
-        elif since <= OPSET:
-            opset = OPSET
-        if captures or any(a.HasField("g") or a.graphs for a in proto.attribute):
-            opset = max(opset, OPSET)
+        changed = _is_changed(proto, opset)
+        if changed and opset < OPSET:
+            return None
+        opset = opset if changed else OPSET
     data = kept.SerializeToString(deterministic=True)
     return Opaque(proto.op_type, domain, opset, data, declared, captures)
+
+
+def _since(op_type: str, opset: int) -> int:
+    """Return the opset that gave an operator the meaning it has in `opset`."""
+    version: int = onnx.defs.get_schema(op_type, opset, "").since_version
+    return version
+
+
+def _bodies(proto: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in proto.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _is_changed(node: onnx.NodeProto, opset: int) -> bool:
+    """Whether a node, or one inside of it, means something else in the opset `OPSET`."""
+    if node.domain in ("", "ai.onnx"):
+        since = _since(node.op_type, opset)
+        if since > OPSET or (opset < OPSET and since != _since(node.op_type, OPSET)):
+            return True
+    return any(_is_changed(inner, opset) for body in _bodies(node) for inner in body.node)
 
 
 def retyped(
@@ -112,8 +137,14 @@ def retyped(
 
 
 def plain(attribute: onnx.AttributeProto) -> Any:
-    """Return an attribute as plain Python; tensors and graphs stay protobufs."""
+    """Return an attribute as plain Python; tensors and graphs stay protobufs.
+
+    A float is the shortest one that is the same in float32: what was 0.2 before it was stored
+    is 0.2 again.
+    """
     value = helper.get_attribute_value(attribute)
+    if isinstance(value, float):
+        return float(str(np.float32(value)))
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, Sequence) and value and isinstance(value[0], bytes):

@@ -82,6 +82,11 @@ def _accuracy_drop(report: Report, artifact: Report) -> float | None:
     return None if before is None or after is None else before - after
 
 
+def _own_metric(report: Report, artifact: Report) -> float | None:
+    del report
+    return _at(artifact, "metric", "value")
+
+
 def _size_ratio(report: Report, artifact: Report) -> float | None:
     before, after = _at(report, "model", "bytes"), _at(artifact, "bytes")
     return None if not before or after is None else after / before
@@ -117,6 +122,13 @@ METRICS: tuple[Metric, ...] = (
         "lower",
         "accuracy of the float model minus that of the artifact",
         _accuracy_drop,
+    ),
+    Metric(
+        "metric",
+        "",
+        "higher",
+        "your own measure on the evaluation samples (--metric module:function)",
+        _own_metric,
     ),
     Metric(
         "sqnr_db",

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from edgec.ir import Array, Example, OnnxForm, OnnxNode, Op, QuantRule, Role, TensorType, Tie
 from edgec.ops.activation import Activation, form
+from edgec.ops.arguments import same_dtype
 from edgec.ops.window import Window, explicit_pads
 
 __all__ = ["Conv2d", "Convolution", "DepthwiseConv2d", "GroupedConv2d"]
@@ -68,6 +69,7 @@ class Convolution(Op):
         x, w = inputs[:2]
         if x.rank != 4 or w.rank != 4:
             raise ValueError(f"x is {x} and w is {w}, but both must have 4 axes")
+        same_dtype(*inputs)
         groups = self.groups_of(x, w)
         n, _, *size = x.shape
         oc = w.ints[0]
@@ -216,6 +218,8 @@ class GroupedConv2d(Convolution):
     def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
         x, w, b = _f32(rng, 1, 4, 5, 5), _f32(rng, 6, 2, 3, 3), _f32(rng, 6)
         yield Example(cls(pad=(1, 1, 1, 1), groups=2), (x, w, b))
+        x, w = _f32(rng, 1, 6, 5, 5), _f32(rng, 3, 2, 2, 3)
+        yield Example(cls((2, 1), dilation=(1, 2), activation=Activation.RELU, groups=3), (x, w))
 
 
 def _f32(rng: np.random.Generator, *shape: int) -> Array:

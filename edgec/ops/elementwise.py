@@ -23,6 +23,7 @@ from edgec.ir import (
     Tie,
 )
 from edgec.ops.activation import Activation, form
+from edgec.ops.arguments import exact_float
 from edgec.ops.broadcast import broadcast
 
 __all__ = [
@@ -109,9 +110,10 @@ class Clip(Unary):
             bounds: list[float | None] = []
             for i in (1, 2):
                 array = node.constant(i)
-                if node.has(i) and (array is None or array.size != 1):
+                bound = None if array is None else exact_float(array)
+                if node.has(i) and bound is None:
                     return None
-                bounds.append(None if array is None else float(array.reshape(-1)[0]))
+                bounds.append(bound)
             low, high = bounds
         return cls(-np.inf if low is None else low, np.inf if high is None else high)
 
@@ -187,7 +189,7 @@ class HardSigmoid(Unary):
     @override
     def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
         yield Example(cls(), (4 * _f32(rng, 1, 3, 4),))
-        yield Example(cls(1 / 6, 0.4), (4 * _f32(rng, 1, 3, 4),))
+        yield Example(cls(0.125, 0.4), (4 * _f32(rng, 1, 3, 4),))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from edgec.ir import Array, Example, OnnxForm, OnnxNode, Op, QuantRule, Role, TensorType, Tie
 from edgec.ops.activation import Activation, form
+from edgec.ops.arguments import same_dtype
 from edgec.ops.broadcast import broadcast
 
 __all__ = ["FullyConnected", "Gemm", "MatMul"]
@@ -55,6 +56,7 @@ class FullyConnected(Op):
 
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        same_dtype(*inputs)
         x, w = inputs[:2]
         if x.rank != 2 or w.rank != 2 or x.shape[1] != w.shape[1]:
             raise ValueError(f"x is {x}, w is {w}; expected [N, I] and [O, I]")
@@ -126,6 +128,7 @@ class Gemm(Op):
 
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        same_dtype(*inputs)
         a, b = inputs[:2]
         if a.rank != 2 or b.rank != 2:
             raise ValueError(f"a is {a}, b is {b}; expected two matrices")
@@ -133,6 +136,8 @@ class Gemm(Op):
         inner, n = b.shape[::-1] if self.trans_b else b.shape
         if k != inner:
             raise ValueError(f"inner lengths differ: {k} and {inner}")
+        if len(inputs) > BIAS and broadcast((m, n), inputs[BIAS].shape) != (m, n):
+            raise ValueError(f"c is {inputs[BIAS]}, which does not broadcast to [{m},{n}]")
         return (TensorType(a.dtype, (m, n)),)
 
     @override
@@ -172,6 +177,7 @@ class MatMul(Op):
 
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        same_dtype(*inputs)
         a, b = inputs
         if a.rank < 2 or b.rank < 2 or a.shape[-1] != b.shape[-2]:
             raise ValueError(f"{a} and {b} cannot be multiplied")

@@ -109,6 +109,7 @@ def _infer(
     """Ask onnx what comes out; unknown where it does not know."""
     import onnx
     from onnx import numpy_helper, shape_inference
+    from onnx.checker import ValidationError
 
     proto = op.node_proto()
     proto.input.extend(f"i{k}" if t.dtype.onnx else "" for k, t in enumerate(inputs))
@@ -128,7 +129,7 @@ def _infer(
             data,
             opset_imports=[onnx.helper.make_opsetid(op.domain, op.opset)],
         )
-    except (onnx.shape_inference.InferenceError, onnx.defs.SchemaError) as error:
+    except (shape_inference.InferenceError, onnx.defs.SchemaError, ValidationError) as error:
         raise ValueError(str(error).splitlines()[0]) from error
     return tuple(
         tensor_type(found[f"o{k}"]) if f"o{k}" in found else declared

@@ -62,10 +62,12 @@ class Pool2d(Op):
         pads = explicit_pads(node, Window(kernel, stride, dilation), x.shape[2:])
         if pads is None:
             return None
-        return cls(kernel, stride, pads, dilation, ceil, **cls._extra(a))
+        extra = cls._extra(a)
+        return None if extra is None else cls(kernel, stride, pads, dilation, ceil, **extra)
 
     @classmethod
-    def _extra(cls, attributes: Any) -> dict[str, Any]:
+    def _extra(cls, attributes: Any) -> dict[str, Any] | None:
+        """Return the fields of a subclass, or ``None`` if it has no form in opset `OPSET`."""
         del attributes
         return {}
 
@@ -77,13 +79,15 @@ class Pool2d(Op):
             "pads": self.pad,
             "ceil_mode": int(self.ceil_mode),
         }
-        if self.dilation != (1, 1):  # AveragePool has dilations only from opset 19 on
+        if self.dilation != (1, 1):
             attributes["dilations"] = self.dilation
         return OnnxForm(self.onnx_name, attributes)
 
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         (x,) = inputs
+        if x.rank != 4:
+            raise ValueError(f"x is {x}, but must have 4 axes")
         n, c, *size = x.shape
         out = self.window.out(size, self.pad, ceil=self.ceil_mode)
         return (x.with_shape((n, c, *out)),)
@@ -140,7 +144,9 @@ class AveragePool2d(Pool2d):
 
     @classmethod
     @override
-    def _extra(cls, attributes: Any) -> dict[str, Any]:
+    def _extra(cls, attributes: Any) -> dict[str, Any] | None:
+        if any(d != 1 for d in attributes.get("dilations", ())):
+            return None  # AveragePool has dilations only from opset 19 on
         return {"count_include_pad": bool(attributes.get("count_include_pad", 0))}
 
     @override
@@ -160,6 +166,7 @@ class AveragePool2d(Pool2d):
         yield Example(cls((2, 2), (2, 2)), (x,))
         yield Example(cls((3, 3), (2, 2), (1, 1, 1, 1)), (x,))
         yield Example(cls((3, 3), (2, 2), (1, 1, 1, 1), count_include_pad=True), (x,))
+        yield Example(cls((3, 2), (2, 3), ceil_mode=True), (x,))
         yield Example(cls((7, 8)), (x,))
 
 
@@ -187,6 +194,8 @@ class GlobalAveragePool(Op):
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         (x,) = inputs
+        if x.rank < 3:
+            raise ValueError(f"x is {x}, but must have 3 axes or more")
         return (x.with_shape((*x.shape[:2], *(1,) * (x.rank - 2))),)
 
     @override

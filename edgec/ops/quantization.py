@@ -20,6 +20,7 @@ from edgec.ir import (
     TensorType,
     Tie,
 )
+from edgec.ops.arguments import axis_of
 
 __all__ = ["Dequantize", "Quantize", "quantize_array"]
 
@@ -44,7 +45,7 @@ class _Affine(Op):
 
     def _check(self, x: TensorType) -> None:
         axis = self.params.axis
-        if axis is not None and x.shape[axis] != len(self.params.scale):
+        if axis is not None and x.shape[axis : axis + 1] != (len(self.params.scale),):
             raise ValueError(f"x is {x}, but there are {len(self.params.scale)} scales")
 
     @override
@@ -70,7 +71,7 @@ def _params(node: OnnxNode) -> tuple[QuantParams, DType] | None:
     zeros = np.zeros(scale.shape, np.int64) if zero is None else zero
     axis = None
     if scale.ndim == 1 and scale.size > 1:
-        axis = node.attributes.get("axis", 1) % node.inputs[0].rank
+        axis = axis_of(node.attributes.get("axis", 1), node.inputs[0].rank)
     elif scale.size != 1:
         return None
     if not (np.isfinite(scale).all() and (scale > 0).all()):

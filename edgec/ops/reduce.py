@@ -10,6 +10,7 @@ import numpy as np
 from typing_extensions import override
 
 from edgec.ir import Example, OnnxForm, OnnxNode, Op, QuantRule, Role, TensorType, Tie
+from edgec.ops.arguments import axis_of
 
 __all__ = ["ReduceMean"]
 
@@ -37,7 +38,7 @@ class ReduceMean(Op):
         listed = a.get("axes") if array is None else array.reshape(-1).tolist()
         if not listed:
             listed = () if a.get("noop_with_empty_axes", 0) else range(x.rank)
-        axes = tuple(sorted(int(axis) % x.rank for axis in listed))
+        axes = tuple(sorted(axis_of(int(axis), x.rank) for axis in listed))
         return cls(axes, bool(a.get("keepdims", 1)))
 
     @override

@@ -24,6 +24,7 @@ from edgec.ir import (
     TensorType,
     Tie,
 )
+from edgec.ops.arguments import axis_of, exact_float
 
 __all__ = ["Concat", "Pad", "Reshape", "Slice", "Transpose"]
 
@@ -162,8 +163,7 @@ class Concat(Op):
     def from_onnx(cls, node: OnnxNode) -> Self | None:
         if any(t.dims is None for t in node.inputs):
             return None
-        axis = node.attributes.get("axis", 1)
-        return cls(axis + node.inputs[0].rank if axis < 0 else axis)
+        return cls(axis_of(node.attributes.get("axis", 1), node.inputs[0].rank))
 
     @override
     def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
@@ -172,6 +172,8 @@ class Concat(Op):
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         first, at = inputs[0], self.axis
+        if not 0 <= at < first.rank:
+            raise ValueError(f"{first} has no axis {at}")
         out = list(first.shape)
         for t in inputs[1:]:
             if t.dtype != first.dtype or t.rank != first.rank:
@@ -243,10 +245,11 @@ class Pad(Op):
             if array is None or computed:
                 return None
             pads = tuple(map(int, array.reshape(-1)))
-            value = 0.0 if fill is None else float(fill.reshape(-1)[0])
+            value = 0.0 if fill is None else exact_float(fill)
             if axes is not None:
-                pads = _spread(pads, [int(a) % x.rank for a in axes.reshape(-1)], x.rank)
-        return None if any(p < 0 for p in pads) else cls(pads, value)
+                chosen = [axis_of(int(a), x.rank) for a in axes.reshape(-1)]
+                pads = _spread(pads, chosen, x.rank)
+        return None if value is None or any(p < 0 for p in pads) else cls(pads, value)
 
     @override
     def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
@@ -337,7 +340,7 @@ class Slice(Op):
             starts, ends = lists[0] or (), lists[1] or ()
             axes = lists[2] or tuple(range(len(starts)))
             steps = lists[3] or (1,) * len(starts)
-        return cls(starts, ends, tuple(axis % x.rank for axis in axes), steps)
+        return cls(starts, ends, tuple(axis_of(axis, x.rank) for axis in axes), steps)
 
     @override
     def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
@@ -353,6 +356,8 @@ class Slice(Op):
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         (x,) = inputs
         dims = list(x.shape)
+        if any(not 0 <= axis < x.rank for axis in self.axes):
+            raise ValueError(f"x is {x}, which lacks one of the axes {list(self.axes)}")
         for axis, start, end, step in zip(
             self.axes, self.starts, self.ends, self.steps, strict=True
         ):

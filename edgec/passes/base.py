@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -186,7 +187,7 @@ def _hold(
     if isinstance(promise, Lossy) or error <= promise.tolerance:
         return error
     floor = _rounding_floor(graph, sample, want)
-    if error <= 8 * floor:
+    if error <= 8 * floor < math.inf:
         return error
     problems = [
         Diagnostic(

@@ -44,6 +44,8 @@ class EliminateIdentities(Pass):
         if len(node.outputs) != 1 or not _is_identity(node):
             return False
         x = b.now(node.inputs[0])
+        if not x.type.refines(node.output.type):
+            return False  # the node's own type says more
         if node.output not in b.source.outputs:
             b.replace(node.output, x)
             return True

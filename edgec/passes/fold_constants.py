@@ -17,7 +17,9 @@ from edgec.passes.base import Exact, Pass, Promise
 
 __all__ = ["FoldConstants"]
 
+_KNOWN_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")  # ONNX Runtime has no others
 _RANDOM = {
+    "Dropout",
     "RandomNormal",
     "RandomNormalLike",
     "RandomUniform",
@@ -91,7 +93,10 @@ class FoldConstants(Pass):
         found: dict[str, Array] = {}
         foldable: dict[str, Node] = {}
         for node in graph.nodes:
-            if isinstance(node.op, Opaque) and node.op.op_type == "Shape":
+            if isinstance(node.op, Opaque) and (node.op.domain, node.op.op_type) == (
+                "",
+                "Shape",
+            ):
                 if (shape := _shape(node, node.op)) is not None:
                     found[node.output.name] = shape
             elif self._is_foldable(graph, node, foldable, found):
@@ -105,7 +110,7 @@ class FoldConstants(Pass):
     ) -> bool:
         if isinstance(node.op, Dequantize):
             return False
-        if isinstance(node.op, Opaque) and (node.op.op_type in _RANDOM or node.op.captures):
+        if isinstance(node.op, Opaque) and not _is_function(node.op):
             return False
         known = (graph.constants.keys(), foldable.keys(), found.keys())
         if not all(any(v.name in names for names in known) for v in node.reads):
@@ -124,7 +129,8 @@ class FoldConstants(Pass):
         nodes = tuple(n for n in graph.nodes if n.outputs[0].name in foldable)
         inside = {v.name for n in nodes for v in n.outputs}
         read = {v for n in graph.nodes if n.outputs[0].name not in foldable for v in n.reads}
-        wanted = [v for n in nodes for v in n.outputs if v in read or v in graph.outputs]
+        read.update(graph.outputs)
+        wanted = [v for n in nodes if not read.isdisjoint(n.outputs) for v in n.outputs]
         if not wanted:
             return {}
         needed = {v.name for n in nodes for v in n.reads} - inside
@@ -139,6 +145,11 @@ class FoldConstants(Pass):
             for name, array in results.items()
             if array.nbytes <= max(self.growth_bytes, _fed_bytes(foldable[name]))
         }
+
+
+def _is_function(op: Opaque) -> bool:
+    """Whether a node computes the same from the same operands, all of which it shows."""
+    return op.domain in _KNOWN_DOMAINS and op.op_type not in _RANDOM and not op.captures
 
 
 def _fed_bytes(node: Node) -> int:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from edgec.ir import Builder, Graph, Node
-from edgec.ops import Activation, Add, Clip, Convolution, FullyConnected, Mul, Relu, Sub
+from edgec.ops import Activation, Binary, Clip, Convolution, FullyConnected, Relu
 from edgec.passes.base import Exact, Pass, Promise
 
 __all__ = ["FuseActivations"]
@@ -55,7 +55,7 @@ class FuseActivations(Pass):
         return True
 
 
-_CARRIERS = (Convolution, FullyConnected, Add, Mul, Sub)
+_CARRIERS = (Binary, Convolution, FullyConnected)
 
 
 def _both(first: Activation, second: Activation) -> Activation | None:

@@ -19,7 +19,7 @@ __all__ = ["FuseFullyConnected"]
 class FuseFullyConnected(Pass):
     """Write ``MatMul(x, w) + b`` and ``Gemm`` with constant weights as ``FullyConnected``.
 
-    ``x`` has two axes, ``w [I, O]`` is constant and becomes ``[O, I]``; ``alpha`` and ``beta``
+    All are floats, ``x`` has two axes, ``w [I, O]`` is constant and becomes ``[O, I]``; ``alpha`` and ``beta``
     are multiplied in. The bias is taken up where it is a constant of ``O`` elements, or of one,
     and the product has no other reader.
 
@@ -49,7 +49,7 @@ class FuseFullyConnected(Pass):
     def _matmul(self, b: Builder, node: Node) -> bool:
         x, w = map(b.now, node.inputs)
         array = b.array(w)
-        if array is None or x.type.rank != 2:
+        if array is None or x.type.rank != 2 or not x.type.dtype.is_float:
             return False
         b.add(FullyConnected(), x, b.constant(_turned(array), near=w.name), like=node)
         return True
@@ -78,8 +78,8 @@ class FuseFullyConnected(Pass):
             return False
         for product, offset in (node.inputs, reversed(node.inputs)):
             inner, array = b.producer(b.now(product)), b.array(b.now(offset))
-            if inner is None or array is None or not isinstance(inner.op, FullyConnected):
-                continue
+            if inner is None or array is None or inner.op != FullyConnected():
+                continue  # behind an activation the sum is no bias
             units = inner.output.type.shape[1]
             alone = b.source.is_only_read_by(product, node) and len(inner.inputs) == 2
             if not alone or not isinstance(units, int) or not _is_row(array, units):

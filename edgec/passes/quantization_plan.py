@@ -102,6 +102,8 @@ def _obstacle(
     named = set(keep_float).intersection((*node.origin, *node.output_names))
     if named:
         return "as asked for with --keep-float"
+    if _is_integer(graph, node):
+        return "the model quantizes it already"
     operands = (*node.reads, *node.outputs)
     if all(v.type.dtype is not DType.FLOAT32 for v in operands):
         return ""  # nothing to quantize: indices, shapes
@@ -123,6 +125,15 @@ def _obstacle(
         if any(v not in entries and graph.constant(v) is None for v in data):
             return "it only moves values that are in float"
     return ""
+
+
+def _is_integer(graph: Graph, node: Node) -> bool:
+    """Whether a node of a model that came quantized is between its own pairs."""
+    producers = [graph.producers.get(v) for v in node.reads]
+    readers = [n for v in node.outputs for n in graph.users.get(v, ())]
+    before = all(n is not None and isinstance(n.op, Dequantize) for n in producers)
+    after = all(isinstance(n.op, Quantize) for n in readers)
+    return bool(producers and readers and before and after)
 
 
 class _Groups:

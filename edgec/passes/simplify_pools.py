@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from edgec.ir import Builder, Graph, Node
+from edgec.ir import Builder, DType, Graph, Node
 from edgec.ops import AveragePool2d, GlobalAveragePool, ReduceMean
 from edgec.passes.base import Pass, Promise, Within
 
@@ -20,7 +20,8 @@ class SimplifyPools(Pass):
 
     An ``AveragePool2d`` whose window covers the image exactly, without padding, and a
     ``ReduceMean`` over H and W that keeps the axes become one. Runtimes have faster kernels
-    for that form, and for int8 XNNPACK has no windowed one at all.
+    for that form, and for int8 XNNPACK has no windowed one at all. Only f32: ONNX Runtime has
+    ``GlobalAveragePool`` for nothing else.
 
     Within rounding: the sum may be taken in another order.
     """
@@ -41,7 +42,7 @@ class SimplifyPools(Pass):
 
 def _is_global(node: Node) -> bool:
     x = node.inputs[0].type if node.inputs else None
-    if x is None or not x.is_static or x.rank != 4:
+    if x is None or x.dtype is not DType.FLOAT32 or not x.is_static or x.rank != 4:
         return False
     match node.op:
         case AveragePool2d(kernel=kernel, pad=pad):

@@ -398,7 +398,7 @@ def test_refuses_a_path_that_is_not_there(tmp_path: Path) -> None:
         f"{path}: cannot be read: No such file or directory (check the path of the data)"
     )
     assert "cannot be read: File name too long" in refusal(tmp_path / ("x" * 999))
-    assert "cannot be read: embedded null byte" in refusal("x\0y")
+    assert "embedded null" in refusal("x\0y")
 
 
 def test_refuses_other_files(tmp_path: Path) -> None:

@@ -59,6 +59,16 @@ def _types(graph: Graph, node: Node) -> str | None:
     return None
 
 
+def _one_scale(graph: Graph, node: Node) -> str | None:
+    """Computed values have one scale, and 8 bits."""
+    op, source = node.op, node.inputs[0]
+    if not isinstance(op, Quantize | Dequantize) or graph.constant(source) is not None:
+        return None
+    if op.params.axis is not None:
+        return f"{source} has {len(op.params.scale)}"
+    return None if op.dtype is DType.INT8 else f"{source} is stored as {op.dtype.value}"
+
+
 def _constant_parameters(graph: Graph, node: Node) -> str | None:
     """Weights and biases are constants."""
     for value in node.inputs[1:]:
@@ -95,8 +105,8 @@ def _average_padding(graph: Graph, node: Node) -> str | None:
     op, x = node.op, node.inputs[0].type
     if not isinstance(op, AveragePool2d):
         return None
-    if op.count_include_pad:
-        return "it is in ceil mode with padding" if op.ceil_mode and any(op.pad) else None
+    if op.count_include_pad and any(op.pad):
+        return "it is in ceil mode with padding" if op.ceil_mode else None
     (h, w), (oh, ow) = x.ints[2:], node.output.type.ints[2:]
     explicit = padding(op.window, (h, w), op.pad, (oh, ow)).explicit
     return f"pads are {list(explicit)}, not counted" if any(explicit) else None
@@ -127,6 +137,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     Constraint((Op,), _static, "give every axis a length with --shape"),
     Constraint((Op,), _types, "export the model in float32"),
     Constraint((Op,), _rank),
+    Constraint((Quantize, Dequantize), _one_scale),
     Constraint(_LAYERS, _constant_parameters, "store the weights in the model"),
     Constraint((GroupedConv2d,), _groups_divide),
     Constraint(_POOLS, _undilated),

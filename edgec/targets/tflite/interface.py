@@ -6,7 +6,7 @@ from typing import Literal
 
 from edgec.errors import Diagnostic, UnsupportedError
 from edgec.ir import DType, Node, QuantParams, Value
-from edgec.ops import Convolution, Pool2d, Quantize, Reshape, Transpose
+from edgec.ops import Convolution, Dequantize, Pool2d, Quantize, Reshape, Transpose
 from edgec.targets.base import Port
 from edgec.targets.tflite.lower import NHWC, Lowering, Perm, Stored, identity
 
@@ -31,7 +31,7 @@ def _input(b: Lowering, value: Value, io_dtype: IoDtype, io_layout: IoLayout) ->
     shape = tuple(value.type.ints[axis] for axis in perm)
     b.layer = value.name
     if io_dtype == "float32" or value.type.dtype is not DType.FLOAT32:
-        index = b.tensor(value.name, value.type.dtype, shape)
+        index = b.tensor(value.name, value.type.dtype, shape, quant=_given_grid(b, value))
         b.stored[value] = Stored(index, perm)
         b.model.inputs.append((value.name, index))
         return Port(value.name, value.type.dtype, shape, perm)
@@ -50,6 +50,16 @@ def _input(b: Lowering, value: Value, io_dtype: IoDtype, io_layout: IoLayout) ->
     for node in readers:
         b.stored[node.output] = Stored(index, perm)
     return Port(value.name, DType[io_dtype.upper()], shape, perm, outer)
+
+
+def _given_grid(b: Lowering, value: Value) -> QuantParams | None:
+    """Return how an input of the model that is stored on integers is to be understood."""
+    readers = b.graph.users.get(value, ())
+    grids = {n.op.params for n in readers if isinstance(n.op, Dequantize)}
+    if len(grids) > 1:
+        problem = Diagnostic(f"is dequantized in {len(grids)} ways", f"input {value.name}")
+        raise UnsupportedError("an integer input has one scale", [problem])
+    return next(iter(grids), None)
 
 
 def _boundary(
@@ -86,9 +96,11 @@ def _wanted_by(b: Lowering, node: Node, value: Value, depth: int) -> Perm | None
 def bind_outputs(b: Lowering, io_dtype: IoDtype, io_layout: IoLayout) -> list[Port]:
     """Choose the output tensors and return what they are."""
     ports = [_output(b, value, io_dtype, io_layout) for value in b.graph.outputs]
+    fed = {index for _, index in b.model.inputs}
     for name, index in b.model.outputs:
-        for tensor in b.model.tensors:  # the interface has the first claim to its names
-            if tensor.name == name and tensor is not b.info(index):
+        for other, tensor in enumerate(b.model.tensors):
+            # The interface has the first claim to its names.
+            if tensor.name == name and other != index and other not in fed:
                 tensor.name = f"{name};inner"
         b.info(index).name = name
     return ports

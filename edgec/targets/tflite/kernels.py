@@ -68,7 +68,7 @@ def _conv(b: Lowering, node: Node, op: Convolution) -> None:
     x, w = node.inputs[:2]
     depthwise = isinstance(op, DepthwiseConv2d)
     weight = b.get(w, (1, 2, 3, 0) if depthwise else (0, 2, 3, 1), integer=integer)
-    n, c, height, width = x.type.ints
+    _, c, height, width = x.type.ints
     out = node.output.type.ints
     pads = padding(op.window(w.type), (height, width), op.pad, (out[2], out[3]))
     source = _padded(b, b.get(x, NHWC, integer=integer), pads.explicit)
@@ -185,8 +185,6 @@ def _broadcastable(b: Lowering, value: Value, rank: int, perm: Perm, integer: bo
     """Return an operand that broadcasts in the order `perm` as it does in its own."""
     if value.type.rank == rank:
         return b.get(value, perm, integer=integer)
-    if value.type.size == 1:
-        return b.reshaped(b.get(value, integer=integer), ())
     full = (*(1,) * (rank - value.type.rank), *value.type.ints)
     before = b.pair_before(value) if integer else None
     source = before[0] if before else value
@@ -195,6 +193,8 @@ def _broadcastable(b: Lowering, value: Value, rank: int, perm: Perm, integer: bo
         grid = before[1] if before else None
         turned = np.ascontiguousarray(array.reshape(full).transpose(perm))
         return b.constant(value.name, turned, grid)
+    if value.type.size == 1:
+        return b.reshaped(b.get(value, integer=integer), ())
     wide = b.reshaped(b.row_major(value, integer=integer), full)
     stored = Stored(wide, identity(rank))
     return b._in_order(stored, perm)
@@ -219,7 +219,10 @@ def _elementwise(code: str, options: str = "", integer_version: int = 2) -> Any:
 def _clip(b: Lowering, node: Node, op: Clip | Relu) -> None:
     bounds = (0.0, np.inf) if isinstance(op, Relu) else (op.low, op.high)
     known = Activation.of_bounds(*bounds)
-    if known is not None and known is not Activation.NONE:
+    if known is Activation.NONE:
+        _unchanged(b, node)
+        return
+    if known is not None:
         # RELU and RELU6 have int8 kernels since version 2; RELU_N1_TO_1 always had.
         version = 1 if known is Activation.RELU_N1_TO_1 else 2
         _elementwise(known.name, "", version)(b, node, op)
@@ -366,9 +369,18 @@ def _transpose(b: Lowering, node: Node, op: Transpose) -> None:
 
 
 def _identity(b: Lowering, node: Node, op: Identity) -> None:
+    _unchanged(b, node)
+
+
+def _unchanged(b: Lowering, node: Node) -> None:
     x = node.inputs[0]
-    source = b.get(x)
-    b.stored[node.output] = Stored(source, b.perm_of(x) or identity(x.type.rank))
+    integer = _is_int8(b, node)
+    source = b.get(x, integer=integer)
+    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    if integer:  # the result may be on another grid
+        b.operator("QUANTIZE", [source], [b.put(node, perm)], "Quantize")
+    else:
+        b.stored[node.output] = Stored(source, perm)
 
 
 def _concat(b: Lowering, node: Node, op: Concat) -> None:

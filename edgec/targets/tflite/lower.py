@@ -19,6 +19,7 @@ import numpy as np
 from edgec.errors import Diagnostic, InternalError
 from edgec.ir import Array, DType, Graph, Node, QuantParams, Value
 from edgec.ops import Dequantize, Quantize, quantize_array
+from edgec.targets.tflite.grids import misfits
 from edgec.targets.tflite.model import Model, Operator, Tensor
 
 __all__ = ["NHWC", "Lowering", "Perm", "Stored"]
@@ -133,7 +134,12 @@ class Lowering:
         if after is None or not self.reads_integers(node):
             return node.output.type.dtype, None
         quantize = after.op
-        if not isinstance(quantize, Quantize) or quantize.params.axis is not None:
+        if not isinstance(quantize, Quantize):
+            return node.output.type.dtype, None
+        if why := next(misfits(self.graph, node, quantize), ""):
+            note = Diagnostic(f"{node.op} is computed in float: {why}", node.layer)
+            if note not in self.notes:
+                self.notes.append(note)
             return node.output.type.dtype, None
         return quantize.dtype, quantize.params
 

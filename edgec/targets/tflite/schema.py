@@ -36,10 +36,8 @@ _RUNTIMES = {
     ("BATCH_MATMUL", 2): "2.3.0",
     ("CONV_2D", 6): "2.9.0",
     ("HARD_SWISH", 1): "1.15.0",
-    ("LEAKY_RELU", 2): "1.15.0",
+    ("LEAKY_RELU", 2): "2.3.0",
     ("RELU", 2): "2.1.0",
-    ("SUB", 2): "1.15.0",
-    ("STRIDED_SLICE", 2): "1.14.0",
 }
 
 
