@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 import numpy as np
 
@@ -77,13 +78,7 @@ class DType(Enum):
         """Return the element type of a numpy dtype; raise ``ValueError`` if there is none."""
         if dtype.kind in "OSU":
             return cls.STRING
-        name = dtype.name.upper()
-        for rare, numpy_name in _RARE.items():
-            if numpy_name == dtype.name:
-                return rare
-        if name not in cls.__members__:
-            raise ValueError(f"there is no element type for numpy's {dtype.name}")
-        return cls[name]
+        return _of_name(dtype)
 
     @classmethod
     def of_onnx(cls, code: int) -> DType:
@@ -113,6 +108,16 @@ _RARE = {
     DType.FLOAT6_E2M3: "float6_e2m3fn",
     DType.FLOAT6_E3M2: "float6_e3m2fn",
 }
+
+
+@cache  # numpy works a dtype's name out anew each time
+def _of_name(dtype: np.dtype[np.generic]) -> DType:
+    for rare, numpy_name in _RARE.items():
+        if numpy_name == dtype.name:
+            return rare
+    if dtype.name.upper() not in DType.__members__:
+        raise ValueError(f"there is no element type for numpy's {dtype.name}")
+    return DType[dtype.name.upper()]
 
 
 @dataclass(frozen=True, slots=True)

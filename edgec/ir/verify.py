@@ -34,7 +34,7 @@ def _broken_definitions(graph: Graph) -> Iterator[Diagnostic]:
         defined[value.name] = value
     for node in graph.nodes:
         for value in node.reads:
-            yield from _misuse(defined, value, str(node))
+            yield from _misuse(defined, value, node)
         yield from _mistyped(graph, node)
         for value in node.outputs:
             if value.is_absent or value.name in defined:
@@ -44,12 +44,15 @@ def _broken_definitions(graph: Graph) -> Iterator[Diagnostic]:
         yield from _misuse(defined, value, "return")
 
 
-def _misuse(defined: dict[str, Value], value: Value, where: str) -> Iterator[Diagnostic]:
+def _misuse(
+    defined: dict[str, Value], value: Value, reader: Node | str
+) -> Iterator[Diagnostic]:
     found = defined.get(value.name)
     if found is None:
-        yield Diagnostic(f"reads {value} before its definition", where)
+        yield Diagnostic(f"reads {value} before its definition", str(reader))
     elif found != value:
-        yield Diagnostic(f"reads {value} as {value.type}, defined as {found.type}", where)
+        message = f"reads {value} as {value.type}, defined as {found.type}"
+        yield Diagnostic(message, str(reader))
 
 
 def _mistyped(graph: Graph, node: Node) -> Iterator[Diagnostic]:
