@@ -11,7 +11,14 @@ from edgec.errors import InternalError, ModelError
 from edgec.export import LARGE_BYTES, to_onnx
 from edgec.ir import Array, Graph, Value
 
-__all__ = ["Evaluator", "OnnxSession", "evaluate", "ort_session"]
+__all__ = [
+    "Evaluator",
+    "OnnxSession",
+    "evaluate",
+    "first_line",
+    "ort_errors",
+    "ort_session",
+]
 
 
 def ort_session(

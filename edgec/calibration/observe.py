@@ -47,14 +47,17 @@ class Histogram:
             self._double(down=True)
         while high > self.high:
             self._double(down=False)
-        scale = np.float32(BINS / (self.high - self.low))
-        bins = ((x - np.float32(self.low)) * scale).astype(np.int32)
-        np.clip(bins, 0, BINS - 1, out=bins)
-        self.counts += np.bincount(bins, minlength=BINS)
+        self.counts += np.bincount(self._bins(x), minlength=BINS)
         zeros = x.size - np.count_nonzero(x)
         if zeros:
-            at = int((np.float32(0.0) - np.float32(self.low)) * scale)
-            self.counts[min(max(at, 0), BINS - 1)] -= zeros
+            self.counts[self._bins(np.zeros(1, x.dtype))] -= zeros
+
+    def _bins(self, x: Array) -> Array:
+        width = self.high - self.low
+        # float32 is faster, but its own ends do not leave room for the arithmetic.
+        real = np.float32 if 1e-30 < width < 1e38 else np.float64
+        bins = ((x - real(self.low)) * real(BINS / width)).astype(np.int32)
+        return np.clip(bins, 0, BINS - 1, out=bins)
 
     def _double(self, *, down: bool) -> None:
         pairs = self.counts.reshape(-1, 2).sum(axis=1)

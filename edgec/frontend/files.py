@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx import inliner, numpy_helper
 
 from edgec.errors import Diagnostic, ModelError
+from edgec.frontend.opset import opset_of
 from edgec.ir import Array, DType
 
 __all__ = ["array_of", "read"]
@@ -79,8 +80,9 @@ def _check(path: Path, model: onnx.ModelProto) -> None:
     for tensor in beside:
         _location(tensor, path.parent)
     checked = _as_inputs(model, beside) if beside else model
-    # Outputs of unknown rank are common and harmless, but onnx's checker wants a rank.
-    tensors = [v.type.tensor_type for v in checked.graph.output]
+    # Inputs and outputs of unknown rank are harmless, but onnx's checker wants a rank.
+    ends = (*checked.graph.input, *checked.graph.output)
+    tensors = [v.type.tensor_type for v in ends]
     unranked = [t for t in tensors if t.elem_type and not t.HasField("shape")]
     for t in unranked:
         t.shape.SetInParent()
@@ -94,9 +96,7 @@ def _check(path: Path, model: onnx.ModelProto) -> None:
             t.ClearField("shape")
 
 
-def _as_inputs(
-    model: onnx.ModelProto, tensors: Sequence[onnx.TensorProto]
-) -> onnx.ModelProto:
+def _as_inputs(model: onnx.ModelProto, tensors: Sequence[onnx.TensorProto]) -> onnx.ModelProto:
     """Return a copy in which some initializers are inputs.
 
     The checker would look for their data in the current folder, not beside the model.
@@ -113,12 +113,6 @@ def _as_inputs(
             info = onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
             copy.graph.input.append(info)
     return copy
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """Return the version of the default operator set."""
-    found = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
-    return found[0] if found else 0
 
 
 def _check_opset(path: Path, model: onnx.ModelProto) -> None:
@@ -198,7 +192,11 @@ def _location(tensor: onnx.TensorProto, folder: Path) -> Path:
             f"{where} has its data at {location!r}, outside the model's folder; refused",
             [Diagnostic("keep a model and its data in one folder")],
         )
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError:  # a name that is too long, a folder that may not be read
+        found = False
+    if not found:
         raise ModelError(f"{where} has its data in {path}, which does not exist")
     return path
 

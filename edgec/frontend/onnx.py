@@ -14,12 +14,12 @@ import onnx
 from onnx import helper
 
 from edgec.errors import Diagnostic, ModelError, UnsupportedError
-from edgec.frontend.files import array_of, opset_of, read
+from edgec.frontend.files import array_of, read
+from edgec.frontend.opset import opset_of, raised
 from edgec.frontend.shapes import bind
 from edgec.frontend.typing import opaque, plain, typed
 from edgec.ir import (
     ABSENT,
-    OPSET,
     Array,
     Constant,
     Dim,
@@ -75,7 +75,7 @@ def load(path: Path, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Loade
     try:
         graph = importer.graph()
     except _NeedsNewerOpset:
-        model = _converted(path, model)
+        model = raised(path, model)
         importer = _Importer(model, path, shapes or {})
         graph = importer.graph()
     return Loaded(graph, path, importer.binding.batched, opset)
@@ -83,19 +83,6 @@ def load(path: Path, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Loade
 
 class _NeedsNewerOpset(Exception):  # noqa: N818  (a signal, never seen by a user)
     """An untyped node has another meaning in the opset that edgec writes."""
-
-
-def _converted(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model in opset `OPSET`, so that untyped nodes can be kept verbatim."""
-    try:
-        return onnx.version_converter.convert_version(model, OPSET)
-    except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ModelError(
-            f"{path} is of opset {opset_of(model)} and cannot be raised to opset {OPSET}: "
-            f"{reason}",
-            [Diagnostic("export the model again with a newer opset")],
-        ) from error
 
 
 class _Importer:

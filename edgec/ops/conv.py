@@ -219,7 +219,9 @@ class GroupedConv2d(Convolution):
         x, w, b = _f32(rng, 1, 4, 5, 5), _f32(rng, 6, 2, 3, 3), _f32(rng, 6)
         yield Example(cls(pad=(1, 1, 1, 1), groups=2), (x, w, b))
         x, w = _f32(rng, 1, 6, 5, 5), _f32(rng, 3, 2, 2, 3)
-        yield Example(cls((2, 1), dilation=(1, 2), activation=Activation.RELU, groups=3), (x, w))
+        yield Example(
+            cls((2, 1), dilation=(1, 2), activation=Activation.RELU, groups=3), (x, w)
+        )
 
 
 def _f32(rng: np.random.Generator, *shape: int) -> Array:

@@ -60,8 +60,8 @@ class Pool2d(Op):
         kernel, stride = tuple(a["kernel_shape"]), tuple(a.get("strides", (1, 1)))
         dilation, ceil = tuple(a.get("dilations", (1, 1))), bool(a.get("ceil_mode", 0))
         pads = explicit_pads(node, Window(kernel, stride, dilation), x.shape[2:])
-        if pads is None:
-            return None
+        if pads is None or any(p >= k for p, k in zip(pads, kernel * 2, strict=True)):
+            return None  # ONNX Runtime itself takes smaller pads only
         extra = cls._extra(a)
         return None if extra is None else cls(kernel, stride, pads, dilation, ceil, **extra)
 

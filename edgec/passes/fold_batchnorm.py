@@ -38,8 +38,7 @@ class FoldBatchNorm(Pass):
         for node in graph.nodes:
             if not self._fold(b, node):
                 b.copy(node)
-        after = b.finish()
-        return after
+        return b.finish()
 
     @override
     def diagnostics(self, graph: Graph) -> tuple[Diagnostic, ...]:

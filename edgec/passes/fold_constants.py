@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from typing_extensions import override
 
+from edgec.errors import InternalError, ModelError
 from edgec.evaluate import Evaluator
 from edgec.frontend.typing import retyped
 from edgec.ir import Array, Builder, Graph, Node, TensorType, Value
@@ -41,6 +42,11 @@ class FoldConstants(Pass):
     dequantized weights are kept too.
 
     Exact: ONNX Runtime computes the constants as it would at run time.
+
+    Raises
+    ------
+    ModelError
+        If what becomes known does not fit: shapes that were computed for another input.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -58,12 +64,17 @@ class FoldConstants(Pass):
     def _once(self, graph: Graph) -> Graph:
         known = self._computed(graph)
         b = Builder(graph)
-        for node in graph.nodes:
-            arrays = [known.get(v.name) for v in node.outputs]
-            if all(a is not None for a in arrays):
-                self._replace(b, node, [a for a in arrays if a is not None])
-            elif not self._retype(b, node):
-                b.copy(node)
+        try:
+            for node in graph.nodes:
+                arrays = [known.get(v.name) for v in node.outputs]
+                if all(a is not None for a in arrays):
+                    self._replace(b, node, [a for a in arrays if a is not None])
+                elif not self._retype(b, node):
+                    b.copy(node)
+        except InternalError as error:  # nothing else was changed: it is the model's own fault
+            raise ModelError(
+                "the model does not fit together once its shapes are known", error.diagnostics
+            ) from error
         return b.finish()
 
     def _replace(self, b: Builder, node: Node, arrays: list[Array]) -> None:

@@ -37,13 +37,15 @@ class FoldPad(Pass):
         if not isinstance(node.op, Convolution):
             return False
         x, *rest = map(b.now, node.inputs)
-        pad = b.producer(x)
-        if pad is None or not isinstance(pad.op, Pad) or pad.op.value != 0:
-            return False
-        n0, c0, top, left, n1, c1, bottom, right = pad.op.pads
-        if n0 or c0 or n1 or c1:
-            return False
-        t, le, bo, r = node.op.pad
-        op = replace(node.op, pad=(t + top, le + left, bo + bottom, r + right))
-        b.add(op, pad.inputs[0], *rest, like=node, absorbs=(pad,))
-        return True
+        absorbed: list[Node] = []
+        top, left, bottom, right = node.op.pad
+        while (pad := b.producer(x)) is not None and isinstance(pad.op, Pad):
+            n0, c0, t, le, n1, c1, bo, r = pad.op.pads
+            if pad.op.value != 0 or n0 or c0 or n1 or c1:
+                break
+            top, left, bottom, right = top + t, left + le, bottom + bo, right + r
+            x, absorbed = pad.inputs[0], [pad, *absorbed]
+        if absorbed:
+            op = replace(node.op, pad=(top, left, bottom, right))
+            b.add(op, x, *rest, like=node, absorbs=absorbed)
+        return bool(absorbed)

@@ -19,9 +19,9 @@ __all__ = ["FuseFullyConnected"]
 class FuseFullyConnected(Pass):
     """Write ``MatMul(x, w) + b`` and ``Gemm`` with constant weights as ``FullyConnected``.
 
-    All are floats, ``x`` has two axes, ``w [I, O]`` is constant and becomes ``[O, I]``; ``alpha`` and ``beta``
-    are multiplied in. The bias is taken up where it is a constant of ``O`` elements, or of one,
-    and the product has no other reader.
+    All are floats, ``x`` has two axes, ``w [I, O]`` is constant and becomes ``[O, I]``;
+    ``alpha`` and ``beta`` are multiplied in. The bias is taken up where it is a constant of
+    ``O`` elements, or of one, and the product has no other reader and no activation.
 
     Within rounding: the bias is added inside the product.
     """

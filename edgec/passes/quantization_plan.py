@@ -86,10 +86,12 @@ def _quantizable(
         rule = node.op.quant_rule()
         if why:
             reasons.append(Diagnostic(f"{node.op} stays in float: {why}", node.layer))
-        elif rule is not None and not isinstance(node.op, Quantize | Dequantize):
-            if any(v.type.dtype is DType.FLOAT32 for v in node.outputs):
-                nodes[node.output_names] = rule
-                integer.update(node.outputs)
+            continue
+        pair = isinstance(node.op, Quantize | Dequantize)
+        floats = any(v.type.dtype is DType.FLOAT32 for v in node.outputs)
+        if rule is not None and floats and not pair:
+            nodes[node.output_names] = rule
+            integer.update(node.outputs)
     return nodes, reasons
 
 
@@ -105,7 +107,7 @@ def _obstacle(
     if _is_integer(graph, node):
         return "the model quantizes it already"
     operands = (*node.reads, *node.outputs)
-    if all(v.type.dtype is not DType.FLOAT32 for v in operands):
+    if not any(v.type.dtype.is_float for v in operands):
         return ""  # nothing to quantize: indices, shapes
     rule = node.op.quant_rule()
     if rule is None:

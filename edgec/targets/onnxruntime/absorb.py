@@ -9,7 +9,7 @@ import numpy as np
 from typing_extensions import override
 
 from edgec.ir import Builder, Graph, Node, Value
-from edgec.ops import Activation, Binary, Convolution, FullyConnected, Quantize, Relu
+from edgec.ops import Activation, Binary, Clip, Convolution, FullyConnected, Quantize, Relu
 from edgec.passes import Exact, Pass, Promise
 
 __all__ = ["AbsorbActivations"]
@@ -47,12 +47,13 @@ class AbsorbActivations(Pass):
             plain = replace(op, activation=Activation.NONE)
             b.add(plain, *map(b.now, node.inputs), like=node)
             return True
-        if isinstance(op, Relu) and _saturates(graph, node.output, (0.0, np.inf)):
-            if node.output in graph.outputs:
-                return False
-            b.replace(node.output, b.now(node.inputs[0]))
-            return True
-        return False
+        if not isinstance(op, Relu | Clip):
+            return False
+        bounds = (0.0, np.inf) if isinstance(op, Relu) else (op.low, op.high)
+        if not _saturates(graph, node.output, bounds):
+            return False
+        b.replace(node.output, b.now(node.inputs[0]))
+        return True
 
 
 def _saturates(graph: Graph, value: Value, bounds: tuple[float, float]) -> bool:

@@ -69,6 +69,15 @@ def _one_scale(graph: Graph, node: Node) -> str | None:
     return None if op.dtype is DType.INT8 else f"{source} is stored as {op.dtype.value}"
 
 
+def _one_grid(graph: Graph, node: Node) -> str | None:
+    """A value is dequantized as it was quantized."""
+    op, before = node.op, graph.producers.get(node.inputs[0])
+    if not isinstance(op, Dequantize) or before is None or not isinstance(before.op, Quantize):
+        return None
+    was, now = before.op.params, op.params
+    return None if was == now else f"{was} becomes {now}"
+
+
 def _constant_parameters(graph: Graph, node: Node) -> str | None:
     """Weights and biases are constants."""
     for value in node.inputs[1:]:
@@ -138,6 +147,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     Constraint((Op,), _types, "export the model in float32"),
     Constraint((Op,), _rank),
     Constraint((Quantize, Dequantize), _one_scale),
+    Constraint((Dequantize,), _one_grid),
     Constraint(_LAYERS, _constant_parameters, "store the weights in the model"),
     Constraint((GroupedConv2d,), _groups_divide),
     Constraint(_POOLS, _undilated),

@@ -1,0 +1,594 @@
+"""Quantization: which layers, on which grids, and how close to float."""
+
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgec.calibration import Calibration
+from edgec.errors import InternalError
+from edgec.evaluate import evaluate
+from edgec.ir import Array, DType, Graph, Node, Op, QuantParams, verify
+from edgec.numerics import sqnr
+from edgec.ops import (
+    Activation,
+    Add,
+    AveragePool2d,
+    Clip,
+    Concat,
+    Conv2d,
+    DepthwiseConv2d,
+    Dequantize,
+    Div,
+    FullyConnected,
+    MatMul,
+    MaxPool2d,
+    Pad,
+    Quantize,
+    Relu,
+    Reshape,
+    Sigmoid,
+    Slice,
+    Softmax,
+    Tanh,
+    Transpose,
+)
+from edgec.passes import QuantizeGraph, Scheme
+from edgec.passes.quantization_plan import plan
+from edgec.passes.quantize import activation_params
+from tests.golden.compare import matches
+from tests.targets.graphs import Feeds, Net, f32, quantized, random, tiny_cnn
+
+INT8, UINT8 = Scheme(DType.INT8), Scheme(DType.UINT8)
+REDUCED = Scheme(DType.UINT8, 63)
+SCHEMES = pytest.mark.parametrize(
+    "scheme", [INT8, UINT8, REDUCED], ids=["int8", "uint8", "7bit"]
+)
+X = random(1, 2, 6, 6)
+
+
+def grids(graph: Graph) -> dict[str, QuantParams]:
+    """Return the grid of every quantized activation, by the name of its float value."""
+    return {
+        n.output.name.split(".quantized")[0]: n.op.params
+        for n in graph.nodes
+        if isinstance(n.op, Quantize)
+    }
+
+
+def dequantized(graph: Graph, node: Node) -> list[tuple[Array, Dequantize]]:
+    """Return the stored constants that a node reads."""
+    found = []
+    for value in node.inputs:
+        source = graph.producers.get(value)
+        if source is not None and isinstance(source.op, Dequantize):
+            array = graph.constant(source.inputs[0])
+            if array is not None:
+                found.append((array, source.op))
+    return found
+
+
+def layer(graph: Graph, name: str) -> Node:
+    return next(
+        n
+        for n in graph.nodes
+        if name in n.origin and not isinstance(n.op, Quantize | Dequantize)
+    )
+
+
+def reasons(graph: Graph, keep_float: tuple[str, ...] = ()) -> list[str]:
+    return [str(r) for r in QuantizeGraph(keep_float=keep_float).diagnostics(graph)]
+
+
+@pytest.mark.parametrize(("name", "scheme"), [("int8", INT8), ("uint8_7bit", REDUCED)])
+def test_a_small_network_becomes_this(name: str, scheme: Scheme) -> None:
+    graph, feeds = tiny_cnn()
+
+    text = str(quantized(graph, feeds, scheme=scheme)).replace("QuantParams", "")
+
+    short = "\n".join(line if len(line) < 400 else _short(line) for line in text.splitlines())
+    assert matches(f"quantize_{name}.txt", _rounded(short) + "\n")
+
+
+def _short(line: str) -> str:
+    return line[:200] + " ... " + line[-100:]
+
+
+def _rounded(text: str) -> str:
+    """Return scales with 4 digits: kernels may round the last ones otherwise."""
+    import re
+
+    return re.sub(r"\d+\.\d+(e-\d+)?", lambda m: f"{float(m[0]):.4g}", text)
+
+
+class TestWeights:
+    @SCHEMES
+    def test_are_symmetric_int8_with_one_scale_a_channel(self, scheme: Scheme) -> None:
+        graph, feeds = tiny_cnn()
+        made = quantized(graph, feeds, scheme=scheme)
+
+        for name in ("conv1", "conv2", "scores"):
+            weight, op = dequantized(made, layer(made, name))[0]
+            assert weight.dtype == np.int8
+            assert op.params.axis == 0
+            assert set(op.params.zero_point) == {0}
+            assert len(op.params.scale) == len(weight)
+            peaks = np.abs(weight.astype(int)).reshape(len(weight), -1).max(axis=1)
+            assert set(peaks) == {scheme.weight_max}
+
+    def test_are_rounded_to_the_nearest_step(self) -> None:
+        w = random(3, 2, 3, 3, seed=4)
+        net = Net(x=X.shape)
+        net.add("y", Conv2d(), "x", w)
+        made = quantized(net.graph("y"), {"x": X})
+
+        weight, op = dequantized(made, layer(made, "y"))[0]
+        scale = np.array(op.params.scale).reshape(-1, 1, 1, 1)
+        assert np.abs(weight * scale - w).max() <= (scale / 2).max() * (1 + 1e-6)
+        np.testing.assert_allclose(
+            scale.ravel(), np.abs(w).reshape(3, -1).max(1) / 127, rtol=1e-6
+        )
+
+    def test_of_two_layers_may_be_shared(self) -> None:
+        net = Net(x=(1, 3, 4, 4))
+        w = net.const("w", random(3, 3, 1, 1)).name
+        net.add("a", Conv2d(), "x", w)
+        net.add("y", Conv2d(), "a", w)
+        feeds = {"x": random(1, 3, 4, 4)}
+        made = quantized(net.graph("y"), feeds)
+
+        (first, _), (second, _) = (dequantized(made, layer(made, n))[0] for n in ("a", "y"))
+        np.testing.assert_array_equal(first, second)
+        assert "w" not in made.constants
+        want, got = evaluate(net.graph("y"), feeds)["y"], evaluate(made, feeds)["y"]
+        assert ratio(want, got) > 30
+
+
+class TestBiases:
+    @SCHEMES
+    def test_have_exactly_the_scale_of_the_product(self, scheme: Scheme) -> None:
+        graph, feeds = tiny_cnn()
+        made = quantized(graph, feeds, scheme=scheme)
+
+        for name in ("conv1", "scores"):
+            node = layer(made, name)
+            (_, weight), (bias, op) = dequantized(made, node)
+            source = made.producers[node.inputs[0]].op
+            assert isinstance(source, Dequantize)
+            x_scale = np.float32(source.params.scale[0])
+            want = [float(x_scale * np.float32(s)) for s in weight.params.scale]
+            assert list(op.params.scale) == want
+            assert set(op.params.zero_point) == {0}
+            assert bias.dtype == np.int32
+            assert op.params.axis == 0
+
+    @given(
+        weights=st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3),
+        shrink=st.integers(0, 140),
+        biases=st.lists(st.floats(-1e4, 1e4).map(np.float32), min_size=3, max_size=3),
+        x_max=st.floats(2.0**-20, 2.0**20),
+    )
+    def test_fit_into_31_bits_whatever_the_weights(
+        self, weights: list[float], shrink: int, biases: list[float], x_max: float
+    ) -> None:
+        w = (f32(weights).astype(np.float64) * 2.0**-shrink).astype(np.float32).reshape(3, 1)
+        b = f32(biases)
+        net = Net(x=(1, 1))
+        net.add("y", FullyConnected(), "x", w, b)
+        feeds = {"x": f32([[x_max]])}
+        made = quantized(net.graph("y"), feeds)
+
+        (_, weight), (bias, op) = dequantized(made, layer(made, "y"))
+        assert np.abs(bias.astype(np.int64)).max() <= 2**30 * (1 + 1e-6)
+        # The bias is right within half a step of its own grid.
+        scale = np.array(op.params.scale)
+        assert (np.abs(bias * scale - b) <= scale / 2 + np.abs(b) * 1e-6).all()
+        # Kernels multiply by s_x s_w / s_y as a 31-bit number: something must be left of it.
+        y_scale = grids(made)["y"].scale[0]
+        x_scale = grids(made)["x"].scale[0]
+        multiplier = x_scale * np.array(weight.params.scale) / y_scale
+        assert (multiplier >= 2.0**-31 * (1 - 1e-6)).all()
+        got = evaluate(made, feeds)["y"]
+        want = evaluate(net.graph("y"), feeds)["y"]
+        assert np.isfinite(got).all()
+        step = x_scale * np.abs(w.ravel()) + x_max * np.array(weight.params.scale) + y_scale
+        assert (np.abs(got - want) <= step + np.abs(want) * 1e-5).all()
+
+
+class TestActivationParams:
+    @given(
+        low=st.floats(-(2.0**60), 0, width=32),
+        high=st.floats(0, 2.0**60, width=32),
+        dtype=st.sampled_from([DType.INT8, DType.UINT8]),
+    )
+    def test_zero_is_a_step_and_the_range_is_covered(self, low: float, high: float,
+                                                     dtype: DType) -> None:  # fmt: skip
+        params = activation_params(low, high, dtype)
+
+        (scale,), (zero,) = params.scale, params.zero_point
+        limits = np.iinfo(dtype.numpy)  # type: ignore[type-var]
+        assert limits.min <= zero <= limits.max  # so that (zero - zero) * scale == 0
+        assert scale == float(np.float32(scale))
+        # The zero point is rounded: either end may lose half a step.
+        assert (limits.min - zero) * scale <= low + 0.501 * scale
+        assert (limits.max - zero) * scale >= high - 0.501 * scale
+        if high - low > 1e-30:
+            assert scale <= (high - low) / 255 * (1 + 1e-6)
+
+    @pytest.mark.parametrize(
+        ("low", "high", "zero"),
+        [(0, 6, -128), (-6, 0, 127), (-2, 1, 42), (0, 0, -128), (-0.0, 1e-44, -128)],
+    )
+    def test_ends(self, low: float, high: float, zero: int) -> None:
+        params = activation_params(low, high, DType.INT8)
+
+        assert params.zero_point == (zero,)
+        if high - low < 1e-40:
+            assert params.scale == (float(np.float32(1 / 255)),)
+
+
+def joined(*ops: Op) -> Graph:
+    """Return a concatenation of what several operators make of one image."""
+    net = Net(x=X.shape)
+    names = [net.add(f"in{i}", op, "x", *weights(op)) for i, op in enumerate(ops)]
+    net.add("cat", Concat(1), *names)
+    return net.graph(net.add("y", Conv2d(), "cat", random(2, 2 * len(ops), 1, 1)))
+
+
+def weights(op: Op) -> list[Array]:
+    return [random(2, 2, 1, 1, seed=5)] if isinstance(op, Conv2d) else []
+
+
+class TestGroups:
+    @pytest.mark.parametrize(
+        "op",
+        [
+            MaxPool2d((2, 2), (2, 2)),
+            AveragePool2d((2, 2), (2, 2)),
+            Reshape((1, -1)),
+            Transpose((0, 2, 3, 1)),
+            Slice((0,), (3,), (2,), (1,)),
+            Pad((0, 0, 1, 1, 0, 0, 1, 1)),
+        ],
+        ids=str,
+    )
+    def test_what_only_moves_values_keeps_their_grid(self, op: Op) -> None:
+        net = Net(x=X.shape)
+        net.add("front", Conv2d(), "x", random(3, 2, 1, 1))
+        made = quantized(net.graph(net.add("y", op, "front")), {"x": X})
+
+        assert grids(made)["y"] == grids(made)["front"]
+
+    def test_operands_of_a_concatenation_share_the_widest_range(self) -> None:
+        graph = joined(Conv2d(), MaxPool2d(), Relu())
+        made = quantized(graph, {"x": X})
+
+        found = grids(made)
+        assert found["in0"] == found["in1"] == found["in2"] == found["cat"] == found["x"]
+        low, high = _range(found["cat"])
+        front = evaluate(Graph("n", graph.inputs, graph.nodes[0].outputs, graph.nodes[:1],
+                               graph.constants), {"x": X})["in0"]  # fmt: skip
+        assert low <= min(front.min(), X.min()) + 0.6 * found["cat"].scale[0]
+        assert high >= max(front.max(), X.max()) - 0.6 * found["cat"].scale[0]
+
+    def test_a_constant_operand_counts_with_its_own_range(self) -> None:
+        net = Net(x=(1, 2, 3, 3))
+        net.add("front", Relu(), "x")
+        net.add("y", Concat(1), "front", f32(np.full((1, 1, 3, 3), -50)))
+        made = quantized(net.graph("y"), {"x": random(1, 2, 3, 3)})
+
+        assert _range(grids(made)["front"])[0] < -49
+
+    @pytest.mark.parametrize("op", [Sigmoid(), Softmax()])
+    def test_functions_have_the_range_they_are_known_for(self, op: Op) -> None:
+        net = Net(x=(1, 4))
+        graph = net.graph(net.add("y", op, "x"))
+
+        for scheme, zero in ((INT8, -128), (UINT8, 0)):
+            made = quantized(graph, {"x": random(1, 4)}, scheme=scheme)
+            assert grids(made)["y"] == QuantParams((1 / 256,), (zero,))
+        assert [v.name for v in plan(graph).measured] == ["x"]
+
+    def test_tanh_is_symmetric(self) -> None:
+        net = Net(x=(1, 4))
+        graph = net.graph(net.add("y", Tanh(), "x"))
+
+        for scheme, zero in ((INT8, 0), (UINT8, 128)):
+            made = quantized(graph, {"x": random(1, 4)}, scheme=scheme)
+            assert grids(made)["y"] == QuantParams((1 / 128,), (zero,))
+
+    def test_what_moves_a_function_keeps_its_grid(self) -> None:
+        net = Net(x=X.shape)
+        net.add("gate", Sigmoid(), "x")
+        made = quantized(net.graph(net.add("y", MaxPool2d((2, 2)), "gate")), {"x": X})
+
+        assert grids(made)["y"] == grids(made)["gate"] == QuantParams((1 / 256,), (-128,))
+
+    def test_functions_of_one_kind_may_be_joined(self) -> None:
+        made = quantized(joined(Sigmoid(), Sigmoid()), {"x": X})
+
+        assert grids(made)["cat"] == QuantParams((1 / 256,), (-128,))
+
+    @pytest.mark.parametrize("other", [Conv2d(), Tanh()])
+    def test_joining_a_function_with_something_else_stays_in_float(self, other: Op) -> None:
+        graph = joined(Sigmoid(), other)
+        made = quantized(graph, {"x": X})
+
+        assert reasons(graph) == [
+            "cat: Concat(axis=1) stays in float: it joins values whose ranges their operators "
+            "prescribe with others"
+        ]
+        assert not any(
+            isinstance(made.producers[v].op, Quantize) for v in layer(made, "cat").inputs
+        )
+        assert grids(made)["in0"] == QuantParams((1 / 256,), (-128,))
+        assert grids(made)["in0"] != grids(made)["in1"]
+        assert "cat" in grids(made)  # the convolution after it reads a quantized value again
+        want, got = evaluate(graph, {"x": X})["y"], evaluate(made, {"x": X})["y"]
+        assert ratio(want, got) > 30
+
+    def test_a_conflict_further_down_is_found(self) -> None:
+        net = Net(x=X.shape)
+        net.add("gate", Sigmoid(), "x")
+        net.add("small", MaxPool2d((2, 2)), "gate")
+        net.add("front", Relu(), "x")
+        net.add("other", MaxPool2d((2, 2)), "front")
+        graph = net.graph(net.add("y", Concat(1), "small", "other"))
+
+        assert [r.split(":")[0] for r in reasons(graph)] == ["y"]
+        verify(quantized(graph, {"x": X}))
+
+
+def _range(params: QuantParams) -> tuple[float, float]:
+    (scale,), (zero,) = params.scale, params.zero_point
+    return (-128 - zero) * scale, (127 - zero) * scale
+
+
+class TestFloatIslands:
+    @staticmethod
+    def net() -> Graph:
+        net = Net(x=X.shape)
+        net.add("front", Conv2d(activation=Activation.RELU), "x", random(3, 2, 1, 1, seed=1))
+        net.add("island", Div(), "front", f32(2))
+        net.add("moved", Transpose((0, 2, 3, 1)), "island")
+        net.add("back", Transpose((0, 3, 1, 2)), "moved")
+        return net.graph(net.add("y", Conv2d(), "back", random(2, 3, 1, 1, seed=2)))
+
+    def test_have_pairs_at_their_borders_only(self) -> None:
+        made = quantized(self.net(), {"x": X})
+
+        names = [(type(n.op).__name__, n.output.name) for n in made.nodes if not
+                 all(made.constant(v) is not None for v in n.inputs)]  # fmt: skip
+        assert names == [
+            ("Quantize", "x.quantized"),
+            ("Dequantize", "x.dequantized"),
+            ("Conv2d", "front.float"),
+            ("Quantize", "front.quantized"),
+            ("Dequantize", "front"),
+            ("Div", "island"),
+            ("Transpose", "moved"),
+            ("Transpose", "back"),
+            ("Quantize", "back.quantized"),
+            ("Dequantize", "back.dequantized"),
+            ("Conv2d", "y.float"),
+            ("Quantize", "y.quantized"),
+            ("Dequantize", "y"),
+        ]
+        assert ratio(evaluate(self.net(), {"x": X})["y"], evaluate(made, {"x": X})["y"]) > 30
+
+    def test_are_explained(self) -> None:
+        assert reasons(self.net()) == [
+            "island: Div() stays in float: edgec has no integer form of this operator",
+            "moved: Transpose(perm=(0, 2, 3, 1)) stays in float: it only moves values that are "
+            "in float",
+            "back: Transpose(perm=(0, 3, 1, 2)) stays in float: it only moves values that are "
+            "in float",
+        ]
+
+    def test_a_value_read_twice_is_quantized_once(self) -> None:
+        net = Net(x=X.shape)
+        for name in ("a", "b"):
+            net.add(name, Conv2d(), "x", random(2, 2, 1, 1, seed=len(name)))
+        made = quantized(net.graph("a", "b"), {"x": X})
+
+        assert sum(n.output.name.startswith("x.quantized") for n in made.nodes) == 1
+
+
+class TestKeepFloat:
+    def test_leaves_a_layer_by_its_name(self) -> None:
+        graph, feeds = tiny_cnn()
+        made = quantized(graph, feeds, keep_float=("conv2", "scores"))
+
+        for name in ("conv2", "scores"):
+            assert not dequantized(made, layer(made, name))
+            assert layer(made, name).output.name == name
+        assert dequantized(made, layer(made, "conv1"))
+        assert reasons(graph, ("conv2",)) == [
+            "conv2: Conv2d(pad=(1, 1, 1, 1)) stays in float: as asked for with --keep-float"
+        ]
+
+    def test_leaves_any_part_of_a_fused_layer(self) -> None:
+        graph, feeds = tiny_cnn()
+        first = graph.nodes[0]
+        fused = Node(first.op, first.inputs, first.outputs, ("conv1", "norm1", "relu1"))
+        graph = Graph("net", graph.inputs, graph.outputs, (fused, *graph.nodes[1:]),
+                      graph.constants)  # fmt: skip
+
+        made = quantized(graph, feeds, keep_float=("norm1",))
+
+        assert not dequantized(made, layer(made, "relu1"))
+
+    def test_of_everything_changes_nothing(self) -> None:
+        graph, feeds = tiny_cnn()
+        names = tuple(n.output.name for n in graph.nodes)
+
+        assert quantized(graph, feeds, keep_float=names) is graph
+
+
+class TestReasons:
+    def test_computed_weights(self) -> None:
+        net = Net(x=(1, 2, 4, 4), w=(2, 2, 1, 1))
+        graph = net.graph(net.add("y", Conv2d(), "x", "w"))
+
+        assert reasons(graph) == [
+            "y: Conv2d() stays in float: its weight is computed, not constant"
+        ]
+
+    def test_constants_only(self) -> None:
+        net = Net(x=(1, 2))
+        net.add("still", Relu(), random(1, 2))
+        graph = net.graph(net.add("y", Add(), "x", "still"))
+
+        assert reasons(graph) == ["still: Relu() stays in float: it reads constants only"]
+
+    def test_other_types(self) -> None:
+        net = Net(DType.FLOAT16, x=(1, 2))
+        graph = net.graph(net.add("y", Relu(), "x"))
+
+        assert reasons(graph) == ["y: Relu() stays in float: its operands are not all float32"]
+
+    def test_integers_have_nothing_to_quantize(self) -> None:
+        net = Net(DType.INT64, x=(1, 2))
+
+        assert reasons(net.graph(net.add("y", Reshape((2,)), "x"))) == []
+
+    def test_bounds_without_a_kernel(self) -> None:
+        net = Net(x=(1, 2))
+        graph = net.graph(net.add("y", Clip(0.25, 0.5), "x"))
+
+        assert reasons(graph) == [
+            "y: Clip(low=0.25, high=0.5) stays in float: edgec has no integer form of this "
+            "operator"
+        ]
+
+    def test_a_layer_that_is_quantized_needs_none(self) -> None:
+        graph, _ = tiny_cnn()
+
+        assert reasons(graph) == []
+
+
+class TestInterface:
+    @SCHEMES
+    def test_names_and_types_stay(self, scheme: Scheme) -> None:
+        graph, feeds = tiny_cnn()
+        made = quantized(graph, feeds, scheme=scheme)
+
+        assert (made.inputs, made.outputs) == (graph.inputs, graph.outputs)
+
+    def test_an_input_may_be_an_output(self) -> None:
+        net = Net(x=X.shape)
+        net.add("y", Conv2d(), "x", random(2, 2, 1, 1))
+        graph = net.graph("x", "y")
+        made = quantized(graph, {"x": X})
+
+        assert made.outputs == graph.outputs
+        np.testing.assert_array_equal(evaluate(made, {"x": X})["x"], X)
+
+    def test_every_node_knows_its_layer(self) -> None:
+        graph, feeds = tiny_cnn()
+        made = quantized(graph, feeds)
+
+        names = {o for n in made.nodes for o in n.origin}
+        assert names == {n.output.name for n in graph.nodes}
+
+
+class TestAlreadyQuantized:
+    def test_is_left_alone(self) -> None:
+        graph, feeds = tiny_cnn()
+        once = quantized(graph, feeds)
+
+        assert quantized(once, feeds) is once
+        assert plan(once).nodes == {}
+        assert plan(once).measured == ()
+
+    def test_is_said(self) -> None:
+        graph, feeds = tiny_cnn()
+
+        found = reasons(quantized(graph, feeds))
+
+        assert found[0] == (
+            "conv1: Conv2d(pad=(1, 1, 1, 1), activation=relu) stays in float: the model "
+            "quantizes it already"
+        )
+        assert len(found) == len(graph.nodes)
+
+    def test_the_rest_of_a_half_quantized_model_is_quantized(self) -> None:
+        graph, feeds = tiny_cnn()
+        half = quantized(graph, feeds, keep_float=("scores", "classes"))
+
+        made = quantized(half, feeds)
+
+        assert dequantized(made, layer(made, "scores"))
+        for name in ("conv1", "conv2"):
+            (a, _), (b, _) = (dequantized(g, layer(g, name))[0] for g in (half, made))
+            np.testing.assert_array_equal(a, b)
+        want = evaluate(graph, feeds)["classes"]
+        np.testing.assert_allclose(evaluate(made, feeds)["classes"], want, atol=0.05)
+
+
+def ratio(want: Array, got: Array) -> float:
+    w, error = want.astype(np.float64), (got - want).astype(np.float64)
+    return sqnr(float((w * w).sum()), float((error * error).sum()))
+
+
+@SCHEMES
+@pytest.mark.parametrize("seed", range(4))
+def test_a_layer_is_as_close_to_float_as_theory_says(scheme: Scheme, seed: int) -> None:
+    """Sum the noise of three uniform roundings: of x, of w, and of y."""
+    x, w = random(1, 16, 12, 12, seed=seed), random(8, 16, 3, 3, seed=seed + 10)
+    net = Net(x=x.shape)
+    net.add("y", Conv2d(), "x", w, random(8, seed=seed + 20))
+    graph = net.graph("y")
+    made = quantized(graph, {"x": x}, scheme=scheme)
+    found = grids(made)
+    _, op = dequantized(made, layer(made, "y"))[0]
+
+    want, got = evaluate(graph, {"x": x})["y"], evaluate(made, {"x": x})["y"]
+
+    terms = w[0].size
+    noise = terms * (
+        float((w**2).mean()) * found["x"].scale[0] ** 2
+        + float((x**2).mean()) * float(np.mean(np.square(op.params.scale)))
+    ) / 12 + found["y"].scale[0] ** 2 / 12  # fmt: skip
+    expected = sqnr(float((want**2).mean()), noise)
+    assert abs(ratio(want, got) - expected) < 1.5
+
+
+def depth_of_network(kind: str) -> tuple[Graph, Feeds]:
+    net = Net(x=(1, 4, 8, 8))
+    net.add("a", DepthwiseConv2d(pad=(1, 1, 1, 1)), "x", random(4, 1, 3, 3, seed=1))
+    net.add("b", MatMul(), "a", "x")
+    net.add("c", AveragePool2d((2, 2), (2, 2)), "b")
+    return net.graph(net.add(kind, Add(), "c", random(4, 1, 1, seed=2))), {
+        "x": random(1, 4, 8, 8)
+    }
+
+
+@SCHEMES
+def test_other_operators_stay_close_too(scheme: Scheme) -> None:
+    graph, feeds = depth_of_network("y")
+    made = quantized(graph, feeds, scheme=scheme)
+
+    assert ratio(evaluate(graph, feeds)["y"], evaluate(made, feeds)["y"]) > 28
+
+
+def test_a_missing_range_is_our_fault() -> None:
+    graph, _ = tiny_cnn()
+    nothing = Calibration(MappingProxyType({}), "none", 0)
+
+    with pytest.raises(InternalError, match="was not calibrated"):
+        QuantizeGraph(nothing).run(graph)
+
+
+def test_needs_only_the_ranges_that_it_plans_for() -> None:
+    graph, feeds = tiny_cnn()
+
+    wanted = {v.name for v in plan(graph).measured}
+
+    assert wanted == {"image", "conv1", "conv2", "add", "mean", "scores"}
+    assert math.isfinite(float(evaluate(quantized(graph, feeds), feeds)["classes"].sum()))

@@ -1,0 +1,281 @@
+"""Every example of every operator, compiled to TFLite, computes what ONNX Runtime does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgec.evaluate import evaluate
+from edgec.ir import DType, Example, Graph, Op, QuantParams, Value
+from edgec.ops import (
+    OPS,
+    Activation,
+    Add,
+    Clip,
+    Conv2d,
+    Dequantize,
+    HardSigmoid,
+    MatMul,
+    Mul,
+    Quantize,
+    ReduceMean,
+    Relu,
+    Reshape,
+    Slice,
+    Softmax,
+    Transpose,
+    Unary,
+)
+from edgec.targets import Tflite
+from tests.targets.graphs import Feeds, Net, f32, one_op, quantized, ran, random
+
+ALL = [
+    (f"{op.__name__}-{i}", example)
+    for op in OPS
+    for i, example in enumerate(op.examples(np.random.default_rng(7)))
+]
+
+
+def accepted(example: Example) -> bool:
+    return not Tflite().check(one_op(example.op, *example.inputs)[0])
+
+
+def has_integer_form(example: Example) -> bool:
+    pairs = isinstance(example.op, Quantize | Dequantize)
+    return not pairs and example.op.quant_rule() is not None
+
+
+EXAMPLES = [pytest.param(e, id=name) for name, e in ALL if accepted(e)]
+INTEGER = [pytest.param(e, id=n) for n, e in ALL if accepted(e) and has_integer_form(e)]
+IMAGES = [
+    pytest.param(e, integer, id=f"{n}-{'int8' if integer else 'float'}")
+    for n, e in ALL
+    for integer in (False, True)
+    if accepted(e) and e.inputs[0].ndim == 4 and (has_integer_form(e) or not integer)
+]
+
+NHWC, NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+def assert_close(graph: Graph, feeds: Feeds) -> None:
+    """Float kernels differ by the order of sums and how they approximate exp: about 1e-6."""
+    got, _, _ = ran(Tflite(), graph, feeds)
+    for name, want in evaluate(graph, feeds).items():
+        assert got[name].shape == want.shape
+        scale = max(float(np.abs(want).max(initial=0)), 1e-6)
+        np.testing.assert_allclose(got[name], want, rtol=0, atol=1e-4 * scale)
+
+
+def assert_steps(graph: Graph, feeds: Feeds, steps: float = 2) -> None:
+    """Integer kernels multiply in fixed point: a step of rounding, two after a table.
+
+    One output may be computed from another, and then is off by as much, so the unit is the
+    coarsest step of all outputs.
+    """
+    got, _, _ = ran(Tflite(), graph, feeds)
+    unit = max(step_of(graph, value) for value in graph.outputs)
+    for name, want in evaluate(graph, feeds).items():
+        assert np.abs(got[name] - want).max(initial=0) <= (steps + 1e-3) * unit
+
+
+def step_of(graph: Graph, value: Value) -> float:
+    op = graph.producers[value].op
+    assert isinstance(op, Dequantize)
+    return op.params.scale[0]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_that_is_accepted_computes_the_same_in_float(example: Example) -> None:
+    graph, feeds = one_op(example.op, *example.inputs)
+
+    assert_close(graph, feeds)
+
+
+@pytest.mark.parametrize("example", INTEGER)
+def test_an_example_with_an_integer_form_stays_within_two_steps(example: Example) -> None:
+    graph, feeds = one_op(example.op, *example.inputs)
+
+    made = quantized(graph, feeds)
+
+    assert_steps(made, feeds)
+    _, artifact, _ = ran(Tflite(io_dtype="int8"), made, feeds)
+    assert "DEQUANTIZE" not in artifact.operators
+
+
+def test_most_examples_are_accepted() -> None:
+    refused = {type(example.op).__name__ for _, example in ALL if not accepted(example)}
+
+    assert sorted(refused) == [
+        "AveragePool2d", "Dequantize", "Gemm", "MaxPool2d", "Opaque", "Quantize", "Slice",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("example", "integer"), IMAGES)
+def test_layouts_are_tracked_through_transposes(example: Example, integer: bool) -> None:
+    op, (x, *rest) = example.op, example.inputs
+    turned = np.ascontiguousarray(x.transpose(NHWC))
+    net = Net(x=turned.shape)
+    net.add("in", Transpose(NCHW), "x")
+    net.add("op", op, "in", *rest)
+    rank = net.values["op"].type.rank
+    net.add("out", Transpose(tuple(reversed(range(rank)))), "op")
+    net.add("last", Add(), "out", random(net.values["out"].type.ints[-1], seed=5))
+    graph, feeds = net.graph("out", "last"), {"x": turned}
+
+    if integer:
+        assert_steps(quantized(graph, feeds), feeds, 3)  # two operators, a step more
+    else:
+        assert_close(graph, feeds)
+
+
+@pytest.mark.parametrize(("example", "integer"), IMAGES)
+def test_layouts_are_tracked_between_channels_last_layers(example: Example,
+                                                          integer: bool) -> None:  # fmt: skip
+    op, (x, *rest) = example.op, example.inputs
+    channels = x.shape[1]
+    kernel = random(channels, channels, 1, 1, seed=9)
+    net = Net(x=x.shape)
+    net.add("front", Conv2d(), "x", kernel)
+    net.add("op", op, "front", *rest)
+    outputs = ["op"]
+    if net.values["op"].type.rank == 4:
+        width = net.values["op"].type.ints[1]
+        net.add("back", Conv2d(), "op", random(4, width, 1, 1, seed=10))
+        outputs.append("back")
+    graph, feeds = net.graph(*outputs), {"x": x}
+
+    if integer:  # what the first layer rounds differently, the others pass on
+        assert_steps(quantized(graph, feeds), feeds, 4)
+    else:
+        assert_close(graph, feeds)
+
+
+RANKS = [
+    *(pytest.param(op(), id=op.__name__) for op in OPS if issubclass(op, Unary)),
+    *(pytest.param(op, id=str(op)) for op in (Softmax(-1), Softmax(-2), Clip(-0.5, 0.5))),
+]
+
+
+@pytest.mark.parametrize("rank", [2, 3, 5])
+@pytest.mark.parametrize("op", RANKS)
+def test_elementwise_operators_take_any_rank(op: Op, rank: int) -> None:
+    graph, feeds = one_op(op, random(*(2, 3, 2, 4, 3)[:rank]) * 3)
+
+    assert_close(graph, feeds)
+    if op.quant_rule() is not None:
+        assert_steps(quantized(graph, feeds), feeds)
+
+
+FIVE = [
+    pytest.param(ReduceMean((1, 3)), id="mean"),
+    pytest.param(ReduceMean((2,), keepdims=False), id="mean-dropped"),
+    pytest.param(Transpose((4, 2, 0, 3, 1)), id="transpose"),
+    pytest.param(Slice((1, 0), (3, 4), (1, 3), (1, 2)), id="slice"),
+    pytest.param(Reshape((6, -1)), id="reshape"),
+]
+
+
+@pytest.mark.parametrize("op", FIVE)
+def test_operators_take_five_axes(op: Op) -> None:
+    graph, feeds = one_op(op, random(2, 3, 2, 4, 3))
+
+    assert_close(graph, feeds)
+    assert_steps(quantized(graph, feeds), feeds)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((2, 3), (3, 4)), ((1, 2, 3), (3, 4)), ((5, 2, 3), (5, 3, 4)), ((2, 2, 2, 3), (3, 2))],
+)
+@pytest.mark.parametrize("computed", [False, True], ids=["constant", "computed"])
+def test_matrix_products(a: tuple[int, ...], b: tuple[int, ...], computed: bool) -> None:
+    net = Net(a=a, b=b) if computed else Net(a=a)
+    net.add("y", MatMul(), "a", "b" if computed else random(*b, seed=1))
+    feeds = {"a": random(*a), "b": random(*b, seed=1)}
+    feeds = {v.name: feeds[v.name] for v in net.inputs}
+
+    assert_close(net.graph("y"), feeds)
+    assert_steps(quantized(net.graph("y"), feeds), feeds)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, np.inf), (0.0, 6.0), (-1.0, 1.0), (-np.inf, np.inf)])
+@pytest.mark.parametrize("axes", [(1, 3, 4), (1, 3, 4, 5)])
+def test_bounds_that_have_integer_kernels(bounds: tuple[float, float],
+                                          axes: tuple[int, ...]) -> None:  # fmt: skip
+    net = Net(x=axes)
+    net.add("wide", Mul(), "x", f32(4))
+    graph = net.graph(net.add("y", Clip(*bounds), "wide"))
+    feeds = {"x": random(*axes)}
+
+    assert_close(graph, feeds)
+    assert_steps(quantized(graph, feeds), feeds)
+
+
+@pytest.mark.parametrize("op", [Clip(-0.5, 0.5), Clip(high=1.0), HardSigmoid()])
+def test_float_islands_between_integer_layers(op: Op) -> None:
+    net = Net(x=(1, 2, 4, 4))
+    net.add("front", Conv2d(activation=Activation.RELU), "x", random(3, 2, 1, 1, seed=1))
+    net.add("island", op, "front")
+    net.add("back", Conv2d(), "island", random(2, 3, 1, 1, seed=2))
+    feeds = {"x": random(1, 2, 4, 4)}
+    made = quantized(net.graph("back"), feeds)
+
+    assert_steps(made, feeds)
+    artifact = Tflite(io_dtype="int8").compile(made)
+    assert artifact.operators["DEQUANTIZE"] == artifact.operators["QUANTIZE"] == 1
+
+
+def test_a_model_that_takes_and_returns_integers_already() -> None:
+    grid = QuantParams((0.25,), (-5,))
+    net = Net(DType.INT8, x=(1, 3, 4, 4))
+    net.add("real", Dequantize(grid), "x")
+    net.add("relu", Relu(), "real")
+    net.add("y", Quantize(grid), "relu")
+    graph = net.graph("y")
+    x = np.arange(-24, 24, dtype=np.int8).reshape(1, 3, 4, 4)
+
+    got, artifact, _ = ran(Tflite(), graph, {"x": x})
+
+    np.testing.assert_array_equal(evaluate(graph, {"x": x})["y"], got["y"])
+    assert artifact.operators == {"RELU": 1}
+
+
+@pytest.mark.parametrize("axes", [(1,), (2,), (3,), (0, 2), (1, 3)])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_means_of_an_image_along_any_axes(axes: tuple[int, ...], keepdims: bool) -> None:
+    net = Net(x=(1, 3, 4, 5))
+    net.add("front", Conv2d(), "x", random(2, 3, 1, 1))
+    net.add("mean", ReduceMean(axes, keepdims), "front")
+    rank = net.values["mean"].type.rank
+    net.add("turned", Transpose(tuple(reversed(range(rank)))), "mean")
+    graph, feeds = net.graph("mean", "turned"), {"x": random(1, 3, 4, 5)}
+
+    assert_close(graph, feeds)
+    assert_steps(quantized(graph, feeds), feeds)
+
+
+def test_an_image_of_one_channel_is_not_transposed() -> None:
+    net = Net(x=(1, 1, 4, 5))
+    graph = net.graph(net.add("y", Conv2d(), "x", random(1, 1, 1, 1)))
+
+    assert_close(graph, {"x": random(1, 1, 4, 5)})
+    assert Tflite().compile(graph).operators == {"CONV_2D": 1, "RESHAPE": 2}
+
+
+def test_reshapes_in_a_row_are_one() -> None:
+    net = Net(x=(2, 3, 4))
+    net.add("a", Reshape((6, 4)), "x")
+    net.add("b", Reshape((1, 24)), "a")
+    graph = net.graph(net.add("y", Reshape((4, 6)), "b"))
+
+    assert_close(graph, {"x": random(2, 3, 4)})
+    assert Tflite().compile(graph).operators == {"RESHAPE": 1}
+
+
+def test_constants_with_the_same_bytes_and_other_shapes_are_kept_apart() -> None:
+    bytes_of = f32([1, 2, 3, 4])
+    net = Net(x=(1, 4))
+    net.add("row", Add(), "x", bytes_of.reshape(1, 4))
+    net.add("y", Add(), "row", bytes_of.reshape(4, 1))
+
+    assert_close(net.graph("y"), {"x": random(1, 4)})

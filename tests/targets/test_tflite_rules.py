@@ -1,0 +1,351 @@
+"""Rules of the file, each broken once, and constraints, each kept once and broken once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgec.errors import InternalError, UnsupportedError
+from edgec.ir import DType, Graph, Op, QuantParams
+from edgec.ops import (
+    AveragePool2d,
+    Conv2d,
+    Dequantize,
+    FullyConnected,
+    Gemm,
+    GroupedConv2d,
+    MaxPool2d,
+    Opaque,
+    Quantize,
+    Relu,
+    Reshape,
+    Slice,
+)
+from edgec.targets import Tflite
+from edgec.targets.tflite.constraints import CONSTRAINTS
+from edgec.targets.tflite.model import Model, Operator, Tensor
+from edgec.targets.tflite.rules import verify
+from tests.targets.graphs import Net, one_op, random
+
+I8, I32, F32 = DType.INT8, DType.INT32, DType.FLOAT32
+
+
+def grid(*scale: float, zero: int = 0, axis: int | None = None) -> QuantParams:
+    return QuantParams(scale, (zero,) * len(scale), axis)
+
+
+def sound() -> Model:
+    """Return a convolution of two channels, a pool and a softmax, all in order."""
+    model = Model("m")
+    model.tensors = [
+        Tensor("x", I8, (1, 2, 2, 1), quant=grid(0.5, zero=3)),
+        Tensor(
+            "w", I8, (2, 1, 1, 1), np.ones((2, 1, 1, 1), np.int8), grid(0.25, 0.125, axis=0)
+        ),
+        Tensor("b", I32, (2,), np.ones(2, np.int32), grid(0.125, 0.0625, axis=0)),
+        Tensor("y", I8, (1, 2, 2, 2), quant=grid(0.1)),
+        Tensor("p", I8, (1, 1, 1, 2), quant=grid(0.1)),
+        Tensor("s", I8, (1, 1, 1, 2), quant=grid(1 / 256, zero=-128)),
+    ]
+    model.operators = [
+        Operator("CONV_2D", (0, 1, 2), (3,), layer="conv"),
+        Operator("MAX_POOL_2D", (3,), (4,), layer="pool"),
+        Operator("SOFTMAX", (4,), (5,), layer="softmax"),
+    ]
+    model.inputs, model.outputs = [("x", 0)], [("s", 5)]
+    return model
+
+
+def test_a_sound_model_is_silent() -> None:
+    verify(sound())
+
+
+Break = Callable[[Model], object]
+
+
+def set_tensor(index: int, **fields: Any) -> Break:
+    def change(model: Model) -> None:
+        for name, value in fields.items():
+            setattr(model.tensors[index], name, value)
+
+    return change
+
+
+def set_operator(index: int, **fields: Any) -> Break:
+    def change(model: Model) -> None:
+        for name, value in fields.items():
+            setattr(model.operators[index], name, value)
+
+    return change
+
+
+def depthwise(model: Model) -> None:
+    model.operators[0].code = "DEPTHWISE_CONV_2D"
+
+
+BROKEN: list[tuple[Break, str]] = [
+    (set_tensor(3, quant=None), "y: has 8-bit elements but no scale"),
+    (set_tensor(0, quant=grid(0.5, zero=128)), "x: has a zero point outside of i8"),
+    (set_tensor(0, quant=grid(0.5, zero=-129)), "x: has a zero point outside of i8"),
+    (set_tensor(2, quant=grid(0.125, 0.0625, axis=3)), "b: is quantized along axis 3 of 1"),
+    (set_tensor(1, quant=grid(0.25, axis=0)), "w: has 1 scales for 2"),
+    (set_tensor(1, shape=(2, 1, 1)), "w: holds (2, 1, 1, 1), declared (2, 1, 1)"),
+    (lambda m: m.operators.reverse(), "softmax: reads p before it is written"),
+    (set_operator(1, outputs=(3,)), "pool: writes y again"),
+    (set_operator(0, inputs=(0, 1)), "conv: CONV_2D has no bias"),
+    (
+        set_tensor(1, dtype=F32, quant=None),
+        "conv: CONV_2D has weights that are no int8 constant",
+    ),
+    (set_tensor(1, data=None), "conv: CONV_2D has weights that are no int8 constant"),
+    (
+        set_tensor(1, data=np.full((2, 1, 1, 1), -128, np.int8)),
+        "conv: weights must be symmetric, in [-127, 127]",
+    ),
+    (
+        set_tensor(1, quant=grid(0.25, 0.125, zero=1, axis=0)),
+        "conv: weights must be symmetric, in [-127, 127]",
+    ),
+    (depthwise, "conv: weights are per channel of axis 0"),
+    (set_tensor(2, dtype=DType.INT64), "conv: the bias must be int32 with zero point 0"),
+    (set_tensor(2, quant=None), "conv: the bias must be int32 with zero point 0"),
+    (
+        set_tensor(2, quant=grid(0.125, 0.0625, zero=1, axis=0)),
+        "conv: the bias must be int32 with zero point 0",
+    ),
+    (set_tensor(2, quant=grid(0.125)), "conv: 1 bias scales, 2 of weights"),
+    (
+        set_tensor(2, quant=grid(0.125, 0.0626, axis=0)),
+        "conv: the bias scale is not input scale times weight scale",
+    ),
+    (set_tensor(4, quant=grid(0.2)), "pool: MAX_POOL_2D has different grids before and after"),
+    (
+        set_tensor(5, quant=grid(1 / 256)),
+        "softmax: SOFTMAX must have scale 0.00390625 and zero point -128",
+    ),
+    (
+        set_tensor(5, quant=grid(1 / 255, zero=-128)),
+        "softmax: SOFTMAX must have scale 0.00390625 and zero point -128",
+    ),
+    (set_tensor(5, dtype=F32, quant=None), "softmax: SOFTMAX mixes ['f32', 'i8']"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN, ids=[m for _, m in BROKEN])
+def test_a_broken_rule_names_the_layer(change: Break, message: str) -> None:
+    model = sound()
+    change(model)
+
+    with pytest.raises(InternalError) as caught:
+        verify(model)
+
+    assert caught.value.summary == "the TFLite model is not valid"
+    assert message in [str(d) for d in caught.value.diagnostics]
+
+
+@pytest.mark.parametrize("code", ["LOGISTIC", "TANH"])
+def test_functions_have_the_grids_their_kernels_prescribe(code: str) -> None:
+    model = sound()
+    model.operators[2].code = code
+    scale, zero = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}[code]
+    model.tensors[5].quant = grid(scale, zero=zero)
+    verify(model)
+    model.tensors[5].quant = grid(scale, zero=zero + 1)
+
+    with pytest.raises(InternalError, match=f"{code} must have scale"):
+        verify(model)
+
+
+@pytest.mark.parametrize("code", ["CONCATENATION", "RESHAPE", "PAD", "TRANSPOSE", "PADV2",
+                                  "AVERAGE_POOL_2D", "STRIDED_SLICE"])  # fmt: skip
+def test_operators_that_move_values_keep_the_grid(code: str) -> None:
+    model = sound()
+    model.operators[1].code = code
+    verify(model)
+    model.tensors[3].quant = grid(0.2)
+
+    with pytest.raises(InternalError, match=f"{code} has different grids"):
+        verify(model)
+
+
+def test_every_operand_of_a_concatenation_is_on_the_grid() -> None:
+    model = sound()
+    model.operators[1] = Operator("CONCATENATION", (3, 0), (4,), layer="cat")
+
+    with pytest.raises(InternalError, match="cat: CONCATENATION has different grids"):
+        verify(model)
+
+
+def constraint_names() -> list[str]:
+    return [c.found.__name__ for c in CONSTRAINTS]
+
+
+def computed_weights() -> Graph:
+    net = Net(x=(1, 2, 4, 4), w=(3, 2, 1, 1))
+    return net.graph(net.add("y", Conv2d(), "x", "w"))
+
+
+def symbolic() -> Graph:
+    net = Net(x=("batch", 3))
+    return net.graph(net.add("y", Relu(), "x"))
+
+
+def of_type(dtype: DType) -> Graph:
+    net = Net(dtype, x=(1, 3))
+    return net.graph(net.add("y", Relu(), "x"))
+
+
+def repaired(scale: float) -> Graph:
+    net = Net(x=(1, 2))
+    net.add("q", Quantize(grid(0.5)), "x")
+    return net.graph(net.add("y", Dequantize(grid(scale)), "q"))
+
+
+def one(op: Op, *shapes: tuple[int, ...], dtype: type = np.float32) -> Graph:
+    return one_op(op, *(random(*shape).astype(dtype) for shape in shapes))[0]
+
+
+def average(**fields: Any) -> AveragePool2d:
+    return AveragePool2d((3, 3), (2, 2), (1, 1, 1, 1), **fields)
+
+
+IMAGE = (1, 2, 7, 7)
+PER_CHANNEL = QuantParams((0.5, 0.25), (0, 0), 1)
+AVERAGE_RULE = "The padding of an average counts as zeros, or is none, or is that of SAME"
+INCLUDE = "export it with count_include_pad=True"
+
+CASES: list[tuple[str, Graph, Graph, str]] = [
+    (
+        "_static", one(Relu(), (1, 3)), symbolic(),
+        "y: Relu(): All shapes are known numbers, but %x is f32[batch,3] "
+        "(give every axis a length with --shape)",
+    ),
+    (
+        "_types", of_type(F32), of_type(DType.FLOAT16),
+        "y: Relu(): Values are float32, or quantized to 8 bits, but %x is f16[1,3] "
+        "(export the model in float32)",
+    ),
+    (
+        "_types", one(Quantize(grid(0.5)), (2, 3)),
+        one(Quantize(grid(0.5), DType.UINT8), (2, 3)),
+        "y: Quantize(params=QuantParams(scale=(0.5,), zero_point=(0,), axis=None), dtype=u8): "
+        "Values are float32, or quantized to 8 bits, but it stores u8 "
+        "(export the model in float32)",
+    ),
+    (
+        "_rank", one(Relu(), (1, 1, 1, 1, 3)), one(Relu(), (1, 1, 1, 1, 1, 3)),
+        "y: Relu(): Values have at most 5 axes, but %x is f32[1,1,1,1,1,3]",
+    ),
+    (
+        "_one_scale", one(Dequantize(grid(0.5)), (1, 2), dtype=np.int8),
+        one(Dequantize(PER_CHANNEL), (1, 2), dtype=np.int8),
+        "y: Dequantize(params=QuantParams(scale=(0.5, 0.25), zero_point=(0, 0), axis=1)): "
+        "Computed values have one scale, and 8 bits, but %x has 2",
+    ),
+    (
+        "_one_scale", one(Dequantize(grid(0.5)), (1, 2), dtype=np.int8),
+        one(Dequantize(grid(0.5), I32), (1, 2), dtype=np.int32),
+        "y: Dequantize(params=QuantParams(scale=(0.5,), zero_point=(0,), axis=None), "
+        "dtype=i32): Computed values have one scale, and 8 bits, but %x is stored as i32",
+    ),
+    (
+        "_one_grid", repaired(0.5), repaired(0.25),
+        "y: Dequantize(params=QuantParams(scale=(0.25,), zero_point=(0,), axis=None)): A value "
+        "is dequantized as it was quantized, but (scale=0.5, zero_point=0) becomes "
+        "(scale=0.25, zero_point=0)",
+    ),
+    (
+        "_constant_parameters", one(Conv2d(), IMAGE, (3, 2, 1, 1)), computed_weights(),
+        "y: Conv2d(): Weights and biases are constants, but %w is computed "
+        "(store the weights in the model)",
+    ),
+    (
+        "_undilated", one(MaxPool2d((2, 2)), IMAGE),
+        one(MaxPool2d((2, 2), dilation=(2, 1)), IMAGE),
+        "y: MaxPool2d(kernel=(2, 2), dilation=(2, 1)): The window of a pool is not dilated, "
+        "but dilation is (2, 1)",
+    ),
+    (
+        "_average_padding", one(average(count_include_pad=True), IMAGE),
+        one(average(count_include_pad=True, ceil_mode=True), IMAGE),
+        "y: AveragePool2d(kernel=(3, 3), stride=(2, 2), pad=(1, 1, 1, 1), ceil_mode=True, "
+        f"count_include_pad=True): {AVERAGE_RULE}, but it is in ceil mode with padding "
+        f"({INCLUDE})",
+    ),
+    (
+        "_average_padding", one(average(), IMAGE), one(average(), (1, 2, 8, 8)),
+        "y: AveragePool2d(kernel=(3, 3), stride=(2, 2), pad=(1, 1, 1, 1)): "
+        f"{AVERAGE_RULE}, but pads are [1, 1, 0, 0], not counted ({INCLUDE})",
+    ),
+    (
+        "_average_padding",
+        one(AveragePool2d((1, 2), (1, 2), ceil_mode=True), (1, 2, 3, 4)),
+        one(AveragePool2d((1, 4), (1, 2), ceil_mode=True, count_include_pad=True),
+            (1, 2, 3, 5)),
+        "y: AveragePool2d(kernel=(1, 4), stride=(1, 2), ceil_mode=True, "
+        f"count_include_pad=True): {AVERAGE_RULE}, but pads are [0, 0, 0, 1], not counted "
+        f"({INCLUDE})",
+    ),
+    (
+        "_forward", one(Slice((0,), (3,), (1,), (1,)), (1, 4)),
+        one(Slice((3,), (0,), (1,), (-1,)), (1, 4)),
+        "y: Slice(starts=(3,), ends=(0,), axes=(1,), steps=(-1,)): A slice steps forwards, "
+        "but steps are [-1]",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "good", "bad", "message"), CASES, ids=[c[3] for c in CASES])
+def test_a_constraint_is_kept_or_said(name: str, good: Graph, bad: Graph, message: str) -> None:
+    assert name in constraint_names()
+    assert Tflite().check(good) == ()
+    Tflite().load(Tflite().compile(good))
+
+    assert [str(d) for d in Tflite().check(bad)] == [message]
+
+
+def test_every_constraint_has_a_case() -> None:
+    """Two guard against what the operators' own inference refuses already."""
+    covered = {name for name, *_ in CASES} | {"_groups_divide", "_positive_stride"}
+
+    assert set(constraint_names()) == covered
+
+
+def test_groups_that_do_not_divide_are_refused_by_inference() -> None:
+    with pytest.raises(ValueError, match="do not divide"):
+        one(GroupedConv2d(groups=2), (1, 4, 4, 4), (3, 2, 1, 1))
+
+
+def test_constraints_are_sentences() -> None:
+    for constraint in CONSTRAINTS:
+        doc = constraint.found.__doc__
+        assert doc is not None
+        assert doc.endswith(".")
+        assert "\n" not in doc
+
+
+def test_all_that_is_not_supported_is_listed_at_once() -> None:
+    net = Net(x=(4, 4))
+    net.add("product", Gemm(), "x", random(4, 4))
+    root = next(e.op for e in Opaque.examples(np.random.default_rng(0)))
+    net.add("root", root, "product")
+    net.add("backwards", Slice((3,), (0,), (1,), (-1,)), "root")
+    net.add("flat", Reshape((1, 12)), "backwards")
+    net.add("y", FullyConnected(), "flat", random(2, 12))
+
+    with pytest.raises(UnsupportedError) as caught:
+        Tflite().compile(net.graph("y"))
+
+    assert caught.value.exit_code == 5
+    assert str(caught.value) == (
+        "tflite cannot express this model\n"
+        "  product: operator Gemm() has no TFLite form "
+        "(compile for onnxruntime, or replace the layer)\n"
+        "  root: untyped operator Sqrt has no TFLite form "
+        "(compile for onnxruntime, or replace the layer)\n"
+        "  backwards: Slice(starts=(3,), ends=(0,), axes=(1,), steps=(-1,)): "
+        "A slice steps forwards, but steps are [-1]"
+    )
