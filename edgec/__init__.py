@@ -131,7 +131,9 @@ def compile(  # the name users expect, as in the command
     return compile_model(Path(model), settings)
 
 
-def profile(artifact: str | Path, *, runs: int = 50, warmup: int = 5, threads: int = 1) -> Profile:
+def profile(
+    artifact: str | Path, *, runs: int = 50, warmup: int = 5, threads: int = 1
+) -> Profile:
     """Time a ``.tflite`` or ``.onnx`` file on this machine, in a process of its own.
 
     Parameters

@@ -20,7 +20,7 @@ from edgec.files import json_bytes, write_files
 from edgec.frontend import Loaded, load
 from edgec.ir import Array, Dim, DType, Graph
 from edgec.numerics import Agreement
-from edgec.passes import Pass, PassRecord, Pipeline, QuantizeGraph, lossless
+from edgec.passes import Pass, PassRecord, Pipeline, QuantizeGraph, Scheme, lossless
 from edgec.passes.quantization_plan import plan
 from edgec.proof import Evaluation, Limits, evaluate_accuracy, faults, prove, reference
 from edgec.report import build_report
@@ -148,8 +148,10 @@ def compile_model(
     _check_layers(loaded.graph, options.keep_float)
     clock.lap("simplify")
     calibrations: list[tuple[Graph, Calibration]] = []
+    schemes = [target.scheme() for target in targets]
     compiled = [
-        _compile_for(target, graph, data, calibrations, options, say) for target in targets
+        _compile_for(target, graph, data, calibrations, schemes, options, say)
+        for target in targets
     ]
     clock.lap("compile")
     original = reference(model)
@@ -186,7 +188,7 @@ def _check_static(graph: Graph) -> None:
     for value in graph.inputs:
         if not value.type.is_static:
             raise OptionError(
-                f"input {value.name} is {value.type}, but an artifact is proven at a fixed shape",
+                f"input {value.name} is {value.type}, but artifacts are proven at a fixed shape",
                 [Diagnostic("give numbers only, as in --shape NAME=1,3,224,224")],
             )
 
@@ -237,6 +239,7 @@ def _compile_for(
     graph: Graph,
     data: _Data,
     calibrations: list[tuple[Graph, Calibration]],
+    schemes: list[Scheme],
     options: CompileOptions,
     say: Progress,
 ) -> Compiled:
@@ -244,17 +247,17 @@ def _compile_for(
     sample = data.first() if options.verify else None
     graph, records = _run(target.prepare(), graph, sample, say)
     if options.recipe is not None:
-        planned = plan(graph, options.keep_float)
-        if not planned.nodes:
+        plans = [plan(graph, options.keep_float, scheme.floating) for scheme in schemes]
+        if not any(p.nodes for p in plans):
             raise OptionError(
-                "no layer of this model can be quantized; leave out --recipe", planned.reasons
+                "no layer of this model can be quantized; leave out --recipe", plans[0].reasons
             )
         calibration = next((c for g, c in calibrations if g is graph), None)
         if calibration is None:
             tick = _counter(say, "calibrate", data.calibration_count)
             method = _method(options)
-            values = planned.measured
-            calibration = calibrate(graph, values, data.calibration(), method, tick)
+            values = dict.fromkeys(v for p in plans for v in p.measured)
+            calibration = calibrate(graph, tuple(values), data.calibration(), method, tick)
             calibrations.append((graph, calibration))
         step = QuantizeGraph(calibration, target.scheme(), options.keep_float)
         graph, quantized = _run((step,), graph, None, say)
@@ -394,8 +397,7 @@ class _Data:
             if self._samples is None:
                 self._first = _random_feed(self._graph)
             else:
-                self._first = next(self._samples.feeds(range(self._proof.start,
-                                                             self._proof.start + 1)))  # fmt: skip
+                self._first = next(self._samples.feeds(self._proof[:1]))
         return self._first
 
     def summary(self) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.errors import DataError, Diagnostic, OptionError
+from edgec.errors import DataError, Diagnostic, EdgecError, OptionError
 from edgec.evaluate import OnnxSession, ort_session
 from edgec.ir import Array
 from edgec.numerics import Agreement
@@ -159,10 +159,21 @@ def evaluate_accuracy(
         name: {key: np.concatenate(arrays) for key, arrays in outputs.items()}
         for name, outputs in collected.items()
     }
-    with redirect_stdout(sys.stderr):  # what a user's function prints is not the report
-        values = {n: float(function(outputs, labels)) for n, outputs in stacked.items()}
+    values = {n: _judged(function, outputs, labels) for n, outputs in stacked.items()}
     top1 = {name: a.top1 if metric is None else None for name, a in agreements.items()}
     return Evaluation(count, metric or "accuracy", values.pop(""), values, top1)
+
+
+def _judged(function: Metric, outputs: dict[str, Array], labels: Array | None) -> float:
+    """Return what a metric says; a user's may fail in any way."""
+    try:
+        with redirect_stdout(sys.stderr):  # what it prints is not the report
+            return float(function(outputs, labels))
+    except EdgecError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise OptionError(f"the metric failed on the outputs: {what}") from error
 
 
 def _scores(outputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -201,8 +212,9 @@ def metric_named(text: str) -> Metric:
     sys.path.insert(0, str(Path.cwd()))  # a console script's path lacks the current folder
     try:
         found: Any = getattr(importlib.import_module(module), name, None)
-    except ImportError as error:
-        raise OptionError(f"--metric {text}: {error}") from error
+    except Exception as error:  # whatever the user's module does when it is imported
+        what = f"{type(error).__name__}: {error}"
+        raise OptionError(f"--metric {text}: cannot be imported: {what}") from error
     finally:
         sys.path.pop(0)
     if not callable(found):

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from typing_extensions import override
 
+from edgec.compiler import CompileOptions, compile_model
+from edgec.demo import CALIBRATION, MODEL, TEST
 from edgec.errors import DataError, OptionError, UnsupportedError
 from edgec.evaluate import OnnxSession, ort_session
 from edgec.export import to_onnx
@@ -378,7 +380,11 @@ class TestMetric:
             ("my_metrics", "--metric my_metrics: expected module:function"),
             (":shape", "--metric :shape: expected module:function"),
             ("my_metrics:", "--metric my_metrics:: expected module:function"),
-            ("no_such:f", "--metric no_such:f: No module named 'no_such'"),
+            (
+                "no_such:f",
+                "--metric no_such:f: cannot be imported: ModuleNotFoundError: "
+                "No module named 'no_such'",
+            ),
             (
                 "my_metrics:missing",
                 "--metric my_metrics:missing: module my_metrics has no function missing",
@@ -409,3 +415,43 @@ def test_the_reference_is_the_file_itself(tmp_path: Path) -> None:
     assert session.inputs == ("x",)
     np.testing.assert_array_equal(session.run({"x": f32([[-1, 0, 2]])})["y"], [[0, 0, 2]])
     assert OnnxSession(ort_session(to_onnx(graph).SerializeToString())).outputs == ("y",)
+
+
+def test_a_network_that_always_says_the_same_is_constant() -> None:
+    agreement = Agreement()
+    same = {"y": np.array([[0.1, 0.9]], np.float32)}
+    for i in range(3):
+        agreement.add({"y": np.array([[i / 2, 1 - i / 2]], np.float32)}, same)
+
+    assert agreement.constant() == ("y",)
+
+
+def test_changes_below_what_8_bits_resolve_may_be_lost() -> None:
+    agreement = Agreement()
+    same = {"y": np.array([[0.0, 1.0]], np.float32)}
+    for i in range(3):
+        agreement.add({"y": np.array([[i / 1000, 1.0]], np.float32)}, same)
+
+    assert agreement.constant() == ()
+
+
+def test_nan_in_the_reference_is_not_the_artifacts_fault_but_hides_nothing() -> None:
+    agreement = Agreement()
+    want = {"y": np.array([[np.nan, 1.0, 2.0]], np.float32)}
+    agreement.add(want, {"y": np.array([[np.nan, 1.0, 1.5]], np.float32)})
+
+    assert agreement.not_finite() == ()
+    assert agreement.max_error == 0.5
+
+
+def test_a_metric_that_fails_is_the_users_to_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing_judge.py").write_text("def f(outputs, labels):\n    return 1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    options = CompileOptions(("tflite",), None, CALIBRATION, TEST, metric="failing_judge:f")
+
+    with pytest.raises(
+        OptionError, match="the metric failed on .* ZeroDivisionError"
+    ):
+        compile_model(MODEL, options)

@@ -52,10 +52,10 @@ class Percentile:
             return low, high
         share = np.cumsum(histogram.counts) / histogram.counts.sum()
         cut = (1 - self.percentile / 100) / 2
-        centres = histogram.centres
+        edges = np.linspace(histogram.low, histogram.high, len(share) + 1)
         first = int(np.searchsorted(share, cut, side="right"))
         last = int(np.searchsorted(share, 1 - cut, side="left"))
-        return _with_zero(max(low, float(centres[first])), min(high, float(centres[last])))
+        return _with_zero(max(low, float(edges[first])), min(high, float(edges[last + 1])))
 
 
 @dataclass(frozen=True, slots=True)

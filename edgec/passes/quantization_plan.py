@@ -6,7 +6,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from edgec.errors import Diagnostic
-from edgec.ir import DType, Fixed, Graph, Measured, Node, QuantRule, Role, SameAsInput, Value
+from edgec.ir import (
+    DType,
+    Fixed,
+    Graph,
+    Measured,
+    Node,
+    Op,
+    QuantRule,
+    Role,
+    SameAsInput,
+    Value,
+)
 from edgec.ops import Dequantize, Quantize
 
 __all__ = ["Plan", "plan"]
@@ -46,17 +57,21 @@ class Plan:
         return value in self.measured
 
 
-def plan(graph: Graph, keep_float: Collection[str] = ()) -> Plan:
+def plan(
+    graph: Graph, keep_float: Collection[str] = (), floating: tuple[type[Op], ...] = ()
+) -> Plan:
     """Return which nodes of a float graph are quantized.
 
     Parameters
     ----------
     keep_float
         Layers that stay in float, by their names in the user's model.
+    floating
+        Operators that stay in float, because the runtime has no integer kernel for them.
     """
     mixed: dict[tuple[str, ...], str] = {}
     while True:
-        nodes, reasons = _quantizable(graph, keep_float, mixed)
+        nodes, reasons = _quantizable(graph, keep_float, floating, mixed)
         groups = _Groups()
         for node in graph.nodes:
             if (rule := nodes.get(node.output_names)) is not None:
@@ -75,7 +90,10 @@ def plan(graph: Graph, keep_float: Collection[str] = ()) -> Plan:
 
 
 def _quantizable(
-    graph: Graph, keep_float: Collection[str], mixed: Mapping[tuple[str, ...], str]
+    graph: Graph,
+    keep_float: Collection[str],
+    floating: tuple[type[Op], ...],
+    mixed: Mapping[tuple[str, ...], str],
 ) -> tuple[dict[tuple[str, ...], QuantRule], list[Diagnostic]]:
     """Return the nodes that can be quantized, and why the others cannot."""
     nodes: dict[tuple[str, ...], QuantRule] = {}
@@ -84,6 +102,8 @@ def _quantizable(
     for node in graph.nodes:
         why = mixed.get(node.output_names) or _obstacle(graph, node, keep_float, integer)
         rule = node.op.quant_rule()
+        if not why and rule is not None and isinstance(node.op, floating):
+            why = "the runtime has no integer kernel for it"
         if why:
             reasons.append(Diagnostic(f"{node.op} stays in float: {why}", node.layer))
             continue

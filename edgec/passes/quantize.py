@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from edgec.calibration import Calibration
 from edgec.errors import Diagnostic, InternalError
-from edgec.ir import Array, Builder, DType, Fixed, Graph, Node, QuantParams, Role, Value
+from edgec.ir import Array, Builder, DType, Fixed, Graph, Node, Op, QuantParams, Role, Value
 from edgec.ops import Dequantize, Quantize, quantize_array
 from edgec.passes.base import Lossy, Pass, Promise
 from edgec.passes.quantization_plan import Plan, plan
@@ -30,10 +30,14 @@ class Scheme:
     weight_max
         Largest magnitude of a weight's integer. 127 is all of int8 without -128; 63 leaves
         kernels room that add pairs of products in 16 bits.
+    floating
+        Operators that the runtime has no integer kernel for: a pair of quantize and
+        dequantize around them would only add work and error.
     """
 
     activation: DType = DType.INT8
     weight_max: int = 127
+    floating: tuple[type[Op], ...] = ()
 
 
 _NONE = Calibration(MappingProxyType({}), "none", 0)
@@ -72,7 +76,7 @@ class QuantizeGraph(Pass):
 
     @override
     def diagnostics(self, graph: Graph) -> tuple[Diagnostic, ...]:
-        return plan(graph, self.keep_float).reasons
+        return plan(graph, self.keep_float, self.scheme.floating).reasons
 
 
 class _Quantizer:
@@ -81,7 +85,7 @@ class _Quantizer:
     def __init__(self, graph: Graph, step: QuantizeGraph) -> None:
         self.source, self.step, self.scheme = graph, step, step.scheme
         self.b = Builder(graph)
-        self.plan: Plan = plan(graph, step.keep_float)
+        self.plan: Plan = plan(graph, step.keep_float, step.scheme.floating)
         self.dequantized: dict[Value, Value] = {}
         self.params = self._all_params()
 

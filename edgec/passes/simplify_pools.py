@@ -8,7 +8,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from edgec.ir import Builder, DType, Graph, Node
-from edgec.ops import AveragePool2d, GlobalAveragePool, ReduceMean
+from edgec.ops import AveragePool2d, GlobalAveragePool, ReduceMean, Reshape
 from edgec.passes.base import Pass, Promise, Within
 
 __all__ = ["SimplifyPools"]
@@ -19,7 +19,7 @@ class SimplifyPools(Pass):
     """Write every mean over all of an image as ``GlobalAveragePool``.
 
     An ``AveragePool2d`` whose window covers the image exactly, without padding, and a
-    ``ReduceMean`` over H and W that keeps the axes become one. Runtimes have faster kernels
+    ``ReduceMean`` over H and W become one, followed by a reshape where the axes are dropped. Runtimes have faster kernels
     for that form, and for int8 XNNPACK has no windowed one at all. Only f32: ONNX Runtime has
     ``GlobalAveragePool`` for nothing else.
 
@@ -34,10 +34,20 @@ class SimplifyPools(Pass):
         b = Builder(graph)
         for node in graph.nodes:
             if _is_global(node):
-                b.add(GlobalAveragePool(), b.now(node.inputs[0]), like=node)
+                self._pool(b, node)
             else:
                 b.copy(node)
         return b.finish()
+
+
+    def _pool(self, b: Builder, node: Node) -> None:
+        x = b.now(node.inputs[0])
+        if node.output.type.rank == 4:
+            b.add(GlobalAveragePool(), x, like=node)
+            return
+        names = [b.fresh(f"{node.output.name}.pooled")]
+        (pooled,) = b.add(GlobalAveragePool(), x, names=names, absorbs=(node,))
+        b.add(Reshape(node.output.type.ints), pooled, like=node)
 
 
 def _is_global(node: Node) -> bool:
@@ -47,6 +57,6 @@ def _is_global(node: Node) -> bool:
     match node.op:
         case AveragePool2d(kernel=kernel, pad=pad):
             return kernel == x.ints[2:] and not any(pad) and node.output.type.ints[2:] == (1, 1)
-        case ReduceMean(axes, keepdims):
-            return axes == (2, 3) and keepdims
+        case ReduceMean(axes):
+            return axes == (2, 3)
     return False

@@ -15,6 +15,7 @@ from edgec.passes import Pass, Scheme
 from edgec.targets.base import Artifact, Port, Runner, Target
 from edgec.targets.onnxruntime.absorb import AbsorbActivations
 from edgec.targets.onnxruntime.devices import Device, this_device
+from edgec.targets.onnxruntime.pad_integers import PadIntegers
 
 __all__ = ["OnnxRuntime"]
 
@@ -39,7 +40,7 @@ class OnnxRuntime(Target):
 
     @override
     def finish(self) -> tuple[Pass, ...]:
-        return (AbsorbActivations(),)
+        return (AbsorbActivations(), PadIntegers())
 
     @override
     def check(self, graph: Graph) -> tuple[Diagnostic, ...]:
@@ -57,7 +58,18 @@ class OnnxRuntime(Target):
             tuple(Port.like(v) for v in graph.inputs),
             tuple(Port.like(v) for v in graph.outputs),
             dict(sorted(counts.items())),
+            self._notes(counts),
         )
+
+    def _notes(self, counts: Mapping[str, int]) -> tuple[Diagnostic, ...]:
+        here = this_device().name
+        if self.device.name == here or not counts["QuantizeLinear"]:
+            return ()
+        message = (
+            f"is made for {self.device.name} but proven on {here}, whose kernels differ: some "
+            "layers run in float here"
+        )
+        return (Diagnostic(message, "onnxruntime", "run the golden data on the device"),)
 
     @override
     def load(self, artifact: Artifact) -> Runner:

@@ -10,6 +10,7 @@ A layer between a dequantize and a quantize is written on integers, and the pair
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +93,8 @@ class Lowering:
 
     def constant(self, name: str, array: Array, quant: QuantParams | None = None) -> int:
         """Add a constant tensor, once for equal contents, and return its number."""
-        key = (array.dtype.str, array.shape, array.tobytes(), quant)
+        digest = hashlib.sha256(np.ascontiguousarray(array).data).digest()
+        key = (array.dtype.str, array.shape, digest, quant)
         if key not in self._constants:
             dtype = DType.of(array.dtype)
             self._constants[key] = self.tensor(

@@ -1,0 +1,452 @@
+"""Files as they may arrive: broken, hostile, or with their data beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from edgec.errors import EdgecError, ModelError, UnsupportedError
+from edgec.evaluate import evaluate
+from edgec.frontend import load
+from edgec.ir import Array, verify
+from tests.models import info, onnx_model, save, unranked
+
+RELU = helper.make_node("Relu", ["x"], ["y"], name="act")
+
+
+def simple() -> onnx.ModelProto:
+    return onnx_model([RELU], [info("x", 1, 3)], [info("y", 1, 3)])
+
+
+def message_of(path: Path, kind: type[EdgecError] = ModelError) -> str:
+    with pytest.raises(EdgecError) as caught:
+        load(path)
+    assert type(caught.value) is kind
+    return str(caught.value)
+
+
+# ---- what is no model
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"hello, world\n" * 9, "is not an ONNX model, or it is cut off"),
+        (bytes(range(256)) * 4, "is not an ONNX model, or it is cut off"),
+        (b"\x08\x08", "it has no graph with outputs"),
+        (simple().SerializeToString()[:-9], "is not an ONNX model"),
+        (b"\x1c\x00\x00\x00TFL3" + bytes(40), "is not an ONNX model"),
+    ],
+    ids=["empty", "text", "bytes", "no-graph", "cut-off", "tflite"],
+)
+def test_refuses_a_file_that_is_no_model(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content)
+
+    assert message in message_of(path)
+
+
+def test_refuses_a_folder(tmp_path: Path) -> None:
+    assert message_of(tmp_path) == f"{tmp_path} is a folder, not an ONNX file"
+
+
+def test_refuses_what_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+
+    assert message_of(path) == f"cannot read {path}: No such file or directory"
+
+
+def test_refuses_a_name_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(simple().SerializeToString().replace(b"\x12\x01y", b"\x12\x01\xff"))
+
+    assert message_of(path) == f"{path} is not a valid ONNX model: a name in it is not UTF-8"
+
+
+def test_takes_a_comment_that_is_no_text(tmp_path: Path) -> None:
+    model = simple()
+    model.doc_string = "comment"
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"comment", b"c\xffmment"))
+
+    assert len(load(path).graph.nodes) == 1
+
+
+@pytest.mark.parametrize(
+    ("opset", "message"),
+    [
+        (6, "uses opset 6; opset 7 is the oldest that edgec reads"),
+        (999, "uses opset 999, but the installed onnx"),
+    ],
+)
+def test_refuses_an_opset_it_cannot_read(opset: int, message: str, tmp_path: Path) -> None:
+    model = simple()
+    model.opset_import[0].version = opset
+    text = message_of(save(model, tmp_path))
+
+    assert message in text
+    assert "export the model again" in text
+
+
+def test_refuses_operators_that_do_not_exist(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Frobnicate", ["x"], ["a"], name="first"),
+        helper.make_node("Upsample", ["a", "a"], ["b"], name="second"),
+        helper.make_node("Gelu", ["b"], ["y"]),
+    ]
+    text = message_of(save(onnx_model(nodes, [info("x", 3)], ["y"]), tmp_path))
+
+    assert text.splitlines()[1:] == [
+        "  first: there is no operator Frobnicate in opset 18",
+        "  second: there is no operator Upsample in opset 18",  # deprecated since 10
+        "  y: there is no operator Gelu in opset 18",  # only from 20 on
+    ]
+
+
+op = helper.make_node
+BROKEN: dict[str, list[onnx.NodeProto]] = {
+    "missing attribute": [op("MaxPool", ["x"], ["y"], name="pool")],
+    "unknown attribute": [op("Relu", ["x"], ["y"], frob=1)],
+    "unsorted": [op("Relu", ["a"], ["y"]), op("Relu", ["x"], ["a"])],
+    "cyclic": [op("Add", ["x", "y"], ["y"])],
+    "defined twice": [op("Relu", ["x"], ["y"]), op("Relu", ["x"], ["y"])],
+    "input redefined": [op("Relu", ["x"], ["x"]), op("Relu", ["x"], ["y"])],
+    "no such input": [op("Relu", ["nowhere"], ["y"])],
+    "too few inputs": [op("Conv", ["x"], ["y"])],
+    "no such axis": [op("ReduceMean", ["x", "nine"], ["y"])],
+    "axis of concat": [op("Concat", ["x", "x"], ["y"], axis=7)],
+    "axis of squeeze": [op("Squeeze", ["x", "nine"], ["y"])],
+    "squeeze of a long axis": [op("Squeeze", ["x", "one"], ["y"])],
+    "axis of unsqueeze": [op("Unsqueeze", ["x", "nine"], ["y"])],
+    "unsqueeze twice": [op("Unsqueeze", ["x", "ones"], ["y"])],
+    "axis of flatten": [op("Flatten", ["x"], ["y"], axis=7)],
+    "axis of slice": [op("Slice", ["x", "one", "nine", "nine"], ["y"])],
+    "perm": [op("Transpose", ["x"], ["y"], perm=[0, 0, 1, 2])],
+    "pads too short": [op("Pad", ["x", "one"], ["y"])],
+    "reshape": [op("Reshape", ["x", "nine"], ["y"])],
+    "reshape beyond": [op("Reshape", ["x", "zeros"], ["y"])],
+    "misfit": [op("Conv", ["x", "w"], ["y"], name="conv")],
+    "misfit of an untyped node": [op("Expand", ["x", "nine"], ["y"], name="conv")],
+    "no output": [op("Relu", ["x"], ["other"])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("nodes", BROKEN.values(), ids=BROKEN)
+def test_refuses_a_model_that_makes_no_sense(
+    nodes: list[onnx.NodeProto], tmp_path: Path
+) -> None:
+    all_arrays: dict[str, Array] = {
+        "one": np.array([1]),
+        "nine": np.array([9]),
+        "ones": np.array([1, 1]),
+        "zeros": np.array([0, 0, 0, 0, 0]),
+        "w": np.ones((2, 5, 3, 3), np.float32),
+    }
+    used = {name for node in nodes for name in node.input}
+    arrays = {name: a for name, a in all_arrays.items() if name in used}
+    path = save(onnx_model(nodes, [info("x", 1, 3, 4, 4)], ["y"], arrays), tmp_path)
+
+    assert str(path) in message_of(path)
+
+
+def test_names_the_layer_whose_inputs_do_not_fit(tmp_path: Path) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="stem/conv")
+    arrays = {"w": np.ones((2, 5, 3, 3), np.float32)}
+    path = save(onnx_model([node], [info("x", 1, 3, 4, 4)], ["y"], arrays), tmp_path)
+
+    assert message_of(path) == (
+        f"{path} has a node whose inputs do not fit\n"
+        "  stem/conv: Conv2d()(%x: f32[1,3,4,4], %w: f32[2,5,3,3]): "
+        "x has 3 channels, w expects 5"
+    )
+
+
+def test_names_the_layer_with_weights_that_are_not_numbers(tmp_path: Path) -> None:
+    bad = np.array([1, np.nan], np.float32)
+    nodes = [
+        helper.make_node("Add", ["x", "good"], ["a"], name="fine"),
+        helper.make_node("Mul", ["a", "bad"], ["b"], name="first"),
+        helper.make_node("Sub", ["b", "bad"], ["y"], name="second"),
+    ]
+    good = np.array([np.inf, -np.inf], np.float32)  # unusual, but numbers
+    model = onnx_model(nodes, [info("x", 2)], ["y"], {"good": good, "bad": bad})
+    path = save(model, tmp_path)
+
+    assert message_of(path) == (
+        f"{path} has weights that are not numbers\n"
+        "  first: constant 'bad' has NaN in it\n"
+        "  second: constant 'bad' has NaN in it"
+    )
+
+
+def test_takes_nan_where_nobody_reads_it(tmp_path: Path) -> None:
+    model = onnx_model([RELU], [info("x", 2)], ["y"], {"dead": np.array([np.nan], np.float32)})
+
+    assert not load(save(model, tmp_path)).graph.constants
+
+
+def test_half_precision_weights_may_overflow_in_sum(tmp_path: Path) -> None:
+    node = helper.make_node("Add", ["x", "w"], ["y"])
+    w = np.full(99, 60000, np.float16)
+    model = onnx_model([node], [info("x", 99, dtype=10)], [unranked("y", 10)], {"w": w})
+
+    assert len(load(save(model, tmp_path)).graph.nodes) == 1
+
+
+@pytest.mark.parametrize("dtype", [0, 1000])
+def test_refuses_an_input_without_a_known_type(dtype: int, tmp_path: Path) -> None:
+    model = simple()
+    model.graph.input[0].type.tensor_type.elem_type = dtype
+
+    message_of(save(model, tmp_path))
+
+
+def test_refuses_an_input_that_is_no_tensor(tmp_path: Path) -> None:
+    sequence = helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, [1, 3])
+    node = helper.make_node("ConcatFromSequence", ["x"], ["y"], axis=0)
+    path = save(onnx_model([node], [sequence], ["y"]), tmp_path)
+
+    assert message_of(path) == "input x is no tensor; edgec takes tensors only"
+
+
+def test_refuses_values_that_are_no_tensors(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("SequenceConstruct", ["x"], ["s"], name="list"),
+        helper.make_node("ConcatFromSequence", ["s"], ["y"], axis=0),
+    ]
+    path = save(onnx_model(nodes, [info("x", 1, 3)], ["y"]), tmp_path)
+
+    text = message_of(path, UnsupportedError)
+    assert text.endswith("list: output s of SequenceConstruct")
+
+
+def test_refuses_sparse_weights(tmp_path: Path) -> None:
+    model = simple()
+    values = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    indices = helper.make_tensor("i", TensorProto.INT64, [1], [0])
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [9]))
+
+    assert "sparse initializers" in message_of(save(model, tmp_path), UnsupportedError)
+
+
+# ---- data beside the model
+
+
+def with_external(
+    folder: Path,
+    location: str = "weights.bin",
+    entries: dict[str, str] | None = None,
+    dims: tuple[int, ...] = (2, 3),
+    data_type: int = TensorProto.FLOAT,
+) -> Path:
+    """A model ``y = x + w`` whose `w` lies elsewhere."""
+    model = onnx_model([helper.make_node("Add", ["x", "w"], ["y"])], [info("x", 2, 3)], ["y"])
+    tensor = TensorProto(name="w", data_type=data_type, dims=dims)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, **(entries or {})}.items():
+        tensor.external_data.add(key=key, value=value)
+    model.graph.initializer.append(tensor)
+    return save(model, folder)
+
+
+def test_maps_data_beside_the_model(tmp_path: Path) -> None:
+    want = np.arange(8, dtype=np.float32)
+    (tmp_path / "weights.bin").write_bytes(want.tobytes())
+    graph = load(with_external(tmp_path, entries={"offset": "8", "length": "24"})).graph
+
+    array = graph.constants["w"].array
+    assert isinstance(array.base, np.memmap)
+    assert not array.flags.writeable
+    np.testing.assert_array_equal(array, want[2:].reshape(2, 3))
+    got = evaluate(graph, {"x": np.zeros((2, 3), np.float32)})["y"]
+    np.testing.assert_array_equal(got, want[2:].reshape(2, 3))
+
+
+def test_takes_data_in_a_folder_below(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "w").write_bytes(bytes(24))
+
+    assert load(with_external(tmp_path, "sub/w")).graph.constants["w"].array.shape == (2, 3)
+
+
+def test_takes_an_empty_tensor_from_an_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(b"")
+    path = with_external(tmp_path, dims=(0, 3))
+    message_of(path)  # x of 2 rows does not fit, but the data were read
+
+
+def test_raises_the_opset_of_a_model_with_external_data(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(np.ones(6, np.float32).tobytes())
+    path = with_external(tmp_path)
+    model = onnx.load(path, load_external_data=False)
+    model.graph.node.append(helper.make_node("ReduceMax", ["y"], ["z"], axes=[1], keepdims=0))
+    model.graph.output[0].name = "z"
+    model.opset_import[0].version = 12
+    graph = load(save(model, tmp_path)).graph
+
+    got = evaluate(graph, {"x": np.zeros((2, 3), np.float32)})["z"]
+    np.testing.assert_array_equal(got, np.ones(2, np.float32))
+
+
+def outside(folder: Path) -> Path:
+    """A model folder, with a secret beside it."""
+    (folder / "secret.bin").write_bytes(bytes(99))
+    inside = folder / "model"
+    inside.mkdir()
+    return inside
+
+
+LOCATIONS: dict[str, Callable[[Path], str]] = {
+    "parent": lambda folder: "../secret.bin",
+    "absolute": lambda folder: str(folder.parent / "secret.bin"),
+    "detour": lambda folder: "sub/../../secret.bin",
+    "nothing": lambda folder: "",
+    "the folder": lambda folder: ".",
+}
+
+
+@pytest.mark.parametrize("location", LOCATIONS.values(), ids=LOCATIONS)
+def test_refuses_data_outside_the_folder(
+    location: Callable[[Path], str], tmp_path: Path
+) -> None:
+    folder = outside(tmp_path)
+    path = with_external(folder, location(folder))
+
+    text = message_of(path)
+    assert "refused" in text or "is not a valid ONNX model" in text
+
+
+def test_refuses_a_link_out_of_the_folder(tmp_path: Path) -> None:
+    folder = outside(tmp_path)
+    try:
+        (folder / "weights.bin").symlink_to(tmp_path / "secret.bin")
+    except OSError:
+        pytest.skip("this file system has no links")
+
+    text = message_of(with_external(folder))
+    assert "outside the model's folder; refused" in text or "not a valid ONNX model" in text
+
+
+HUGE = str(2**62)
+BAD_DATA: dict[str, tuple[dict[str, str], tuple[int, ...], int]] = {
+    "too short": ({}, (2, 4), TensorProto.FLOAT),
+    "offset behind the end": ({"offset": "24"}, (2, 3), TensorProto.FLOAT),
+    "negative offset": ({"offset": "-4"}, (2, 3), TensorProto.FLOAT),
+    "huge offset": ({"offset": HUGE}, (2, 3), TensorProto.FLOAT),
+    "offset that is no number": ({"offset": "4x"}, (2, 3), TensorProto.FLOAT),
+    "length too short": ({"length": "8"}, (2, 3), TensorProto.FLOAT),
+    "length that is no number": ({"length": ""}, (2, 3), TensorProto.FLOAT),
+    "negative dims": ({}, (-2, -3), TensorProto.FLOAT),
+    "dims that overflow": ({}, (2**32, 2**32), TensorProto.FLOAT),
+    "strings": ({}, (3,), TensorProto.STRING),
+    "packed": ({}, (2, 3), TensorProto.INT4),
+    "no type": ({}, (2, 3), TensorProto.UNDEFINED),
+    "unknown type": ({}, (2, 3), 77),
+}
+
+
+@pytest.mark.parametrize(("entries", "dims", "data_type"), BAD_DATA.values(), ids=BAD_DATA)
+def test_refuses_data_that_do_not_fit(
+    entries: dict[str, str], dims: tuple[int, ...], data_type: int, tmp_path: Path
+) -> None:
+    (tmp_path / "weights.bin").write_bytes(bytes(24))
+
+    message_of(with_external(tmp_path, "weights.bin", entries, dims, data_type))
+
+
+@pytest.mark.parametrize("location", ["missing.bin", "weights.bin\0", "w" * 999])
+def test_refuses_data_that_are_not_there(location: str, tmp_path: Path) -> None:
+    message_of(with_external(tmp_path, location))
+
+
+# ---- anything at all
+
+
+def everything() -> bytes:
+    """A small model with a bit of everything."""
+    rng = np.random.default_rng(0)
+    then = helper.make_graph(
+        [helper.make_node("Relu", ["b"], ["t"])], "then", [], [unranked("t")]
+    )
+    other = helper.make_graph(
+        [helper.make_node("Neg", ["b"], ["e"])], "else", [], [unranked("e")]
+    )
+    shape = numpy_helper.from_array(np.array([1, -1]), "k")
+    nodes = [
+        helper.make_node("Constant", [], ["k"], value=shape),
+        helper.make_node("Conv", ["x", "w", "bias"], ["a"], name="conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Clip", ["a", "", "six"], ["b"]),
+        helper.make_node("MaxPool", ["b"], ["m"], kernel_shape=[2, 2], auto_pad="SAME_UPPER"),
+        helper.make_node("If", ["flag"], ["i"], then_branch=then, else_branch=other),
+        helper.make_node("Concat", ["m", "i"], ["c"], axis=1),
+        helper.make_node("Pad", ["c", "pads"], ["p"]),
+        helper.make_node("ReduceMean", ["p"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("Reshape", ["mean", "k"], ["r"]),
+        helper.make_node("Gemm", ["r", "g"], ["h"], transB=1, alpha=0.5),
+        helper.make_node("QuantizeLinear", ["h", "scale", "zero"], ["q"], axis=0),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    arrays: dict[str, Array] = {
+        "w": rng.standard_normal((2, 3, 3, 3)).astype(np.float32),
+        "bias": np.ones(2, np.float32),
+        "six": np.array(6, np.float32),
+        "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+        "g": np.ones((3, 4), np.float32),
+        "scale": np.array(0.5, np.float32),
+        "zero": np.array(0, np.int8),
+    }
+    inputs = [info("x", "N", 3, 4, 4), info("flag", dtype=TensorProto.BOOL)]
+    data: bytes = onnx_model(nodes, inputs, ["y"], arrays, opset=17).SerializeToString()
+    return data
+
+
+WHOLE = everything()
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """The model with a few bytes changed, dropped or doubled."""
+    data = bytearray(WHOLE)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(data) - 1))
+        match draw(st.sampled_from(["set", "flip", "drop", "double"])):
+            case "set":
+                data[at] = draw(st.integers(0, 255))
+            case "flip":
+                data[at] ^= 1 << draw(st.integers(0, 7))
+            case "drop":
+                del data[at : at + draw(st.integers(1, 8))]
+            case _:
+                start = draw(st.integers(0, len(data) - 1))
+                data[at:at] = data[start : start + draw(st.integers(1, 30))]
+    return bytes(data)
+
+
+def test_the_whole_model_loads(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(WHOLE)
+
+    assert len(load(path).graph.nodes) == 11
+
+
+@settings(max_examples=300)
+@given(data=mutated())
+def test_damage_is_refused_or_harmless(
+    data: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged.onnx"
+    path.write_bytes(data)
+    try:
+        graph = load(path).graph
+    except EdgecError:
+        return
+    verify(graph)
+    assert str(graph)

@@ -1,0 +1,177 @@
+"""What operators refuse, and what they know of lengths that are not known."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgec.ir import ABSENT, Dim, DType, Op, QuantParams, TensorType
+from edgec.ops import (
+    Add,
+    AveragePool2d,
+    BatchNorm,
+    Concat,
+    Conv2d,
+    DepthwiseConv2d,
+    Dequantize,
+    FullyConnected,
+    Gemm,
+    GlobalAveragePool,
+    GroupedConv2d,
+    MatMul,
+    MaxPool2d,
+    Opaque,
+    Pad,
+    Quantize,
+    ReduceMean,
+    Reshape,
+    Slice,
+    Softmax,
+    Transpose,
+)
+from edgec.ops.broadcast import broadcast
+from edgec.ops.window import out_length
+
+
+def f32(*shape: Dim) -> TensorType:
+    return TensorType(DType.FLOAT32, shape)
+
+
+def f16(*shape: Dim) -> TensorType:
+    return TensorType(DType.FLOAT16, shape)
+
+
+def i8(*shape: Dim) -> TensorType:
+    return TensorType(DType.INT8, shape)
+
+
+PER_AXIS = QuantParams((0.5, 0.25), (0, 0), 1)
+IMAGE = f32(1, 3, 8, 8)
+
+MISFITS: list[tuple[Op, tuple[TensorType, ...], str]] = [
+    (Conv2d(), (f32(1, 3, 8), f32(4, 3, 1)), "both must have 4 axes"),
+    (Conv2d(), (IMAGE, f32(4, 3, 3)), "both must have 4 axes"),
+    (Conv2d(), (IMAGE, f16(4, 3, 3, 3)), "of several types"),
+    (Conv2d(), (IMAGE, f32(4, 5, 3, 3)), "x has 3 channels, w expects 5"),
+    (Conv2d(), (IMAGE, f32(4, 3, 9, 3)), "a window of 9 does not fit in 8"),
+    (Conv2d(), (IMAGE, f32(4, 3, 3, 0)), "a window of 0 does not fit|a window of -"),
+    (Conv2d(), (IMAGE, f32(4, 3, 3, 3), f32(5)), "there are 4 output channels"),
+    (Conv2d(), (IMAGE, f32(4, 3, 3, 3), f32(1, 4)), "there are 4 output channels"),
+    (DepthwiseConv2d(), (IMAGE, f32(3, 2, 3, 3)), "x has 3 channels, w is"),
+    (DepthwiseConv2d(), (f32(1, "C", 8, 8), f32(3, 1, 3, 3)), "x has C channels"),
+    (DepthwiseConv2d(), (IMAGE, f32(4, 1, 3, 3)), "do not divide into 3 groups"),
+    (GroupedConv2d(groups=2), (IMAGE, f32(4, 2, 3, 3)), r"w expects 2 \* 2"),
+    (FullyConnected(), (f32(2, 3, 4), f32(5, 4)), "expected .N, I. and .O, I."),
+    (FullyConnected(), (f32(2, 4), f32(5, 4, 1)), "expected .N, I. and .O, I."),
+    (FullyConnected(), (f32(2, 4), f32(4, 5)), "expected .N, I. and .O, I."),
+    (FullyConnected(), (f32(2, 4), f32(5, 4), f32(4)), "the bias is"),
+    (FullyConnected(), (f32(2, 4), f16(5, 4)), "of several types"),
+    (Gemm(), (f32(2, 3), f32(4, 5)), "inner lengths differ: 3 and 4"),
+    (Gemm(trans_a=True), (f32(2, 3), f32(3, 5)), "inner lengths differ: 2 and 3"),
+    (Gemm(trans_b=True), (f32(2, 3), f32(3, 5)), "inner lengths differ: 3 and 5"),
+    (Gemm(), (f32(2, 3, 1), f32(3, 5)), "expected two matrices"),
+    (Gemm(), (f32(2, 3), f32(3, 5), f32(4)), "do not broadcast"),
+    (Gemm(), (f32(1, 3), f32(3, 5), f32(2, 5)), "does not broadcast to .1,5."),
+    (Gemm(), (f32(2, 3), f16(3, 5)), "of several types"),
+    (MatMul(), (f32(2, 3), f32(4, 5)), "cannot be multiplied"),
+    (MatMul(), (f32(3), f32(3, 5)), "cannot be multiplied"),
+    (MatMul(), (f32(2, 2, 3), f32(3, 3, 5)), "do not broadcast"),
+    (MatMul(), (f32(2, 3), f16(3, 5)), "of several types"),
+    (Add(), (f32(2, 3), f32(2, 4)), r"\[2,3\] and \[2,4\] do not broadcast"),
+    (Add(), (f32(2, 3), f16(2, 3)), "of different types"),
+    (BatchNorm(), (IMAGE, *(f32(3),) * 3, f32(4)), "but the parameters are"),
+    (Softmax(-3), (f32(2, 3),), "has no axis -3"),
+    (Softmax(0), (f32(2, 3),), "has no axis 0"),
+    (MaxPool2d((2, 2)), (f32(1, 3, 8),), "must have 4 axes"),
+    (MaxPool2d((9, 9)), (IMAGE,), "a window of 9 does not fit in 8"),
+    (AveragePool2d((0, 1)), (IMAGE,), "does not fit"),
+    (GlobalAveragePool(), (f32(1, 3),), "must have 3 axes or more"),
+    (Reshape((5, 5)), (f32(2, 3),), "does not fit"),
+    (Reshape((-1, 4)), (f32(2, 3),), "does not divide"),
+    (Reshape((-1, 0)), (f32(2, 3),), "does not divide"),
+    (Transpose((0, 0)), (f32(2, 3),), "has no order"),
+    (Transpose((0, 1, 2)), (f32(2, 3),), "has no order"),
+    (Concat(1), (f32(2, 3), f32(3, 3)), "cannot be joined along axis 1"),
+    (Concat(1), (f32(2, 3), f32(2, 3, 1)), "cannot be joined"),
+    (Concat(1), (f32(2, 3), f16(2, 3)), "cannot be joined"),
+    (Concat(2), (f32(2, 3),), "has no axis 2"),
+    (Concat(-1), (f32(2, 3),), "has no axis -1"),
+    (Pad((0, 1)), (f32(2, 3),), "but pads are"),
+    (Slice((0,), (1,), (2,), (1,)), (f32(2, 3),), "lacks one of the axes"),
+    (Slice((0,), (1,), (0,), (0,)), (f32(2, 3),), "step cannot be zero"),
+    (Slice((0,), (1, 2), (0,), (1,)), (f32(2, 3),), "shorter|longer"),
+    (ReduceMean((2,)), (f32(2, 3),), "lacks one of the axes"),
+    (Quantize(), (i8(2, 3),), "only f32 can be quantized"),
+    (Quantize(PER_AXIS), (f32(2, 3),), "there are 2 scales"),
+    (Quantize(PER_AXIS), (f32(2),), "there are 2 scales"),
+    (Dequantize(), (f32(2, 3),), "i8 is to be dequantized"),
+    (Dequantize(PER_AXIS), (i8(2, 3),), "there are 2 scales"),
+    (Opaque("NoSuchOp", "", 18, b"\x22\x08NoSuchOp", (f32(1),)), (f32(1),), "No schema"),
+]
+
+
+@pytest.mark.parametrize(("op", "inputs", "message"), MISFITS, ids=lambda v: str(v)[:40])
+def test_refuses(op: Op, inputs: tuple[TensorType, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        op.infer(*inputs)
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "want"),
+    [
+        (Reshape((-1, 12)), [f32("N", 3, 4)], ("N", 12)),
+        (Reshape((2, -1)), [f32("N", 3, 4)], (2, "?")),
+        (Reshape((-1, 2)), [f32("N", "M")], ("?", 2)),
+        (Reshape((1, 12)), [f32("N", 3, 4)], (1, 12)),
+        (Concat(0), [f32("N", 3), f32(2, 3)], ("?", 3)),
+        (Pad((0, 0, 0, 1)), [f32("N", "M")], ("N", "?")),
+        (Slice((0,), (2,), (0,), (1,)), [f32("N", 3)], ("?", 3)),
+        (MaxPool2d((2, 2)), [f32("N", 3, "H", 8)], ("N", 3, "?", 7)),
+        (Add(), [f32("N", 3), f32(1, 3)], ("N", 3)),
+        (Add(), [f32("N", 3), f32(4, 1)], (4, 3)),
+        (Add(), [f32("N", 3), f32("M", 3)], ("?", 3)),
+        (ReduceMean((1,), keepdims=False), [f32("N", "M", 3)], ("N", 3)),
+        (Transpose((1, 0)), [f32("N", "M")], ("M", "N")),
+    ],
+    ids=str,
+)
+def test_lengths_that_are_not_known(
+    op: Op, inputs: list[TensorType], want: tuple[Dim, ...]
+) -> None:
+    assert op.infer(*inputs) == (f32(*want),)
+
+
+def test_broadcasts_like_numpy() -> None:
+    assert broadcast((3, 1), (4,)) == (3, 4)
+    assert broadcast((), (2, 1)) == (2, 1)
+    assert broadcast((0,), (1,)) == (0,)
+
+
+@pytest.mark.parametrize(
+    ("length", "kernel", "stride", "pads", "ceil", "want"),
+    [
+        (7, 3, 2, (0, 0), False, 3),
+        (8, 3, 2, (0, 0), False, 3),
+        (8, 3, 2, (0, 0), True, 4),
+        (4, 2, 3, (0, 1), True, 2),  # the last window begins in the image
+        (3, 2, 3, (0, 2), True, 1),  # it would begin in the padding behind: dropped
+        (2, 2, 1, (0, 0), True, 1),
+    ],
+)
+def test_counts_windows(
+    length: int, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, want: int
+) -> None:
+    assert out_length(length, kernel, stride, 1, *pads, ceil=ceil) == want
+
+
+def test_an_opaque_node_with_an_absent_operand_is_inferred() -> None:
+    import onnx
+
+    proto = onnx.helper.make_node("Resize", [], [], mode="nearest")
+    proto = onnx.NodeProto(op_type="Resize", attribute=proto.attribute)
+    op = Opaque("Resize", "", 18, proto.SerializeToString(), (f32("?", "?"),))
+    import numpy as np
+
+    scales = np.array([1, 2], np.float32)
+    types = [f32(2, 3), ABSENT.type, f32(2)]
+
+    assert op.infer_node(types, [None, None, scales]) == (f32(2, 6),)

@@ -1,0 +1,128 @@
+"""Each sentence of `lossless()` on order, as a test that fails if two lines are swapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+
+from edgec.ir import DType, Graph, TensorType, Value
+from edgec.ops import Add, BatchNorm, Conv2d, Identity, MatMul, Mul, Opaque, Relu
+from edgec.passes import (
+    PASSES,
+    EliminateIdentities,
+    FoldBatchNorm,
+    FoldConstants,
+    FuseActivations,
+    FuseFullyConnected,
+    Lossy,
+    Pass,
+    Pipeline,
+    QuantizeGraph,
+    lossless,
+)
+from tests.models import Sketch
+
+
+def swapped(first: type[Pass], second: type[Pass]) -> tuple[Pass, ...]:
+    """The passes of `lossless()`, the first named right after the second."""
+    found = list(lossless())
+    names = [type(p) for p in found]
+    assert names.index(first) < names.index(second)
+    moved = found.pop(names.index(first))
+    found.insert([type(p) for p in found].index(second) + 1, moved)
+    return tuple(found)
+
+
+def reshaped(s: Sketch, x: Value, shape: tuple[int, ...]) -> Value:
+    """A reshape to a shape that the graph computes."""
+    node = onnx.NodeProto(op_type="Reshape")
+    add = s.add(Add(), s.const(np.array(shape)), s.const(np.zeros(len(shape), np.int64)))
+    out = TensorType(DType.FLOAT32, shape)
+    return s.add(Opaque("Reshape", "", 18, node.SerializeToString(), (out,)), x, add)
+
+
+def computed_shapes() -> Graph:
+    """The reshape is an identity, but only to who knows its shape."""
+    s = Sketch(1, 2, 4, 4)
+    return s.graph(s.add(Relu(), reshaped(s, s.conv(s.x, 3), (1, 3, 4, 4))))
+
+
+def computed_weights() -> Graph:
+    s = Sketch(1, 4)
+    w = s.add(Mul(), s.random(4, 3), s.random(4, 3))
+    return s.graph(s.add(Relu(), s.add(MatMul(), s.x, w)))
+
+
+def computed_statistics() -> Graph:
+    s = Sketch(1, 2, 4, 4)
+    scale = s.add(Mul(), s.random(3, 1, 1), s.random(3, 1, 1))
+    return s.graph(s.add(Mul(), s.conv(s.x, 3), scale))
+
+
+def identity_between() -> Graph:
+    s = Sketch(1, 2, 4, 4)
+    return s.graph(s.batchnorm(s.add(Identity(), s.conv(s.x, 3))))
+
+
+def identity_before_activation() -> Graph:
+    s = Sketch(1, 2, 4, 4)
+    return s.graph(s.add(Relu(), s.add(Identity(), s.conv(s.x, 3))))
+
+
+def scaled_product() -> Graph:
+    s = Sketch(1, 4)
+    return s.graph(s.add(Mul(), s.add(MatMul(), s.x, s.random(4, 3)), s.random(3)))
+
+
+def normalised_and_clipped() -> Graph:
+    s = Sketch(1, 2, 4, 4)
+    return s.graph(s.add(Add(), s.add(Relu(), s.batchnorm(s.conv(s.x, 3))), s.random(3, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("build", "first", "second"),
+    [
+        (computed_shapes, FoldConstants, EliminateIdentities),
+        (computed_weights, FoldConstants, FuseFullyConnected),
+        (computed_statistics, FoldConstants, FoldBatchNorm),
+        (identity_between, EliminateIdentities, FoldBatchNorm),
+        (identity_before_activation, EliminateIdentities, FuseActivations),
+        (scaled_product, FuseFullyConnected, FoldBatchNorm),
+    ],
+)
+def test_the_order_matters(
+    build: Callable[[], Graph], first: type[Pass], second: type[Pass]
+) -> None:
+    right, _ = Pipeline(lossless()).run(build())
+    wrong, _ = Pipeline(swapped(first, second)).run(build())
+
+    assert len(right.nodes) < len(wrong.nodes)
+
+
+def test_an_activation_of_the_layer_itself_would_keep_the_batch_norm_out() -> None:
+    """FuseActivations comes last: behind an activation nothing can be folded any more."""
+    right, _ = Pipeline(lossless()).run(normalised_and_clipped())
+    assert [str(n.op) for n in right.nodes] == [
+        "Conv2d(pad=(1, 1, 1, 1), activation=relu)",
+        "Add()",
+    ]
+
+    s = Sketch(1, 2, 4, 4)
+    scaled = s.add(Mul(), s.conv(s.x, 3), s.random(3, 1, 1))
+    graph = s.graph(s.add(Relu(), scaled))
+    right, _ = Pipeline(lossless()).run(graph)
+    wrong, _ = Pipeline(swapped(FoldBatchNorm, FuseActivations)).run(graph)
+    assert len(right.nodes) == 1 < len(wrong.nodes)  # Mul took the activation first
+    assert not any(isinstance(n.op, BatchNorm) for n in right.nodes)
+    assert isinstance(right.nodes[0].op, Conv2d)
+
+
+def test_lossless_passes_are_listed_and_promise_something() -> None:
+    steps = lossless()
+
+    assert {type(p) for p in steps} == set(PASSES) - {QuantizeGraph}
+    assert not any(isinstance(p.promise, Lossy) for p in steps)
+    assert len({p.name for p in steps}) == len(steps)

@@ -1,0 +1,23 @@
+"""Models from the wild through the whole lossless pipeline, where they are at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgec.ir import verify
+from edgec.passes import Pipeline, lossless
+from tests.frontend.test_real_models import FILES, MODELS, feeds_of, loaded
+
+
+@pytest.mark.skipif(not FILES, reason=f"there are no models in {MODELS}; set EDGEC_DATA")
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_pass_keeps_its_promise_on_a_real_model(path: Path) -> None:
+    graph = loaded(path)
+    after, _ = Pipeline(lossless(), feeds_of(graph)).run(graph)
+    verify(after)
+
+    again, _ = Pipeline(lossless()).run(after)
+    assert again is after
+    assert len(after.nodes) <= len(graph.nodes)

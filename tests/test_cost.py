@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+
+from edgec.cost import Cost, cost, node_macs
+from edgec.ir import Graph, QuantParams
+from edgec.ops import Add, Dequantize, MaxPool2d, Quantize, Relu, Sigmoid
+from tests.models import Sketch, graphs
+
+PARAMS = QuantParams((0.5,), (0,))
+
+
+def test_sums_over_a_graph() -> None:
+    s = Sketch(1, 2, 4, 4)
+    y = s.conv(s.add(Relu(), s.conv(s.x, 3)), 1, bias=False)
+
+    assert cost(s.graph(y)) == Cost(
+        nodes=3,
+        parameters=3 * 2 * 9 + 3 + 3 * 9,
+        macs=16 * 3 * 2 * 9 + 16 * 1 * 3 * 9,
+        weight_bytes=4 * (3 * 2 * 9 + 3 + 3 * 9),
+        peak_activation_bytes=4 * 16 * (3 + 3),  # operand and result of the Relu
+    )
+
+
+def test_integers_are_stored_in_a_byte() -> None:
+    s = Sketch(8)
+    w = s.add(Dequantize(PARAMS), s.const(np.ones(8, np.int8)))
+    graph = s.graph(s.add(Add(), s.x, w))
+
+    assert (cost(graph).parameters, cost(graph).weight_bytes) == (8, 8)
+
+
+def peak(graph: Graph) -> int:
+    return cost(graph).peak_activation_bytes
+
+
+def test_a_value_lives_until_its_last_reader() -> None:
+    s = Sketch(1, 1, 4, 4)
+    a = s.add(Relu(), s.x)
+    b = s.add(MaxPool2d((2, 2), (2, 2)), a)
+    c = s.add(Sigmoid(), b)
+    assert peak(s.graph(c)) == 4 * (16 + 16)
+
+    d = s.add(MaxPool2d((2, 2), (2, 2)), a)
+    assert peak(s.graph(s.add(Add(), c, d))) == 4 * (16 + 16)
+    s = Sketch(4)
+    a = s.add(Relu(), s.x)
+    y = s.add(Add(), s.add(Sigmoid(), s.add(Sigmoid(), a)), a)
+    assert peak(s.graph(y)) == 4 * (4 + 4 + 4)  # a, and two more around each Sigmoid
+
+
+def test_outputs_live_to_the_end() -> None:
+    s = Sketch(4)
+    a = s.add(Relu(), s.x)
+    b = s.add(Sigmoid(), a)
+
+    assert peak(s.graph(b)) == 4 * 8
+    assert peak(s.graph(s.add(Relu(), b), a)) == 4 * 12
+
+
+def test_inputs_are_alive_from_the_start() -> None:
+    s = Sketch(4)
+    other = s.input("other", 16)
+    y = s.add(Relu(), s.x)
+
+    assert peak(s.graph(y, s.add(Relu(), other))) == 4 * (4 + 16 + 16)
+
+
+def quantized(s: Sketch, *, keep: bool = False) -> Graph:
+    """A Relu between dequantize and quantize; `keep` also reads the float in between."""
+    q = s.add(Quantize(PARAMS), s.x)
+    d = s.add(Dequantize(PARAMS), q)
+    r = s.add(Relu(), d)
+    out = s.add(Dequantize(PARAMS), s.add(Quantize(PARAMS), r))
+    return s.graph(out, r) if keep else s.graph(out)
+
+
+def test_what_only_stands_between_integers_is_not_stored() -> None:
+    # x and its integers; the floats on the way exist in no integer runtime
+    assert peak(quantized(Sketch(8))) == 4 * 8 + 8
+    assert peak(quantized(Sketch(8), keep=True)) == 8 + 4 * 8 + 4 * 8
+
+
+def test_unknown_lengths_cost_nothing_that_is_known() -> None:
+    s = Sketch("N", 3)
+    graph = s.graph(s.add(Add(), s.x, s.random(3)))
+
+    assert cost(graph) == Cost(1, 3, 0, 12, 0)
+    assert node_macs(graph.nodes[0]) == 0
+
+
+@given(graphs())
+def test_the_peak_lies_between_the_largest_and_all(graph: Graph) -> None:
+    sizes = [v.type.size_bytes for v in graph.inputs]
+    sizes += [v.type.size_bytes for node in graph.nodes for v in node.outputs]
+
+    assert max(sizes) <= peak(graph) <= sum(sizes)

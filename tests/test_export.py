@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from onnx import TensorProto
+
+from edgec.errors import InternalError, ModelError
+from edgec.evaluate import Evaluator, OnnxSession, evaluate, ort_session
+from edgec.export import LARGE_BYTES, to_onnx
+from edgec.ir import DType, Graph, QuantParams, TensorType
+from edgec.ops import Activation, Add, Clip, Conv2d, Dequantize, Opaque, Quantize, Relu
+from tests.models import Sketch, feeds, graphs
+
+
+def small() -> Graph:
+    s = Sketch(1, 2, 4, 4)
+    op = Conv2d(pad=(1, 1, 1, 1), activation=Activation.RELU6)
+    return s.graph(s.add(Clip(high=0.5), s.conv(s.x, 3, op=op)))
+
+
+def test_writes_a_node_for_each_node_and_activation() -> None:
+    model = to_onnx(small())
+    onnx.checker.check_model(model, full_check=True)
+
+    assert [(n.op_type, n.name, list(n.input), list(n.output)) for n in model.graph.node] == [
+        ("Conv", "n0", ["x", "c0", "c1"], ["v0.0"]),
+        ("Clip", "n0/Clip", ["v0.0", "v0.field10", "v0.field11"], ["v0"]),
+        ("Clip", "n1", ["v0", "", "v1.field01"], ["v1"]),
+    ]
+    assert (model.opset_import[0].version, model.ir_version) == (18, 8)
+    assert model.producer_name == "edgec"
+
+
+def test_names_of_layers_are_joined_and_told_apart() -> None:
+    s = Sketch(1, 3)
+    a = s.add(Relu(), s.x)
+    graph = s.graph(s.add(Relu(), s.add(Relu(), a)))
+    nodes = tuple(type(n)(n.op, n.inputs, n.outputs, ("a", "b")) for n in graph.nodes)
+    model = to_onnx(Graph("test", graph.inputs, graph.outputs, nodes))
+
+    assert [n.name for n in model.graph.node] == ["a+b", "a+b/Relu", "a+b/Relu.1"]
+
+
+def test_the_same_graph_gives_the_same_bytes() -> None:
+    one, two = (to_onnx(small()).SerializeToString(deterministic=True) for _ in range(2))
+
+    assert one == two
+
+
+def test_large_constants_may_stay_outside() -> None:
+    s = Sketch(LARGE_BYTES // 4)
+    y = s.add(Add(), s.add(Add(), s.x, s.random(LARGE_BYTES // 4)), s.random(1))
+    graph = s.graph(y)
+
+    large, little = to_onnx(graph, weights=False).graph.initializer
+    assert (large.name, large.data_location) == ("c0", TensorProto.EXTERNAL)
+    assert not large.raw_data
+    assert little.raw_data
+    assert all(t.raw_data for t in to_onnx(graph).graph.initializer)
+    x = feeds(graph)
+    want = OnnxSession(ort_session(to_onnx(graph).SerializeToString())).run(x)
+    np.testing.assert_array_equal(evaluate(graph, x)["v1"], want["v1"])
+
+
+def test_other_values_may_be_returned() -> None:
+    graph = small()
+    inner = graph.nodes[0].output
+    model = to_onnx(graph, outputs=[inner])
+
+    assert [v.name for v in model.graph.output] == ["v0"]
+    found = Evaluator(graph, [inner]).run(feeds(graph))
+    assert found["v0"].max() > 0.5 >= evaluate(graph, feeds(graph))["v1"].max()
+
+
+def test_lengths_keep_their_names() -> None:
+    s = Sketch("N", 3)
+    model = to_onnx(s.graph(s.add(Relu(), s.x)))
+
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dims] == ["N", 3]
+    unknown = TensorType(DType.FLOAT32, ("?", 3))
+    op = Opaque("Neg", "", 18, onnx.NodeProto(op_type="Neg").SerializeToString(), (unknown,))
+    s = Sketch("?", 3)
+    model = to_onnx(s.graph(s.add(op, s.x)))
+    dims = model.graph.output[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dims] == [0, 3]
+
+
+def test_quantization_is_written_with_its_axis() -> None:
+    s = Sketch(1, 2, 4)
+    params = QuantParams((0.5, 0.25), (1, -1), 1)
+    y = s.add(Dequantize(params), s.add(Quantize(params), s.x))
+    model = to_onnx(s.graph(y))
+    onnx.checker.check_model(model, full_check=True)
+
+    assert [(n.op_type, n.attribute[0].i) for n in model.graph.node] == [
+        ("QuantizeLinear", 1),
+        ("DequantizeLinear", 1),
+    ]
+
+
+def test_newer_operators_raise_the_opset_of_the_model() -> None:
+    gelu = onnx.NodeProto(op_type="Gelu").SerializeToString()
+    op = Opaque("Gelu", "", 20, gelu, (TensorType(DType.FLOAT32, (1, 3)),))
+    s = Sketch(1, 3)
+    model = to_onnx(s.graph(s.add(Relu(), s.add(op, s.x))))
+    onnx.checker.check_model(model, full_check=True)
+
+    assert (model.opset_import[0].version, model.ir_version) == (20, 9)
+
+
+def test_a_model_that_onnx_runtime_refuses_is_no_internal_error() -> None:
+    with pytest.raises(ModelError, match="ONNX Runtime does not take the model"):
+        ort_session(b"nonsense")
+
+
+def test_a_graph_that_onnx_runtime_refuses_is_one() -> None:
+    s = Sketch(1, 3, dtype=DType.STRING)
+    graph = s.graph(s.add(Relu(), s.x))
+
+    with pytest.raises(InternalError, match="graph 'test' is not valid ONNX") as caught:
+        Evaluator(graph)
+    assert caught.value.dump == {"graph.txt": str(graph).encode()}
+
+
+def test_feeds_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ModelError, match="does not run in ONNX Runtime"):
+        evaluate(small(), {"x": np.zeros((1, 2, 4, 5), np.float32)})
+
+
+def test_sessions_know_their_names() -> None:
+    session = OnnxSession(ort_session(to_onnx(small()).SerializeToString(), threads=2))
+
+    assert (session.inputs, session.outputs) == (("x",), ("v1",))
+
+
+@given(graphs())
+def test_every_graph_is_valid_onnx(graph: Graph) -> None:
+    onnx.checker.check_model(to_onnx(graph), full_check=True)
