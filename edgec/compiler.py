@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import difflib
 import io
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from edgec.calibration import DEFAULT, METHODS, Calibration, Percentile, RangeMethod, calibrate
-from edgec.data import InputSpec, Preprocessing, Samples, open_samples
 from edgec.errors import DataError, Diagnostic, NumericsError, OptionError
 from edgec.evaluate import OnnxSession
 from edgec.files import json_bytes, write_files
 from edgec.frontend import Loaded, load
-from edgec.ir import Array, Dim, DType, Graph
+from edgec.ir import Array, Dim, Graph
 from edgec.numerics import Agreement
 from edgec.passes import Pass, PassRecord, Pipeline, QuantizeGraph, Scheme, lossless
 from edgec.passes.quantization_plan import plan
 from edgec.proof import Evaluation, Limits, evaluate_accuracy, faults, prove, reference
 from edgec.report import build_report
+from edgec.split import Source, Split, open_for
 from edgec.targets import TARGETS, Artifact, OnnxRuntime, Runner, Target, Tflite
 from edgec.targets.onnxruntime.devices import device_named
+from edgec.targets.tflite.interface import IoDtype, IoLayout
 
 __all__ = ["RECIPES", "CompileOptions", "Compiled", "Result", "compile_model"]
 
 RECIPES = ("static_wi8_ai8",)
 
-Source = Path | Mapping[str, Array]
 Progress = Callable[[str, int, int], None]
-
-_HELD_OUT_FROM = 8  # samples; with fewer, every one is needed for calibration
-_HELD_OUT_MOST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +68,10 @@ class CompileOptions:
         CPU that the ONNX Runtime artifact is for; this machine's otherwise.
     verify
         Whether every pass is held to its promise on one sample.
+    max_float_error
+        Largest error of a float artifact, relative to the range of its output.
+    min_sqnr_db
+        Least signal-to-noise ratio of a quantized artifact.
     """
 
     targets: tuple[str, ...]
@@ -99,6 +101,7 @@ class Compiled:
     artifact: Artifact
     graph: Graph
     records: tuple[PassRecord, ...]
+    settings: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
 
 
@@ -141,7 +144,9 @@ def compile_model(
     targets = _targets(options)
     loaded = load(model, options.shapes)
     _check_static(loaded.graph)
-    data = _Data(loaded, options)
+    calibrates = options.recipe is not None
+    data = Split(loaded, options.calibration, options.preprocess, calibrates=calibrates)
+    original = reference(model)
     clock.lap("load")
     sample = data.first() if options.verify else None
     graph, records = _run(lossless(), loaded.graph, sample, say)
@@ -154,7 +159,6 @@ def compile_model(
         for target in targets
     ]
     clock.lap("compile")
-    original = reference(model)
     runners = {
         c.target: target.load(c.artifact) for target, c in zip(targets, compiled, strict=True)
     }
@@ -188,7 +192,7 @@ def _check_static(graph: Graph) -> None:
     for value in graph.inputs:
         if not value.type.is_static:
             raise OptionError(
-                f"input {value.name} is {value.type}, but artifacts are proven at a fixed shape",
+                f"input {value.name} is {value.type}, but artifacts have a fixed shape",
                 [Diagnostic("give numbers only, as in --shape NAME=1,3,224,224")],
             )
 
@@ -206,12 +210,32 @@ class _Clock:
         self._last = now
 
 
+def _check(options: CompileOptions) -> None:
+    """Raise if an option makes no sense, used or not."""
+    known = {
+        "recipe": (options.recipe, RECIPES),
+        "range method": (options.ranges, tuple(METHODS)),
+        "io dtype": (options.io_dtype, get_args(IoDtype)),
+        "io layout": (options.io_layout, get_args(IoLayout)),
+    }
+    for what, (value, choices) in known.items():
+        if value is not None and value not in choices:
+            raise OptionError(f"there is no {what} {value!r}; known: {', '.join(choices)}")
+    for name in ("max_float_error", "min_sqnr_db"):
+        if not math.isfinite(getattr(options, name)):
+            raise OptionError(f"{name} must be a number, but is {getattr(options, name)}")
+    if options.percentile is not None and (options.ranges or DEFAULT) != Percentile.name:
+        raise OptionError("--percentile goes with --ranges percentile only")
+    if options.percentile is not None and not 50 < options.percentile <= 100:
+        raise OptionError("--percentile must be above 50 and at most 100")
+    device_named(options.device)
+
+
 def _targets(options: CompileOptions) -> list[Target]:
     """Return the targets asked for, with their options."""
+    _check(options)
     if not options.targets:
         raise OptionError("no target is given")
-    if options.recipe is not None and options.recipe not in RECIPES:
-        raise OptionError(f"there is no recipe {options.recipe!r}; known: {', '.join(RECIPES)}")
     if options.recipe is not None and options.calibration is None:
         raise OptionError(f"recipe {options.recipe} needs samples: give --calibration")
     found: list[Target] = []
@@ -237,7 +261,7 @@ def _run(
 def _compile_for(
     target: Target,
     graph: Graph,
-    data: _Data,
+    data: Split,
     calibrations: list[tuple[Graph, Calibration]],
     schemes: list[Scheme],
     options: CompileOptions,
@@ -267,20 +291,13 @@ def _compile_for(
     say(f"emit {target.name}", 0, 0)
     artifact = target.compile(graph)
     notes = (*artifact.notes, *(d for r in records for d in r.diagnostics))
-    return Compiled(target.name, artifact, graph, records, notes)
+    return Compiled(target.name, artifact, graph, records, target.settings(), notes)
 
 
 def _method(options: CompileOptions) -> RangeMethod:
-    name = options.ranges or DEFAULT
-    if name not in METHODS:
-        raise OptionError(f"there is no range method {name!r}; known: {', '.join(METHODS)}")
-    if options.percentile is None:
-        return METHODS[name]()
-    if name != Percentile.name:
-        raise OptionError("--percentile goes with --ranges percentile only")
-    if not 50 < options.percentile <= 100:
-        raise OptionError("--percentile must be above 50 and at most 100")
-    return Percentile(options.percentile)
+    if options.percentile is not None:
+        return Percentile(options.percentile)
+    return METHODS[options.ranges or DEFAULT]()
 
 
 def _check_layers(graph: Graph, keep_float: tuple[str, ...]) -> None:
@@ -318,7 +335,7 @@ def _evaluation(
 ) -> Evaluation | None:
     if options.evaluation is None:
         return None
-    samples = _open(options.evaluation, loaded, options, extras=("labels",))
+    samples = open_for(loaded, options.evaluation, options.preprocess, extras=("labels",))
     labels = samples.extra("labels")
     if labels is not None:
         if labels.dtype.kind not in "iu" and options.metric is None:
@@ -327,104 +344,6 @@ def _evaluation(
     feeds = samples.feeds(range(samples.count))
     tick = _counter(say, "evaluate", samples.count)
     return evaluate_accuracy(original, runners, feeds, labels, options.metric, tick)
-
-
-def _open(
-    source: Source, loaded: Loaded, options: CompileOptions, extras: tuple[str, ...] = ()
-) -> Samples:
-    specs = [
-        InputSpec(v.name, v.type.dtype.numpy, v.type.ints, v.name in loaded.batched)
-        for v in loaded.graph.inputs
-    ]
-    is_folder = isinstance(source, Path) and source.is_dir()
-    text = options.preprocess if is_folder else None
-    preprocessing = None if text is None else Preprocessing.parse(text)
-    return open_samples(source, specs, preprocessing=preprocessing, extras=extras)
-
-
-class _Data:
-    """The calibration samples, split; random ones where there are none.
-
-    The last quarter, at most 64, is held out of calibration to prove artifacts on.
-    """
-
-    def __init__(self, loaded: Loaded, options: CompileOptions) -> None:
-        self._graph = loaded.graph
-        self._samples: Samples | None = None
-        self.notes: tuple[Diagnostic, ...] = ()
-        self._first: dict[str, Array] | None = None
-        if options.calibration is None:
-            message = (
-                "no samples are given: passes and artifacts are proven on one random input"
-            )
-            self.notes = (Diagnostic(message, hint="give --calibration"),)
-            return
-        self._samples = _open(options.calibration, loaded, options)
-        self.notes = self._samples.notes
-        count = self._samples.count
-        held = min(count // 4, _HELD_OUT_MOST) if count >= _HELD_OUT_FROM else 0
-        self._calibrated = count - held
-        if not held and options.recipe is not None:
-            message = (
-                f"with {count} samples none is held out: artifacts are proven on those they "
-                "were calibrated on"
-            )
-            hint = f"give at least {_HELD_OUT_FROM} samples, better a few hundred"
-            self.notes += (Diagnostic(message, "calibration", hint),)
-        self._proof = range(self._calibrated if held else 0, count)
-
-    @property
-    def calibration_count(self) -> int:
-        return 0 if self._samples is None else self._calibrated
-
-    @property
-    def proof_count(self) -> int:
-        return 1 if self._samples is None else len(self._proof)
-
-    def calibration(self) -> Iterator[Mapping[str, Array]]:
-        if self._samples is None:
-            raise DataError("there are no calibration samples")
-        return self._samples.feeds(range(self._calibrated))
-
-    def proof(self) -> Iterator[Mapping[str, Array]]:
-        if self._samples is None:
-            return iter([self.first()])
-        return self._samples.feeds(self._proof)
-
-    def first(self) -> dict[str, Array]:
-        """Return the sample that passes are verified on."""
-        if self._first is None:
-            if self._samples is None:
-                self._first = _random_feed(self._graph)
-            else:
-                self._first = next(self._samples.feeds(self._proof[:1]))
-        return self._first
-
-    def summary(self) -> dict[str, Any] | None:
-        if self._samples is None:
-            return None
-        return {
-            "samples": self._calibrated,
-            "held_out": self._samples.count - self._calibrated,
-            "sha256": self._samples.digest(),
-        }
-
-
-def _random_feed(graph: Graph) -> dict[str, Array]:
-    """Return an input that is the same every time: floats in [0, 1), small integers."""
-    rng = np.random.default_rng(0)
-    feed: dict[str, Array] = {}
-    for value in graph.inputs:
-        shape, dtype = value.type.ints, value.type.dtype
-        if dtype is DType.BOOL:
-            feed[value.name] = np.ones(shape, bool)
-        elif dtype.is_float:
-            feed[value.name] = rng.random(shape).astype(dtype.numpy)
-        elif dtype is DType.STRING:
-            feed[value.name] = np.full(shape, "", object)
-        else:
-            feed[value.name] = rng.integers(0, 2, shape).astype(dtype.numpy)
-    return feed
 
 
 def _golden(

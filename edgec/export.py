@@ -140,17 +140,20 @@ def _opaque(op: Opaque, inputs: list[str], outputs: list[str], name: str) -> onn
 
 
 def _rename(body: onnx.GraphProto, names: dict[str, str]) -> None:
-    """Let a subgraph read values from outside under other names."""
-    own = {v.name for v in body.input} | {o for node in body.node for o in node.output}
+    """Let a subgraph read values from outside under other names, even names of its own."""
+    named = [*body.input, *body.output, *body.initializer]
+    own = {v.name for v in named} | {o for node in body.node for o in node.output}
+    clashes = own.intersection(names.values())
     names = {old: new for old, new in names.items() if old not in own}
+    names.update({name: f"{name}.inner" for name in clashes})
+    for value in named:
+        value.name = names.get(value.name, value.name)
     for node in body.node:
-        for i, name in enumerate(node.input):
-            node.input[i] = names.get(name, name)
+        for operands in (node.input, node.output):
+            operands[:] = [names.get(name, name) for name in operands]
         for attribute in node.attribute:
             for inner in [attribute.g, *attribute.graphs]:
                 _rename(inner, names)
-    for output in body.output:
-        output.name = names.get(output.name, output.name)
 
 
 def _tensor(name: str, array: Array, weights: bool) -> onnx.TensorProto:

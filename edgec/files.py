@@ -117,7 +117,7 @@ def read_report(path: Path) -> dict[str, Any]:
 
 def json_bytes(value: object) -> bytes:
     """Return `value` as JSON for people and programs: indented, one newline at the end."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # File names may hold bytes that are no text; their escapes are JSON too.
     return text.encode(errors="backslashreplace")
 

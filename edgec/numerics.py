@@ -57,25 +57,81 @@ class _Output:
     signal: float = 0.0
     noise: float = 0.0
     max_error: float = 0.0
+    largest: float = 0.0
     low: float = math.inf
     high: float = -math.inf
-    finite: bool = True
     low_got: float = math.inf
     high_got: float = -math.inf
+    finite: bool = True
+    same_kind: bool = True
+    empty: bool = True
     agreed: int = 0
-    judged: int = 0
+    rows: int = 0
     first: tuple[Array, Array] | None = None
     change: float = 0.0
     varies_got: bool = False
 
-    def see(self, want: Array, got: Array) -> None:
+    def add(self, want: Array, got: Array) -> None:
+        """Take up one sample."""
+        numbers = want.dtype.kind in "fiub" or want.dtype.name == "bfloat16"
+        if want.shape != got.shape or not numbers:
+            self.same_kind &= want.shape == got.shape and np.array_equal(want, got)
+            self.empty = False
+            return
+        a, b = want.astype(np.float64).ravel(), got.astype(np.float64).ravel()
+        self.empty &= not a.size
+        # Where the model itself yields no number, the artifact must not yield one either.
+        judged = np.isfinite(a)
+        alike = (a == b) | (np.isnan(a) & np.isnan(b))
+        self.finite &= bool(np.isfinite(b[judged]).all() and alike[~judged].all())
+        self._sum(a[judged], np.nan_to_num(b[judged], posinf=0.0, neginf=0.0))
+        self._follow(a, b)
+        if want.ndim == 2 and want.shape[1] > 1 and want.dtype.kind == "f":
+            self.rows += len(want)
+            self.agreed += _agreed(want, got)
+
+    def _sum(self, a: Array, b: Array) -> None:
+        if not a.size:
+            return
+        error = b - a
+        self.signal += float(a @ a)
+        self.noise += float(error @ error)
+        self.max_error = max(self.max_error, float(np.abs(error).max()))
+        self.largest = max(self.largest, float(np.abs(a).max()))
+        self.low, self.high = min(self.low, float(a.min())), max(self.high, float(a.max()))
+        self.low_got = min(self.low_got, float(b.min()))
+        self.high_got = max(self.high_got, float(b.max()))
+
+    def _follow(self, a: Array, b: Array) -> None:
         """Note how far the output is from what it was on the first sample."""
         if self.first is None:
-            self.first = want.copy(), got.copy()
+            self.first = a, b
             return
-        moved = np.abs(want.astype(np.float64) - self.first[0])
-        self.change = max(self.change, float(np.max(moved, initial=0, where=moved == moved)))
-        self.varies_got = self.varies_got or not np.array_equal(got, self.first[1])
+        if a.size != self.first[0].size:  # the shape depends on the data
+            self.varies_got = True
+            return
+        moved = np.abs(a - self.first[0])
+        known = np.isfinite(moved)
+        self.change = max(self.change, float(np.max(moved, initial=0, where=known)))
+        self.varies_got = self.varies_got or not np.array_equal(b, self.first[1])
+
+    @property
+    def range(self) -> float:
+        """What errors are compared with: the range, or a thousandth of the magnitude.
+
+        An output that hardly varies on the samples has no range to speak of, but rounding
+        still moves it in proportion to its magnitude.
+        """
+        spread = self.high - self.low if self.high > self.low else 0.0
+        return max(spread, self.largest / 1000, 1e-30)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it never varies although the reference does, beyond rounding."""
+        varies = self.high - self.low > 1e-6 * self.largest
+        return (varies and self.low_got == self.high_got) or (
+            self.change > self.range / 10 and not self.varies_got
+        )
 
 
 class Agreement:
@@ -90,30 +146,10 @@ class Agreement:
         self.samples = 0
 
     def add(self, want: Mapping[str, Array], got: Mapping[str, Array]) -> None:
-        """Compare one sample: one array for each output, in the reference's shapes."""
+        """Compare one sample: one array for each output."""
         self.samples += 1
-        for name, w in want.items():
-            o = self._outputs.setdefault(name, _Output())
-            o.see(w, got[name])
-            a = w.astype(np.float64).ravel()
-            b = got[name].astype(np.float64).ravel()
-            judged = np.isfinite(a)  # where the reference is no number, nothing is wrong
-            a, b = a[judged], b[judged]
-            if not np.isfinite(b).all():
-                o.finite = False
-                b = np.nan_to_num(b, posinf=0.0, neginf=0.0)
-            if not a.size:
-                continue
-            error = b - a
-            o.signal += float(a @ a)
-            o.noise += float(error @ error)
-            o.max_error = max(o.max_error, float(np.abs(error).max()))
-            o.low, o.high = min(o.low, float(a.min())), max(o.high, float(a.max()))
-            o.low_got = min(o.low_got, float(b.min()))
-            o.high_got = max(o.high_got, float(b.max()))
-            if w.ndim == 2 and w.shape[1] > 1 and w.dtype.kind == "f":
-                o.judged += len(w)
-                o.agreed += _agreed(w, got[name])
+        for name, array in want.items():
+            self._outputs.setdefault(name, _Output()).add(array, got[name])
 
     @property
     def sqnr_db(self) -> float:
@@ -128,23 +164,17 @@ class Agreement:
     @property
     def max_relative_error(self) -> float:
         """The largest error, relative to the range of its output in the reference."""
-        return max(
-            (
-                o.max_error / (o.high - o.low) if o.high > o.low else o.max_error
-                for o in self._outputs.values()
-            ),
-            default=0.0,
-        )
+        return max((o.max_error / o.range for o in self._outputs.values()), default=0.0)
 
     @property
     def top1(self) -> float | None:
         """Share of rows with the same largest class; ``None`` if no output is [N, classes]."""
-        judged = sum(o.judged for o in self._outputs.values())
+        rows = sum(o.rows for o in self._outputs.values())
         agreed = sum(o.agreed for o in self._outputs.values())
-        return agreed / judged if judged else None
+        return agreed / rows if rows else None
 
     def not_finite(self) -> tuple[str, ...]:
-        """Names of the outputs that were not finite numbers somewhere."""
+        """Names of the outputs that were not finite where the reference is, or otherwise."""
         return tuple(name for name, o in self._outputs.items() if not o.finite)
 
     def constant(self) -> tuple[str, ...]:
@@ -153,16 +183,22 @@ class Agreement:
         Within a sample, or from one sample to the next; there by at least a tenth of its
         range, since small changes are below what 8 bits resolve.
         """
+        return tuple(name for name, o in self._outputs.items() if o.is_stuck)
+
+    def different(self) -> tuple[str, ...]:
+        """Names of the outputs of another shape, or that are no numbers and differ."""
+        return tuple(name for name, o in self._outputs.items() if not o.same_kind)
+
+    def unjudged(self) -> tuple[str, ...]:
+        """Names of the outputs of which the reference never was a finite number."""
         return tuple(
             name
             for name, o in self._outputs.items()
-            if (o.low_got == o.high_got and o.low < o.high)
-            or (o.change > (o.high - o.low) / 10 and not o.varies_got)
+            if o.same_kind and o.first is not None and not o.empty and o.low > o.high
         )
 
 
 def _agreed(want: Array, got: Array) -> int:
-    """Count rows whose largest class in `want` is among the largest in `got`: ties agree."""
-    got = got.reshape(want.shape)
-    chosen = np.take_along_axis(got, want.argmax(axis=1, keepdims=True), axis=1)[:, 0]
-    return int(np.count_nonzero(chosen >= got.max(axis=1)))
+    """Count rows whose largest classes have one in common: ties agree."""
+    best = (want == want.max(axis=1, keepdims=True)) & (got == got.max(axis=1, keepdims=True))
+    return int(np.count_nonzero(best.any(axis=1)))

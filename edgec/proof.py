@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
@@ -92,6 +93,18 @@ def faults(agreement: Agreement, *, quantized: bool, limits: Limits) -> tuple[Di
     problems = [
         *(Diagnostic("has NaN or infinities", f"output {n}") for n in agreement.not_finite()),
         *(
+            Diagnostic("has another shape or other contents", f"output {n}")
+            for n in agreement.different()
+        ),
+        *(
+            Diagnostic(
+                "is never a finite number in the model itself: nothing can be proven",
+                f"output {n}",
+                "give samples the model can compute with --calibration",
+            )
+            for n in agreement.unjudged()
+        ),
+        *(
             Diagnostic("never varies, but the model's does", f"output {n}")
             for n in agreement.constant()
         ),
@@ -143,6 +156,8 @@ def evaluate_accuracy(
         results = {"": original.run(feed)}
         results.update((name, runner.run(feed)) for name, runner in runners.items())
         if metric is None:
+            if labels is not None and labels.size and count == 1:
+                _check_labels(labels, next(iter(_scores(results[""]).values())))
             for name, agreement in agreements.items():
                 agreement.add(_scores(results[""]), results[name])
         for name, outputs in results.items():
@@ -168,12 +183,15 @@ def _judged(function: Metric, outputs: dict[str, Array], labels: Array | None) -
     """Return what a metric says; a user's may fail in any way."""
     try:
         with redirect_stdout(sys.stderr):  # what it prints is not the report
-            return float(function(outputs, labels))
+            value = float(function(outputs, labels))
     except EdgecError:
         raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise OptionError(f"the metric failed on the outputs: {what}") from error
+    if not math.isfinite(value):
+        raise OptionError(f"the metric is {value}, which is no number to judge by")
+    return value
 
 
 def _scores(outputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -194,6 +212,16 @@ def _accuracy(outputs: dict[str, Array], labels: Array | None) -> float:
         found = 0 if labels is None else labels.size
         raise DataError(f"there are {found} labels for {classes.size} samples")
     return float(np.mean(classes == labels.reshape(-1)))
+
+
+def _check_labels(labels: Array, scores: Array) -> None:
+    """Raise if labels cannot be classes: the accuracy would be 0 without a reason."""
+    low, high, classes = int(labels.min()), int(labels.max()), scores.shape[1]
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"labels go from {low} to {high}, but the model has classes 0 to {classes - 1}",
+            [Diagnostic("labels can be moved", hint="use --label-offset")],
+        )
 
 
 def metric_named(text: str) -> Metric:

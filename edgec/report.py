@@ -150,6 +150,7 @@ def _artifact(
         "bytes": len(c.artifact.data),
         "operators": dict(c.artifact.operators),
         "quantized": options.recipe is not None,
+        "settings": dict(c.settings),
         **asdict(cost(c.graph)),
         "inputs": [_port(p) for p in c.artifact.inputs],
         "outputs": [_port(p) for p in c.artifact.outputs],

@@ -19,6 +19,7 @@ import edgec
 from edgec.compiler import CompileOptions, Result, compile_model
 from edgec.demo import CALIBRATION, MODEL, TEST
 from edgec.errors import DataError, NumericsError, OptionError
+from edgec.targets.onnxruntime.devices import this_device
 from edgec.targets.tflite.run import interpreter
 
 BOTH = ("tflite", "onnxruntime")
@@ -232,9 +233,39 @@ def test_a_metric_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_label_offset_is_added() -> None:
+    with np.load(TEST) as arrays:
+        moved = {"image": arrays["image"], "labels": arrays["labels"] - 1}
+    options = CompileOptions(("tflite",), None, CALIBRATION, moved, label_offset=1)
+
+    found = compile_model(MODEL, options).report["evaluation"]["float"]
+    assert found == pytest.approx(887 / 901)
+
+
+def test_labels_that_are_no_classes_are_refused() -> None:
     options = CompileOptions(("tflite",), None, CALIBRATION, TEST, label_offset=1)
 
-    assert compile_model(MODEL, options).report["evaluation"]["float"] < 0.2
+    with pytest.raises(DataError, match=r"labels go from 1 to 10, but .* classes 0 to 9"):
+        compile_model(MODEL, options)
+
+
+def test_report_names_the_device_an_artifact_is_for() -> None:
+    options = CompileOptions(("onnxruntime",), INT8, CALIBRATION, device="arm64")
+    (artifact,) = compile_model(MODEL, options).report["artifacts"]
+
+    assert artifact["settings"]["device"] == "arm64"
+    if this_device().name != "arm64":
+        assert any("made for arm64" in d["message"] for d in artifact["diagnostics"])
+
+
+def test_a_metric_that_is_no_number_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no_number.py").write_text("def f(outputs, labels):\n    return float('nan')\n")
+    monkeypatch.chdir(tmp_path)
+    options = CompileOptions(("tflite",), None, CALIBRATION, TEST, metric="no_number:f")
+
+    with pytest.raises(OptionError, match="no number to judge by"):
+        compile_model(MODEL, options)
 
 
 @pytest.mark.parametrize(
@@ -252,6 +283,9 @@ def test_label_offset_is_added() -> None:
             ),
             "at most 100",
         ),
+        (CompileOptions(("tflite",), io_dtype="int3"), "there is no io dtype 'int3'"),
+        (CompileOptions(("tflite",), io_layout="nchw"), "there is no io layout 'nchw'"),
+        (CompileOptions(("tflite",), min_sqnr_db=float("nan")), "min_sqnr_db must be a number"),
         (CompileOptions(("tflite",), shapes={"image": ("N", 1, 8, 8)}), "fixed shape"),
         (CompileOptions(("onnxruntime",), device="pdp-11"), "there is no device 'pdp-11'"),
         (CompileOptions(("tflite",), evaluation=TEST, metric="nomodule:f"), "nomodule"),

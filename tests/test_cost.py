@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 from hypothesis import given
 
 from edgec.cost import Cost, cost, node_macs
-from edgec.ir import Graph, QuantParams
-from edgec.ops import Add, Dequantize, MaxPool2d, Quantize, Relu, Sigmoid
+from edgec.ir import DType, Graph, QuantParams, TensorType
+from edgec.ops import Add, Dequantize, MaxPool2d, Opaque, Quantize, Relu, Sigmoid
 from tests.models import Sketch, graphs
 
 PARAMS = QuantParams((0.5,), (0,))
@@ -49,6 +50,18 @@ def test_a_value_lives_until_its_last_reader() -> None:
     a = s.add(Relu(), s.x)
     y = s.add(Add(), s.add(Sigmoid(), s.add(Sigmoid(), a)), a)
     assert peak(s.graph(y)) == 4 * (4 + 4 + 4)  # a, and two more around each Sigmoid
+
+
+def test_a_result_that_nobody_reads_lives_for_a_moment() -> None:
+    proto = onnx.helper.make_node("Split", [], [], axis=0, num_outputs=2)
+    proto = onnx.NodeProto(op_type="Split", attribute=proto.attribute)
+    half = TensorType(DType.FLOAT32, (4,))
+    s = Sketch(8)
+    a, _ = s.adds(Opaque("Split", "", 18, proto.SerializeToString(), (half, half)), s.x)
+
+    assert peak(s.graph(a)) == 4 * (8 + 4 + 4)
+    b = s.add(Sigmoid(), a)
+    assert peak(s.graph(s.add(Add(), s.add(Add(), b, s.random(16, 1)), b))) == 4 * (4 + 64 + 64)
 
 
 def test_outputs_live_to_the_end() -> None:

@@ -130,6 +130,14 @@ def test_feeds_that_do_not_fit_are_refused() -> None:
         evaluate(small(), {"x": np.zeros((1, 2, 4, 5), np.float32)})
 
 
+@pytest.mark.parametrize("optimize", [True, False])
+def test_the_reference_runs_every_operator_as_written(optimize: bool) -> None:
+    session = ort_session(to_onnx(small()).SerializeToString(), optimize=optimize)
+
+    level = session.get_session_options().graph_optimization_level
+    assert level.name == ("ORT_ENABLE_ALL" if optimize else "ORT_DISABLE_ALL")
+
+
 def test_sessions_know_their_names() -> None:
     session = OnnxSession(ort_session(to_onnx(small()).SerializeToString(), threads=2))
 

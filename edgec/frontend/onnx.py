@@ -296,4 +296,3 @@ def _captures(proto: onnx.NodeProto) -> Iterator[str]:
             for node in body.node:
                 yield from (n for n in (*node.input, *_captures(node)) if n and n not in own)
                 own.update(node.output)
-            yield from (v.name for v in body.output if v.name not in own)

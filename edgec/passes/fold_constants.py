@@ -13,12 +13,13 @@ from edgec.errors import InternalError, ModelError
 from edgec.evaluate import Evaluator
 from edgec.frontend.typing import retyped
 from edgec.ir import Array, Builder, Graph, Node, TensorType, Value
-from edgec.ops import Dequantize, Opaque
+from edgec.ops import Dequantize, Opaque, Softmax
 from edgec.passes.base import Exact, Pass, Promise
 
 __all__ = ["FoldConstants"]
 
 _KNOWN_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")  # ONNX Runtime has no others
+_ONES_MOST = 1 << 16
 _RANDOM = {
     "Dropout",
     "RandomNormal",
@@ -32,7 +33,9 @@ _RANDOM = {
 
 @dataclass(frozen=True, slots=True)
 class FoldConstants(Pass):
-    """Replace what depends on constants only by its value, and `Shape` by the shape it yields.
+    """Replace what depends on constants only by its value.
+
+    So are `Shape`, by the shape it yields, and `Softmax` of one class, by ones.
 
     What is thus known of axes, pads and target shapes lets opaque operators become typed ones.
     Repeated until nothing changes: a shape that becomes known may be the start of a new chain.
@@ -104,12 +107,8 @@ class FoldConstants(Pass):
         found: dict[str, Array] = {}
         foldable: dict[str, Node] = {}
         for node in graph.nodes:
-            if isinstance(node.op, Opaque) and (node.op.domain, node.op.op_type) == (
-                "",
-                "Shape",
-            ):
-                if (shape := _shape(node, node.op)) is not None:
-                    found[node.output.name] = shape
+            if (array := _known_from_types(node)) is not None:
+                found[node.output.name] = array
             elif self._is_foldable(graph, node, foldable, found):
                 foldable.update({v.name: node for v in node.outputs})
         if foldable:
@@ -171,11 +170,19 @@ def _type_of(graph: Graph, name: str) -> TensorType:
     return next(v.type for n in graph.nodes for v in n.outputs if v.name == name)
 
 
-def _shape(node: Node, op: Opaque) -> Array | None:
-    """Return what a `Shape` node yields, if its operand's shape is known."""
-    t = node.inputs[0].type
-    if not t.is_static:
+def _known_from_types(node: Node) -> Array | None:
+    """Return the result of a node that its operand's shape alone decides, if it does.
+
+    A `Shape`; a `Softmax` of one class, which is 1.
+    """
+    if not node.inputs or not node.inputs[0].type.is_static:
         return None
-    attributes = {a.name: a.i for a in op.node_proto().attribute}
+    t = node.inputs[0].type
+    if isinstance(node.op, Softmax):
+        small = t.size <= _ONES_MOST and t.ints[node.op.axis] == 1
+        return np.ones(t.ints, t.dtype.numpy) if small else None
+    if not isinstance(node.op, Opaque) or (node.op.domain, node.op.op_type) != ("", "Shape"):
+        return None
+    attributes = {a.name: a.i for a in node.op.node_proto().attribute}
     cut = slice(attributes.get("start", 0), attributes.get("end"))
     return np.array(t.ints[cut], np.int64)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from edgec.errors import Diagnostic
 from edgec.ir import (
     DType,
@@ -18,7 +20,7 @@ from edgec.ir import (
     SameAsInput,
     Value,
 )
-from edgec.ops import Dequantize, Quantize
+from edgec.ops import Binary, Dequantize, Quantize, Softmax
 
 __all__ = ["Plan", "plan"]
 
@@ -115,6 +117,18 @@ def _quantizable(
     return nodes, reasons
 
 
+_MASK = 1e6
+"""A constant beyond this is a mask ("minus infinity"), not data: its scale would drown both."""
+
+
+def _is_masked(graph: Graph, value: Value) -> bool:
+    """Whether a value is such a constant, or one was added to it just before."""
+    producer = graph.producers.get(value)
+    sources = (value, *(producer.reads if producer and isinstance(producer.op, Binary) else ()))
+    arrays = (graph.constant(v) for v in sources)
+    return any(a is not None and float(np.abs(a).max(initial=0)) > _MASK for a in arrays)
+
+
 def _obstacle(
     graph: Graph, node: Node, keep_float: Collection[str], integer: Collection[Value]
 ) -> str:
@@ -142,6 +156,10 @@ def _obstacle(
     data = [v for i, v in enumerate(node.inputs) if rule.role(i) is Role.ACTIVATION]
     if all(graph.constant(v) is not None for v in data):
         return "it reads constants only"
+    if isinstance(node.op, Softmax) and node.inputs[0].type.shape[node.op.axis] == 1:
+        return "it is 1 everywhere, which no grid below 1 holds"
+    if any(_is_masked(graph, v) for v in data):
+        return "a constant masks its data, beside which 8 bits hold nothing else"
     if isinstance(rule.output, SameAsInput):
         entries = (*graph.inputs, *integer)
         if any(v not in entries and graph.constant(v) is None for v in data):

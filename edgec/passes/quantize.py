@@ -12,7 +12,7 @@ from typing_extensions import override
 from edgec.calibration import Calibration
 from edgec.errors import Diagnostic, InternalError
 from edgec.ir import Array, Builder, DType, Fixed, Graph, Node, Op, QuantParams, Role, Value
-from edgec.ops import Dequantize, Quantize, quantize_array
+from edgec.ops import Dequantize, MatMul, Mul, Quantize, quantize_array
 from edgec.passes.base import Lossy, Pass, Promise
 from edgec.passes.quantization_plan import Plan, plan
 
@@ -105,19 +105,52 @@ class _Quantizer:
             a, b = ranges.get(root, (0.0, 0.0))
             ranges[root] = (min(a, low), max(b, high))
         found: dict[Value, QuantParams] = {}
-        for value, root in self.plan.group_of.items():
+        for root in dict.fromkeys(self.plan.group_of.values()):
             fixed = self.plan.fixed.get(root)
-            found[value] = (
+            found[root] = (
                 activation_params(*ranges[root], self.scheme.activation)
                 if fixed is None
                 else _fixed_params(fixed, self.scheme.activation)
             )
-        return found
+        self._widen(found)
+        return {value: found[root] for value, root in self.plan.group_of.items()}
+
+    def _widen(self, found: dict[Value, QuantParams]) -> None:
+        """Raise the scales of results that are next to nothing beside one product step.
+
+        Kernels refuse a ratio ``s_a * s_b / s_y`` of 2^8 and more (XNNPACK, for convolutions
+        and products). A result whose whole range is below one step of its products holds no
+        information, so that a coarser grid loses none.
+        """
+        for node in self.source.nodes:
+            product = self._product_scale(node, found)
+            root = self.plan.group_of.get(node.output) if product else None
+            if root is None or root in self.plan.fixed or product is None:
+                continue
+            least = float(np.float32(product / 128))
+            params = found[root]
+            if params.scale[0] < least:
+                found[root] = QuantParams((least,), params.zero_point)
+
+    def _product_scale(self, node: Node, found: dict[Value, QuantParams]) -> float | None:
+        """Return the largest scale of a product that a planned node adds up."""
+        if node.output_names not in self.plan.nodes or len(node.inputs) < 2:
+            return None
+        group_of = self.plan.group_of
+        if self.plan.role(node, 1) is Role.WEIGHT:
+            weight = self.source.constant(node.inputs[1])
+            top = 0.0 if weight is None else float(np.abs(weight).max(initial=0.0))
+            second = top / self.scheme.weight_max
+        elif isinstance(node.op, Mul | MatMul):
+            second = found[group_of[node.inputs[1]]].scale[0]
+        else:
+            return None
+        return found[group_of[node.inputs[0]]].scale[0] * second
 
     def _range(self, value: Value) -> tuple[float, float]:
         array = self.source.constant(value)
         if array is not None:
-            return min(float(array.min()), 0.0), max(float(array.max()), 0.0)
+            return float(array.min(initial=0.0)), float(array.max(initial=0.0))
         found = self.step.calibration.ranges.get(value.name)
         if found is None and self.plan.needs_range(value):
             raise InternalError(f"%{value.name} was not calibrated")

@@ -116,6 +116,10 @@ class Target(ABC):
     def scheme(self) -> Scheme:
         """How this target wants integers."""
 
+    def settings(self) -> dict[str, str]:
+        """What the artifact depends on beside the model, for the report."""
+        return {}
+
     def prepare(self) -> tuple[Pass, ...]:
         """Rewrites of the float graph, before calibration."""
         return ()

@@ -113,6 +113,8 @@ CASES: list[Case] = [
     (13, "Pad", {}, [ints(0, 1, 2, 0), np.float32(2)], (3, 4),
      "Pad(pads=(0, 1, 2, 0), value=2.0)"),
     (18, "Pad", {}, [ints(1, 2), None, ints(-1)], (3, 4), "Pad(pads=(0, 1, 0, 2))"),
+    (18, "Pad", {}, [ints(1, 2, 3, 4), None, ints(0, -1)], (3, 5, 4),
+     "Pad(pads=(1, 0, 2, 3, 0, 4))"),
     (11, "Pad", {"mode": "reflect"}, [ints(0, 1, 0, 0)], (3, 4), "Pad"),
     (11, "Pad", {}, [ints(0, 1, 0, -2)], (3, 4), "Pad"),
     (13, "ReduceMean", {"axes": [-1], "keepdims": 0}, [], IMAGE,
@@ -201,6 +203,24 @@ def test_a_node_becomes(
     assert check(model, tmp_path, np.abs(random(*shape))) == [want]
 
 
+@pytest.mark.parametrize(
+    ("op_type", "more", "want"),
+    [
+        ("Clip", [np.array(0), np.array(2**63 - 1)], "Clip"),
+        ("Clip", [np.array(-(2**60)), np.array(5)], f"Clip(low={-float(2**60)}, high=5.0)"),
+        ("Pad", [ints(1, 1), np.array(2**60 + 1)], "Pad"),
+    ],
+)
+def test_integers_that_no_float_holds_stay_as_they_are(
+    op_type: str, more: list[Array], want: str, tmp_path: Path
+) -> None:
+    arrays = {f"i{k}": a for k, a in enumerate(more)}
+    node = helper.make_node(op_type, ["x", *arrays], ["y"])
+    model = onnx_model([node], [info("x", 3, dtype=I64)], [unranked("y", I64)], arrays)
+
+    assert check(model, tmp_path, ints(-7, 2, 9)) == [want]
+
+
 @pytest.mark.parametrize("opset", [7, 9, 14])
 def test_batch_norm(opset: int, tmp_path: Path) -> None:
     arrays = {n: random(3) for n in ("gamma", "beta", "mean")} | {"var": np.abs(random(3)) + 1}
@@ -242,6 +262,7 @@ def test_indices_that_are_read_keep_a_pool_as_it_is(tmp_path: Path) -> None:
         (10, helper.make_node("Resize", ["x", "k"], ["y"], mode="linear")),
         (10, helper.make_node("Resize", ["x", "k"], ["y"], mode="nearest")),
         (10, helper.make_node("Resize", ["x", "third"], ["y"], mode="nearest")),
+        (10, helper.make_node("Resize", ["x", "less"], ["y"], mode="nearest")),
         (11, helper.make_node("Resize", ["x", "roi", "k"], ["y"], mode="linear")),
         (11, helper.make_node("Resize", ["x", "roi", "third"], ["y"], mode="nearest")),
         (11, helper.make_node("Split", ["x"], ["y", "z"], axis=3, split=[3, 4])),
@@ -260,6 +281,7 @@ def test_what_has_changed_since_is_raised(
     all_arrays = {
         "k": np.array([1, 1, 1.5, 2], np.float32),
         "third": np.array([1, 1, 1 / 3, 1], np.float32),
+        "less": np.array([1, 1, 0.6, 0.6], np.float32),
         "roi": np.zeros(0, np.float32),
         "n": ints(2),
     }

@@ -281,6 +281,60 @@ def test_a_captured_value_may_get_another_name(flag: bool, tmp_path: Path) -> No
     np.testing.assert_array_equal(got, want)
 
 
+def test_a_captured_value_may_get_a_name_that_the_body_has_too(tmp_path: Path) -> None:
+    inner = [
+        helper.make_node("Exp", ["a"], ["a.1"]),
+        helper.make_node("Add", ["a.1", "a"], ["t"]),
+    ]
+    model = conditional()
+    choice = model.graph.node[1]
+    then = next(a for a in choice.attribute if a.name == "then_branch")
+    then.g.CopyFrom(branch("then", *inner, out="t"))
+    del model.graph.initializer[:]
+    graph = load(save(model, tmp_path)).graph
+    b = Builder(graph)
+    act, choose = graph.nodes
+    (new,) = b.add(act.op, *act.inputs, names=[b.fresh("a")], absorbs=(act,))
+    b.replace(act.output, new)
+    b.copy(choose)
+    renamed = b.finish()
+
+    assert renamed.nodes[0].output.name == "a.1"
+    feeds = {"x": X, "flag": np.array(True)}
+    want, got = evaluate(graph, feeds)["y"], evaluate(renamed, feeds)["y"]
+    np.testing.assert_array_equal(got, want)
+
+
+def test_a_captured_value_is_renamed_at_every_depth(tmp_path: Path) -> None:
+    inner = helper.make_node(
+        "If",
+        ["flag"],
+        ["t"],
+        then_branch=branch("a", helper.make_node("Neg", ["deep"], ["p"]), out="p"),
+        else_branch=branch("b", helper.make_node("Abs", ["deep"], ["q"]), out="q"),
+    )
+    nodes = [
+        helper.make_node("Relu", ["x"], ["first"]),
+        helper.make_node("Identity", ["first"], ["deep"]),
+        helper.make_node(
+            "If",
+            ["flag"],
+            ["y"],
+            then_branch=branch("c", inner, out="t"),
+            else_branch=branch("d", helper.make_node("Exp", ["deep"], ["r"]), out="r"),
+        ),
+    ]
+    inputs = [info("x", 1, 3), info("flag", dtype=BOOL)]
+    graph = load(save(onnx_model(nodes, inputs, [info("y", 1, 3)]), tmp_path)).graph
+    after, _ = Pipeline(lossless()).run(graph)
+
+    assert {v.name for v in after.nodes[-1].inputs} == {"flag", "first"}
+    for flag in (True, False):
+        feeds = {"x": X, "flag": np.array(flag)}
+        want, got = evaluate(graph, feeds)["y"], evaluate(after, feeds)["y"]
+        np.testing.assert_array_equal(got, want)
+
+
 def test_a_captured_value_may_turn_out_to_be_nothing_new(tmp_path: Path) -> None:
     model = conditional()
     model.graph.node[0].op_type = "Identity"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgec.errors import InternalError
-from edgec.ir import Builder, Graph, verify
-from edgec.ops import Add, Conv2d, Identity, Relu, Sigmoid
+from edgec.ir import Builder, DType, Graph, TensorType, verify
+from edgec.ops import Add, Conv2d, Identity, Opaque, Relu, Sigmoid
 from tests.models import Sketch
 
 
@@ -137,6 +137,21 @@ def test_renames_an_output_that_nothing_has_read() -> None:
     verify(after)
     assert [str(n) for n in after.nodes] == ["%v1: f32[1,3] = Relu()(%x)"]
     assert b.producer(after.outputs[0]) == after.nodes[0]
+
+
+def test_a_renamed_output_keeps_its_own_type() -> None:
+    s = Sketch(1, 3)
+    a = s.add(Relu(), s.x)
+    vague = TensorType(DType.FLOAT32, ("?", 3))
+    graph = s.graph(s.add(Opaque("Keep", "other", 1, b"", (vague,)), a))
+    relu, keep = graph.nodes
+    b = Builder(graph)
+    (x,) = b.copy(relu)
+    b.rename(x, keep.output)
+    after = b.finish()
+
+    verify(after)
+    assert str(after.outputs[0].type) == "f32[1,3]"
 
 
 def test_a_misfit_names_the_layer() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import onnx
 import pytest
 
-from edgec.ir import ABSENT, Dim, DType, Op, QuantParams, TensorType
+from edgec.ir import ABSENT, Dim, DType, OnnxNode, Op, QuantParams, TensorType
 from edgec.ops import (
     Add,
     AveragePool2d,
@@ -29,7 +31,7 @@ from edgec.ops import (
     Transpose,
 )
 from edgec.ops.broadcast import broadcast
-from edgec.ops.window import out_length
+from edgec.ops.window import Window, explicit_pads, out_length
 
 
 def f32(*shape: Dim) -> TensorType:
@@ -155,6 +157,7 @@ def test_broadcasts_like_numpy() -> None:
         (4, 2, 3, (0, 1), True, 2),  # the last window begins in the image
         (3, 2, 3, (0, 2), True, 1),  # it would begin in the padding behind: dropped
         (2, 2, 1, (0, 0), True, 1),
+        (4, 2, 4, (1, 0), True, 2),  # it begins on the last element
     ],
 )
 def test_counts_windows(
@@ -163,14 +166,34 @@ def test_counts_windows(
     assert out_length(length, kernel, stride, 1, *pads, ceil=ceil) == want
 
 
-def test_an_opaque_node_with_an_absent_operand_is_inferred() -> None:
-    import onnx
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_same_padding_divides_the_length_by_the_stride(
+    mode: str, dilation: int, kernel: int, stride: int
+) -> None:
+    window = Window((kernel, kernel), (stride, stride), (dilation, dilation))
+    node = OnnxNode("Conv", 18, {"auto_pad": mode}, (), ())
+    pads = explicit_pads(node, window, (9, 14))
 
+    assert pads is not None
+    top, left, bottom, right = pads
+    assert window.out((9, 14), pads) == (-(-9 // stride), -(-14 // stride))
+    for before, after in ((top, bottom), (left, right)):
+        assert (after - before if mode == "SAME_UPPER" else before - after) in (0, 1)
+
+
+def test_same_padding_of_an_unknown_length_is_not_known() -> None:
+    node = OnnxNode("Conv", 18, {"auto_pad": "SAME_UPPER"}, (), ())
+
+    assert explicit_pads(node, Window((3, 3)), ("H", 14)) is None
+
+
+def test_an_opaque_node_with_an_absent_operand_is_inferred() -> None:
     proto = onnx.helper.make_node("Resize", [], [], mode="nearest")
     proto = onnx.NodeProto(op_type="Resize", attribute=proto.attribute)
     op = Opaque("Resize", "", 18, proto.SerializeToString(), (f32("?", "?"),))
-    import numpy as np
-
     scales = np.array([1, 2], np.float32)
     types = [f32(2, 3), ABSENT.type, f32(2)]
 

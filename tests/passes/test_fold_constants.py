@@ -178,6 +178,16 @@ def test_keeps_what_would_blow_up_the_file(length: int, folds: bool, known: bool
     assert (small.run(graph) is not graph) == folds
 
 
+@pytest.mark.parametrize(("length", "folds"), [(8, True), (9, False)])
+def test_growth_is_judged_when_the_size_is_known(length: int, folds: bool) -> None:
+    s = Sketch(16)
+    indices = s.add(opaque("NonZero", unknown(I64)), s.const(np.ones(length, np.float32)))
+    assert not indices.type.is_static
+    graph = s.graph(s.add(opaque("Gather", unknown(), axis=0), s.x, indices))
+
+    assert (FoldConstants(growth_bytes=64).run(graph) is not graph) == folds
+
+
 def test_a_result_as_large_as_its_operands_is_no_growth() -> None:
     s = Sketch(100)
     graph = s.graph(s.add(Add(), s.x, s.add(Relu(), s.random(100))))

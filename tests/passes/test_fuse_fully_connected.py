@@ -152,7 +152,7 @@ def test_keeps_a_sum_behind_an_activation() -> None:
     assert fuse.run(graph) is graph
 
 
-@pytest.mark.parametrize("shape", [(2, 3), (2, 1), (5, 1, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 3), (2, 1), (5, 1, 3), (1, 1, 3)], ids=str)
 def test_keeps_a_sum_with_more_than_a_row(shape: tuple[int, ...]) -> None:
     s = Sketch(2, 4)
     y = s.add(FullyConnected(), s.x, s.random(3, 4))

@@ -39,6 +39,10 @@ class OnnxRuntime(Target):
         return self.device.scheme
 
     @override
+    def settings(self) -> dict[str, str]:
+        return {"device": self.device.name, "why": self.device.why}
+
+    @override
     def finish(self) -> tuple[Pass, ...]:
         return (AbsorbActivations(), PadIntegers())
 

@@ -197,7 +197,7 @@ def _broadcastable(b: Lowering, value: Value, rank: int, perm: Perm, integer: bo
         return b.reshaped(b.get(value, integer=integer), ())
     wide = b.reshaped(b.row_major(value, integer=integer), full)
     stored = Stored(wide, identity(rank))
-    return b._in_order(stored, perm)
+    return b.in_order(stored, perm)
 
 
 def _elementwise(code: str, options: str = "", integer_version: int = 2) -> Any:

@@ -169,13 +169,13 @@ class Lowering:
             source, grid = before
             if (array := self.graph.constant(source)) is not None:
                 return self._permuted_constant(source.name, array, perm, grid)
-            return self._in_order(self.stored[source], perm)
+            return self.in_order(self.stored[source], perm)
         array = self.graph.constant(value)
         if array is not None:
             return self._permuted_constant(value.name, array, perm, None)
         if value not in self.stored:
             self._dequantize(value)
-        return self._in_order(self.stored[value], perm)
+        return self.in_order(self.stored[value], perm)
 
     def perm_of(self, value: Value, *, integer: bool = False) -> Perm | None:
         """Return the order a computed value is stored in; ``None`` for a constant."""
@@ -186,12 +186,10 @@ class Lowering:
             return None
         return self.stored[value].perm
 
-    def put(
-        self, node: Node, perm: Perm, grid: tuple[DType, QuantParams | None] | None = None
-    ) -> int:
+    def put(self, node: Node, perm: Perm) -> int:
         """Add the tensor of a node's output, stored in the order `perm`."""
         value = node.output
-        dtype, params = self.output_grid(node) if grid is None else grid
+        dtype, params = self.output_grid(node)
         shape = [value.type.ints[axis] for axis in perm]
         index = self.tensor(value.name.removesuffix(".float"), dtype, shape, quant=params)
         self.alias(node, Stored(index, perm), quantized=params is not None)
@@ -254,7 +252,8 @@ class Lowering:
                 grid = QuantParams(grid.scale, grid.zero_point, perm.index(grid.axis))
         return self.constant(name, array, grid)
 
-    def _in_order(self, stored: Stored, perm: Perm | None) -> int:
+    def in_order(self, stored: Stored, perm: Perm | None) -> int:
+        """Return a tensor that holds what is stored, in the order `perm`."""
         if perm is None or perm == stored.perm:
             return stored.tensor
         key = (stored.tensor, stored.perm, perm)

@@ -1,0 +1,100 @@
+"""Models that burnt users of quantizers before: whole compilations of small ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgec.compiler import CompileOptions, Result, compile_model
+from edgec.ir import Array
+
+
+def edge_case(tmp_path: Path, *nodes: onnx.NodeProto, **weights: Array) -> Result:
+    """Compile a model of ``x [1, 4, 6, 6]`` to ``y`` for both targets, in int8."""
+    ends = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 6, 6])]
+    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    tensors = [numpy_helper.from_array(a, name) for name, a in weights.items()]
+    graph = helper.make_graph(list(nodes), "g", ends, out, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    path = tmp_path / "edge.onnx"
+    onnx.save(model, path)
+    x = np.random.default_rng(0).standard_normal((16, 4, 6, 6)).astype(np.float32)
+    options = CompileOptions(("tflite", "onnxruntime"), "static_wi8_ai8", {"x": x})
+    return compile_model(path, options)
+
+
+def weight(*shape: int, seed: int = 1) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def test_a_layer_that_is_next_to_dead_still_loads(tmp_path: Path) -> None:
+    # After its bias the layer is almost never positive: its range is far below a product step.
+    dying = np.full(4, -30, np.float32)
+    dying[0] = -14
+    found = edge_case(
+        tmp_path,
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], name="dying"),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Conv", ["r", "v"], ["d"], name="after"),
+        helper.make_node("Conv", ["x", "v"], ["e"], name="beside"),
+        helper.make_node("Add", ["d", "e"], ["y"]),
+        w=10 * weight(4, 4, 1, 1),
+        b=dying * 3,
+        v=weight(4, 4, 1, 1, seed=2),
+    )
+
+    assert all(a["fidelity"]["sqnr_db"] > 20 for a in found.report["artifacts"])
+
+
+def test_an_average_in_ceil_mode_is_what_the_model_computes(tmp_path: Path) -> None:
+    pool = helper.make_node(
+        "AveragePool",
+        ["x"],
+        ["y"],
+        kernel_shape=[2, 2],
+        strides=[5, 5],
+        ceil_mode=1,
+        count_include_pad=1,
+    )
+    found = edge_case(tmp_path, pool)
+
+    assert all(a["fidelity"]["sqnr_db"] > 30 for a in found.report["artifacts"])
+
+
+def test_a_mask_and_what_reads_it_stay_in_float(tmp_path: Path) -> None:
+    mask = np.zeros((1, 1, 6, 6), np.float32)
+    mask[..., 3:] = -3.4e38
+    found = edge_case(
+        tmp_path,
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+        helper.make_node("Add", ["c", "mask"], ["m"], name="mask"),
+        helper.make_node("Softmax", ["m"], ["y"], name="softmax", axis=-1),
+        w=weight(4, 4, 1, 1),
+        mask=mask,
+    )
+
+    for artifact in found.report["artifacts"]:
+        assert artifact["fidelity"]["sqnr_db"] > 25
+        reasons = {d["where"]: d["message"] for d in artifact["diagnostics"]}
+        assert "masks its data" in reasons["mask"]
+        assert "masks its data" in reasons["softmax"]
+
+
+def test_a_softmax_over_one_class_is_one(tmp_path: Path) -> None:
+    found = edge_case(
+        tmp_path,
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+        helper.make_node("Softmax", ["c"], ["s"], name="softmax", axis=1),
+        helper.make_node("Conv", ["s", "v"], ["d"], name="after"),
+        helper.make_node("Conv", ["x", "v4"], ["e"], name="beside"),
+        helper.make_node("Add", ["d", "e"], ["y"]),
+        w=weight(1, 4, 1, 1),
+        v=weight(2, 1, 1, 1, seed=2),
+        v4=weight(2, 4, 1, 1, seed=3),
+    )
+
+    assert all(a["fidelity"]["sqnr_db"] > 25 for a in found.report["artifacts"])
