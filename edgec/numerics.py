@@ -44,7 +44,8 @@ def relative_error(want: Mapping[str, Array], got: Mapping[str, Array]) -> float
             continue
         scale = float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a)))
         error = float(np.max(np.abs(a[~same] - b[~same])))
-        worst = max(worst, error / scale if scale else math.inf)
+        # An output that is zero everywhere has no scale; its errors stand for themselves.
+        worst = max(worst, error / (scale or 1.0))
         if math.isnan(error):
             return math.inf
     return worst

@@ -40,7 +40,7 @@ def test_signal_to_noise(signal: float, noise: float, want: float) -> None:
         (a(1, -2), a(1, -1.5), 0.25),
         (a(1, -2), a(0, -2), 0.5),
         (a(0, 0), a(0, 0), 0.0),
-        (a(0, 0), a(0, 1e-9), INF),
+        (a(0, 0), a(0, 1e-9), 1e-9),
         (a(1, 2), a(1, NAN), INF),
         (a(1, NAN), a(1, 2), INF),
         (a(1, NAN), a(1, NAN), 0.0),

@@ -14,14 +14,19 @@ __all__ = ["command"]
 def command(as_json: bool) -> None:
     """List the rewrites that models go through, and what each promises."""
     from edgec.cli.render import print_list
-    from edgec.passes import PASSES
+    from edgec.passes import PASSES, Pass
+    from edgec.targets import TARGETS
 
+    listed: list[tuple[str, type[Pass]]] = [("", p) for p in PASSES]
+    for target in (make() for make in TARGETS):
+        steps = (*target.prepare(), *target.finish())
+        listed += [(f"{target.name} only: ", type(step)) for step in steps]
     rows = [
         {
             "name": p.name,
             "promise": str(p.promise),
-            "description": (p.__doc__ or "").strip().partition("\n")[0].replace("``", ""),
+            "description": scope + (p.__doc__ or "").partition("\n")[0].replace("``", ""),
         }
-        for p in PASSES
+        for scope, p in listed
     ]
     print_list(rows, as_json=as_json)

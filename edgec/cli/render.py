@@ -15,7 +15,7 @@ from edgec.cli.numbers import at, bytes_text, change_text, count_text, share_tex
 from edgec.cli.problems import problems
 from edgec.files import json_bytes
 
-__all__ = ["console", "print_list", "print_report", "table"]
+__all__ = ["console", "print_list", "print_report", "score_text", "table"]
 
 _LEAST_COLUMNS = 140
 

@@ -20,7 +20,7 @@ from typing_extensions import override
 from edgec.errors import Diagnostic, ModelError, UnsupportedError
 from edgec.profiling.profile import OperatorTime
 
-__all__ = ["Input", "LiteRT", "OnnxRuntime", "Runtime", "first_line", "runtime_of"]
+__all__ = ["Array", "Input", "LiteRT", "OnnxRuntime", "Runtime", "first_line", "runtime_of"]
 
 Array = NDArray[Any]
 

@@ -23,7 +23,7 @@ from edgec.ops import Dequantize, Quantize, quantize_array
 from edgec.targets.tflite.grids import misfits
 from edgec.targets.tflite.model import Model, Operator, Tensor
 
-__all__ = ["NHWC", "Lowering", "Perm", "Stored"]
+__all__ = ["NHWC", "Lowering", "Perm", "Stored", "identity"]
 
 Perm = tuple[int, ...]
 """Stored axis ``k`` is axis ``perm[k]`` of the value."""
