@@ -12,19 +12,18 @@ from typing_extensions import override
 from edgec.ir import Example, OnnxForm, OnnxNode, Op, QuantRule, Role, TensorType, Tie
 from edgec.ops.arguments import axis_of
 
-__all__ = ["ReduceMean"]
+__all__ = ["ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Reduction"]
 
 
 @dataclass(frozen=True, slots=True)
-class ReduceMean(Op):
-    """The mean along `axes`, which are kept with length 1 or dropped.
+class Reduction(Op):
+    """What all reductions share: `axes` are kept with length 1, or dropped.
 
     References
     ----------
-    https://onnx.ai/onnx/operators/onnx__ReduceMean.html
+    https://onnx.ai/onnx/operators/onnx__ReduceMean.html and its siblings.
     """
 
-    onnx_name: ClassVar[str] = "ReduceMean"
     axes: tuple[int, ...] = ()
     keepdims: bool = True
 
@@ -44,7 +43,7 @@ class ReduceMean(Op):
     @override
     def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
         attributes = {"keepdims": int(self.keepdims), "noop_with_empty_axes": 1}
-        return OnnxForm("ReduceMean", attributes, (np.array(self.axes, np.int64),))
+        return OnnxForm(self.onnx_name, attributes, (np.array(self.axes, np.int64),))
 
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
@@ -65,10 +64,6 @@ class ReduceMean(Op):
         ends = kept if self.keepdims else range(len(kept))
         return tuple(Tie((0, a), (1, b)) for a, b in zip(kept, ends, strict=True))
 
-    @override
-    def quant_rule(self) -> QuantRule:
-        return QuantRule((Role.ACTIVATION,))
-
     @classmethod
     @override
     def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
@@ -76,3 +71,35 @@ class ReduceMean(Op):
         yield Example(cls((2, 3)), (x,))
         yield Example(cls((2, 3), keepdims=False), (x,))
         yield Example(cls((1,)), (x,))
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceMean(Reduction):
+    """The mean along axes."""
+
+    onnx_name: ClassVar[str] = "ReduceMean"
+
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION,))
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceSum(Reduction):
+    """The sum along axes."""
+
+    onnx_name: ClassVar[str] = "ReduceSum"
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceMax(Reduction):
+    """The largest value along axes."""
+
+    onnx_name: ClassVar[str] = "ReduceMax"
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceMin(Reduction):
+    """The least value along axes."""
+
+    onnx_name: ClassVar[str] = "ReduceMin"

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edgec.errors import InternalError, UnsupportedError
-from edgec.ir import DType, Graph, Op, QuantParams
+from edgec.ir import DType, Graph, Op, QuantParams, Value
 from edgec.ops import (
     AveragePool2d,
     Conv2d,
     Dequantize,
+    Elu,
     FullyConnected,
+    Gather,
     Gemm,
     GroupedConv2d,
     MaxPool2d,
@@ -22,6 +25,7 @@ from edgec.ops import (
     Quantize,
     Relu,
     Reshape,
+    Resize,
     Slice,
 )
 from edgec.targets import Tflite
@@ -217,6 +221,19 @@ PER_CHANNEL = QuantParams((0.5, 0.25), (0, 0), 1)
 AVERAGE_RULE = "The padding of an average counts as zeros, or is none, or is that of SAME"
 INCLUDE = "export it with count_include_pad=True"
 
+
+def gather_constant() -> Graph:
+    return one_op(Gather(1), random(1, 4), np.array([0, 2]))[0]
+
+
+def gather_by_input() -> Graph:
+    graph = gather_constant()
+    (node,) = graph.nodes
+    i = Value("i", node.inputs[1].type)
+    read = replace(node, inputs=(node.inputs[0], i))
+    return replace(graph, inputs=(*graph.inputs, i), nodes=(read,), constants={})
+
+
 CASES: list[tuple[str, Graph, Graph, str]] = [
     (
         "_static", one(Relu(), (1, 3)), symbolic(),
@@ -295,6 +312,22 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         "y: Slice(starts=(3,), ends=(0,), axes=(1,), steps=(-1,)): A slice steps forwards, "
         "but steps are [-1]",
     ),
+    (
+        "_constant_indices", gather_constant(), gather_by_input(),
+        "y: Gather(axis=1): Indices are constants, but %i is computed "
+        "(store the indices in the model)",
+    ),
+    (
+        "_unit_alpha", one(Elu(), (1, 4)), one(Elu(2.0), (1, 4)),
+        "y: Elu(alpha=2.0): The alpha of an Elu is 1, but alpha is 2.0",
+    ),
+    (
+        "_exact_resize", one(Resize(scales=(2.0, 2.0)), (1, 2, 3, 3)),
+        one(Resize((5, 4), rounding="ceil", coordinates="align_corners"), (1, 2, 3, 3)),
+        "y: Resize(sizes=(5, 4), coordinates='align_corners', rounding='ceil'): A resize takes "
+        "its places from the two sizes alone, in a way TFLite has, but it is nearest, "
+        'align_corners, ceil (export it as "half_pixel" or "asymmetric" with sizes)',
+    ),
 ]  # fmt: skip
 
 
@@ -344,7 +377,7 @@ def test_all_that_is_not_supported_is_listed_at_once() -> None:
         "tflite cannot express this model\n"
         "  product: operator Gemm() has no TFLite form "
         "(compile for onnxruntime, or replace the layer)\n"
-        "  root: untyped operator Sqrt has no TFLite form "
+        "  root: untyped operator Erf has no TFLite form "
         "(compile for onnxruntime, or replace the layer)\n"
         "  backwards: Slice(starts=(3,), ends=(0,), axes=(1,), steps=(-1,)): "
         "A slice steps forwards, but steps are [-1]"

@@ -13,13 +13,17 @@ from edgec.ops import (
     BatchNorm,
     Convolution,
     Dequantize,
+    Elu,
     FullyConnected,
+    Gather,
     GroupedConv2d,
     MaxPool2d,
     Pool2d,
     Quantize,
+    Resize,
     Slice,
 )
+from edgec.targets.tflite.more_kernels import resize_form
 from edgec.targets.tflite.padding import padding
 
 __all__ = ["CONSTRAINTS", "Constraint"]
@@ -53,10 +57,32 @@ def _types(graph: Graph, node: Node) -> str | None:
     allowed = {DType.FLOAT32, DType.INT8, DType.INT32}
     if isinstance(node.op, Quantize | Dequantize):
         return None if node.op.dtype in allowed else f"it stores {node.op.dtype.value}"
-    for value in (*node.reads, *node.outputs):
+    # Indices are constants that the file stores in a type of its own.
+    reads = node.reads[:1] if isinstance(node.op, Gather) else node.reads
+    for value in (*reads, *node.outputs):
         if value.type.dtype is not DType.FLOAT32:
             return f"{value} is {value.type}"
     return None
+
+
+def _constant_indices(graph: Graph, node: Node) -> str | None:
+    """Indices are constants."""
+    indices = node.inputs[1]
+    return None if graph.constant(indices) is not None else f"{indices} is computed"
+
+
+def _unit_alpha(graph: Graph, node: Node) -> str | None:
+    """The alpha of an Elu is 1."""
+    op = node.op
+    return f"alpha is {op.alpha}" if isinstance(op, Elu) and op.alpha != 1 else None
+
+
+def _exact_resize(graph: Graph, node: Node) -> str | None:
+    """A resize takes its places from the two sizes alone, in a way TFLite has."""
+    op = node.op
+    if not isinstance(op, Resize) or resize_form(op, node) is not None:
+        return None
+    return f"it is {op.mode}, {op.coordinates}, {op.rounding}"
 
 
 def _one_scale(graph: Graph, node: Node) -> str | None:
@@ -153,6 +179,9 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     Constraint(_POOLS, _undilated),
     Constraint((AveragePool2d,), _average_padding, "export it with count_include_pad=True"),
     Constraint((Slice,), _forward),
+    Constraint((Gather,), _constant_indices, "store the indices in the model"),
+    Constraint((Elu,), _unit_alpha),
+    Constraint((Resize,), _exact_resize, 'export it as "half_pixel" or "asymmetric" with sizes'),
     Constraint((Convolution, *_POOLS), _positive_stride),
 )
 """Checked in order; of each node only the first broken one is reported."""

@@ -44,8 +44,10 @@ from edgec.ops import (
     Transpose,
 )
 from edgec.ops.window import Pads
+from edgec.targets.tflite.more_kernels import MORE_LOWERINGS
 from edgec.targets.tflite.lower import NHWC, Lowering, Perm, Stored, identity
 from edgec.targets.tflite.padding import Padding, padding
+from edgec.targets.tflite.views import reshaped_perm
 
 __all__ = ["LOWERINGS", "lower"]
 
@@ -162,42 +164,13 @@ def _matmul(b: Lowering, node: Node, op: MatMul) -> None:
 def _binary(b: Lowering, node: Node, op: Binary) -> None:
     integer = _is_int8(b, node)
     rank = node.output.type.rank
-    perm = _common_perm(b, node, rank, integer)
-    operands = [_broadcastable(b, v, rank, perm, integer) for v in node.inputs]
+    perm = b.common_perm(node, rank, integer=integer)
+    operands = [b.broadcastable(v, rank, perm, integer=integer) for v in node.inputs]
     target = b.put(node, perm)
     code = type(op).__name__
     fused = _FUSED[op.activation]
     version = 2 if integer else 1
     b.operator(code.upper(), operands, [target], code, version, fusedActivationFunction=fused)
-
-
-def _common_perm(b: Lowering, node: Node, rank: int, integer: bool) -> Perm:
-    """Return the order that the largest computed operand of full rank is stored in."""
-    best, size = identity(rank), -1
-    for value in node.inputs:
-        perm = b.perm_of(value, integer=integer)
-        if perm is not None and len(perm) == rank and value.type.size > size:
-            best, size = perm, value.type.size
-    return best
-
-
-def _broadcastable(b: Lowering, value: Value, rank: int, perm: Perm, integer: bool) -> int:
-    """Return an operand that broadcasts in the order `perm` as it does in its own."""
-    if value.type.rank == rank:
-        return b.get(value, perm, integer=integer)
-    full = (*(1,) * (rank - value.type.rank), *value.type.ints)
-    before = b.pair_before(value) if integer else None
-    source = before[0] if before else value
-    array = b.graph.constant(source)
-    if array is not None:
-        grid = before[1] if before else None
-        turned = np.ascontiguousarray(array.reshape(full).transpose(perm))
-        return b.constant(value.name, turned, grid)
-    if value.type.size == 1:
-        return b.reshaped(b.get(value, integer=integer), ())
-    wide = b.reshaped(b.row_major(value, integer=integer), full)
-    stored = Stored(wide, identity(rank))
-    return b.in_order(stored, perm)
 
 
 def _elementwise(code: str, options: str = "", integer_version: int = 2) -> Any:
@@ -352,10 +325,15 @@ def _softmax(b: Lowering, node: Node, op: Softmax) -> None:
 
 def _reshape(b: Lowering, node: Node, op: Reshape) -> None:
     integer = _is_int8(b, node)
-    source = b.row_major(node.inputs[0], integer=integer)
-    shape = node.output.type.ints
-    index = b.reshaped(source, shape)
-    b.alias(node, Stored(index, identity(len(shape))), quantized=integer)
+    x, out = node.inputs[0], node.output.type.ints
+    held = b.perm_of(x, integer=integer)
+    perm = None if held is None else reshaped_perm(x.type.ints, held, out)
+    if perm is None:  # the new axes cut across the order it is stored in
+        source, perm = b.row_major(x, integer=integer), identity(len(out))
+    else:
+        source = b.get(x, integer=integer)
+    index = b.reshaped(source, [out[axis] for axis in perm])
+    b.alias(node, Stored(index, perm), quantized=integer)
 
 
 def _transpose(b: Lowering, node: Node, op: Transpose) -> None:
@@ -385,7 +363,7 @@ def _unchanged(b: Lowering, node: Node) -> None:
 
 def _concat(b: Lowering, node: Node, op: Concat) -> None:
     integer = _is_int8(b, node)
-    perm = _common_perm(b, node, node.output.type.rank, integer)
+    perm = b.common_perm(node, node.output.type.rank, integer=integer)
     operands = [b.get(v, perm, integer=integer) for v in node.inputs]
     target = b.put(node, perm)
     b.operator(
@@ -459,6 +437,7 @@ LOWERINGS: Mapping[type[Op], Callable[[Lowering, Node, Any], None]] = {
     Sub: _binary,
     Tanh: _elementwise("TANH"),
     Transpose: _transpose,
+    **MORE_LOWERINGS,
 }
 
 

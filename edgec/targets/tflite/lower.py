@@ -295,6 +295,30 @@ class Lowering:
                 return op.inputs[0] if op.code == "RESHAPE" else None
         return None
 
+    def common_perm(self, node: Node, rank: int, *, integer: bool) -> Perm:
+        """Return the order that the largest computed operand of full rank is stored in."""
+        best, size = identity(rank), -1
+        for value in node.inputs:
+            perm = self.perm_of(value, integer=integer)
+            if perm is not None and len(perm) == rank and value.type.size > size:
+                best, size = perm, value.type.size
+        return best
+
+    def broadcastable(self, value: Value, rank: int, perm: Perm, *, integer: bool) -> int:
+        """Return an operand that broadcasts in the order `perm` as it does in its own."""
+        if value.type.rank == rank:
+            return self.get(value, perm, integer=integer)
+        full = (*(1,) * (rank - value.type.rank), *value.type.ints)
+        before = self.pair_before(value) if integer else None
+        array = self.graph.constant(before[0] if before else value)
+        if array is not None:
+            turned = np.ascontiguousarray(array.reshape(full).transpose(perm))
+            return self.constant(value.name, turned, before[1] if before else None)
+        if value.type.size == 1:
+            return self.reshaped(self.get(value, integer=integer), ())
+        wide = self.reshaped(self.row_major(value, integer=integer), full)
+        return self.in_order(Stored(wide, identity(rank)), perm)
+
     def row_major(self, value: Value, *, integer: bool) -> int:
         """Return a tensor that holds a value's elements in row-major order, any shape."""
         perm = self.perm_of(value, integer=integer)

@@ -35,6 +35,8 @@ _RUNTIMES = {
     ("BATCH_MATMUL", 1): "2.3.0",
     ("BATCH_MATMUL", 2): "2.3.0",
     ("CONV_2D", 6): "2.9.0",
+    ("RESIZE_BILINEAR", 3): "2.2.0",
+    ("RESIZE_NEAREST_NEIGHBOR", 3): "2.3.0",
     ("HARD_SWISH", 1): "1.15.0",
     ("LEAKY_RELU", 2): "2.3.0",
     ("RELU", 2): "2.1.0",
