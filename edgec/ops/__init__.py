@@ -3,6 +3,7 @@
 from edgec.ir import Op
 from edgec.ops.activation import Activation
 from edgec.ops.conv import Conv2d, Convolution, DepthwiseConv2d, GroupedConv2d
+from edgec.ops.conv_transpose import ConvTranspose2d
 from edgec.ops.elementwise import (
     Add,
     Binary,
@@ -43,7 +44,7 @@ from edgec.ops.opaque import Opaque
 from edgec.ops.pool import AveragePool2d, GlobalAveragePool, MaxPool2d, Pool2d
 from edgec.ops.quantization import Dequantize, Quantize, quantize_array
 from edgec.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
-from edgec.ops.shape import Concat, Pad, Reshape, Slice, Transpose
+from edgec.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
 
 __all__ = [
     "OPS",
@@ -57,6 +58,7 @@ __all__ = [
     "Clip",
     "Concat",
     "Conv2d",
+    "ConvTranspose2d",
     "Convolution",
     "Cos",
     "DepthToSpace",
@@ -65,6 +67,7 @@ __all__ = [
     "Div",
     "Elu",
     "Exp",
+    "Expand",
     "Floor",
     "FullyConnected",
     "Gather",
@@ -162,4 +165,6 @@ OPS: tuple[type[Op], ...] = (
     ReduceMax,
     ReduceMin,
     ReduceSum,
+    ConvTranspose2d,
+    Expand,
 )

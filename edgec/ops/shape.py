@@ -25,8 +25,9 @@ from edgec.ir import (
     Tie,
 )
 from edgec.ops.arguments import axis_of, exact_float
+from edgec.ops.broadcast import broadcast
 
-__all__ = ["Concat", "Pad", "Reshape", "Slice", "Transpose"]
+__all__ = ["Concat", "Expand", "Pad", "Reshape", "Slice", "Transpose"]
 
 _MOVES = QuantRule((Role.ACTIVATION,), SameAsInput())
 
@@ -389,6 +390,40 @@ class Slice(Op):
 def _stop(end: int, step: int) -> int | None:
     """Return Python's form of an end far before the first index, which means "all of it"."""
     return None if step < 0 and end < -(2**30) else end
+
+
+@dataclass(frozen=True, slots=True)
+class Expand(Op):
+    """``x`` repeated to the shape that it and `shape` broadcast to.
+
+    References
+    ----------
+    https://onnx.ai/onnx/operators/onnx__Expand.html
+    """
+
+    onnx_name: ClassVar[str] = "Expand"
+    shape: tuple[int, ...] = ()
+
+    @classmethod
+    @override
+    def from_onnx(cls, node: OnnxNode) -> Self | None:
+        wanted = node.constant(1)
+        return None if wanted is None else cls(tuple(map(int, wanted.reshape(-1))))
+
+    @override
+    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
+        return OnnxForm("Expand", {}, (np.array(self.shape, np.int64),))
+
+    @override
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        (x,) = inputs
+        return (x.with_shape(broadcast(x.shape, self.shape)),)
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        yield Example(cls((1, 3, 4, 5)), (_f32(rng, 1, 3, 1, 5),))
+        yield Example(cls((3, 1)), (_f32(rng, 1, 1, 4),))
 
 
 def _f32(rng: np.random.Generator, *shape: int) -> Array:

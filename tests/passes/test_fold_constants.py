@@ -173,9 +173,9 @@ def expand(s: Sketch, length: int, *, known: bool) -> Graph:
 @pytest.mark.parametrize(("length", "folds"), [(16, True), (17, False)])
 def test_keeps_what_would_blow_up_the_file(length: int, folds: bool, known: bool) -> None:
     graph = expand(Sketch(length), length, known=known)
-    small = FoldConstants(growth_bytes=64)
+    after = FoldConstants(growth_bytes=64).run(graph)
 
-    assert (small.run(graph) is not graph) == folds
+    assert any("Expand" in str(node.op) for node in after.nodes) != folds
 
 
 @pytest.mark.parametrize(("length", "folds"), [(8, True), (9, False)])
@@ -238,7 +238,7 @@ def test_what_becomes_known_makes_operators_typed() -> None:
     graph = s.graph(y)
 
     after = check_pass_unknown(graph)
-    assert texts(after) == ["Reshape(shape=(2, -1))", "Expand"]
+    assert texts(after) == ["Reshape(shape=(2, -1))", "Expand(shape=(2, 12))"]
     assert str(after.outputs[0].type) == "f32[2,12]"
 
 

@@ -14,6 +14,7 @@ from edgec.ir import DType, Graph, Op, QuantParams, Value
 from edgec.ops import (
     AveragePool2d,
     Conv2d,
+    ConvTranspose2d,
     Dequantize,
     Elu,
     FullyConnected,
@@ -320,6 +321,12 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
     (
         "_unit_alpha", one(Elu(), (1, 4)), one(Elu(2.0), (1, 4)),
         "y: Elu(alpha=2.0): The alpha of an Elu is 1, but alpha is 2.0",
+    ),
+    (
+        "_plain_transposed", one(ConvTranspose2d((2, 2)), IMAGE, (2, 3, 2, 2)),
+        one(ConvTranspose2d((3, 3)), IMAGE, (2, 3, 2, 2)),
+        "y: ConvTranspose2d(stride=(3, 3)): A transposed convolution is not dilated, and its "
+        "kernel covers its stride, but the kernel is (2, 2), the stride (3, 3)",
     ),
     (
         "_exact_resize", one(Resize(scales=(2.0, 2.0)), (1, 2, 3, 3)),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgec.targets.tflite.views import reshaped_perm
+from edgec.targets.tflite.views import grouped_perm, reshaped_perm
 
 NHWC = (0, 2, 3, 1)
 
@@ -67,3 +67,18 @@ def test_the_order_found_holds_the_same_elements(
     assert sorted(found) == list(range(len(after)))
     want = x.reshape(after).transpose(found)
     np.testing.assert_array_equal(stored.reshape(want.shape), want)
+
+
+@given(cases())
+def test_bringing_blocks_together_is_always_enough(
+    case: tuple[list[int], list[int], list[int]],
+) -> None:
+    before, perm, after = case
+    grouped = grouped_perm(before, perm, after)
+
+    assert sorted(grouped) == list(range(len(before)))
+    assert reshaped_perm(before, grouped, after) is not None
+
+
+def test_a_channel_shuffle_moves_channels_only() -> None:
+    assert grouped_perm((1, 4, 2, 6, 5), (0, 3, 4, 2, 1), (1, 8, 6, 5)) == (0, 3, 4, 1, 2)

@@ -11,6 +11,7 @@ from edgec.ir import DType, Graph, Node, Op
 from edgec.ops import (
     AveragePool2d,
     BatchNorm,
+    ConvTranspose2d,
     Convolution,
     Dequantize,
     Elu,
@@ -75,6 +76,19 @@ def _unit_alpha(graph: Graph, node: Node) -> str | None:
     """The alpha of an Elu is 1."""
     op = node.op
     return f"alpha is {op.alpha}" if isinstance(op, Elu) and op.alpha != 1 else None
+
+
+def _plain_transposed(graph: Graph, node: Node) -> str | None:
+    """A transposed convolution is not dilated, and its kernel covers its stride."""
+    op = node.op
+    if not isinstance(op, ConvTranspose2d):
+        return None
+    if op.dilation != (1, 1):
+        return f"dilation is {op.dilation}"
+    kernel = node.inputs[1].type.ints[2:]
+    if any(k < s for k, s in zip(kernel, op.stride, strict=True)):
+        return f"the kernel is {kernel}, the stride {op.stride}"
+    return None
 
 
 def _exact_resize(graph: Graph, node: Node) -> str | None:
@@ -165,7 +179,7 @@ def _positive_stride(graph: Graph, node: Node) -> str | None:
     return f"strides are {strides}" if np.min(strides) < 1 else None
 
 
-_LAYERS = (Convolution, FullyConnected, BatchNorm)
+_LAYERS = (Convolution, ConvTranspose2d, FullyConnected, BatchNorm)
 _POOLS = (AveragePool2d, MaxPool2d)
 
 CONSTRAINTS: tuple[Constraint, ...] = (
@@ -181,6 +195,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     Constraint((Slice,), _forward),
     Constraint((Gather,), _constant_indices, "store the indices in the model"),
     Constraint((Elu,), _unit_alpha),
+    Constraint((ConvTranspose2d,), _plain_transposed),
     Constraint((Resize,), _exact_resize, 'export it as "half_pixel" or "asymmetric" with sizes'),
     Constraint((Convolution, *_POOLS), _positive_stride),
 )

@@ -47,7 +47,7 @@ from edgec.ops.window import Pads
 from edgec.targets.tflite.more_kernels import MORE_LOWERINGS
 from edgec.targets.tflite.lower import NHWC, Lowering, Perm, Stored, identity
 from edgec.targets.tflite.padding import Padding, padding
-from edgec.targets.tflite.views import reshaped_perm
+from edgec.targets.tflite.views import grouped_perm, reshaped_perm
 
 __all__ = ["LOWERINGS", "lower"]
 
@@ -326,12 +326,12 @@ def _softmax(b: Lowering, node: Node, op: Softmax) -> None:
 def _reshape(b: Lowering, node: Node, op: Reshape) -> None:
     integer = _is_int8(b, node)
     x, out = node.inputs[0], node.output.type.ints
-    held = b.perm_of(x, integer=integer)
-    perm = None if held is None else reshaped_perm(x.type.ints, held, out)
+    held = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    perm = reshaped_perm(x.type.ints, held, out)
     if perm is None:  # the new axes cut across the order it is stored in
-        source, perm = b.row_major(x, integer=integer), identity(len(out))
-    else:
-        source = b.get(x, integer=integer)
+        held = grouped_perm(x.type.ints, held, out)
+        perm = reshaped_perm(x.type.ints, held, out) or identity(len(out))
+    source = b.get(x, held, integer=integer)
     index = b.reshaped(source, [out[axis] for axis in perm])
     b.alias(node, Stored(index, perm), quantized=integer)
 

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from edgec.errors import InternalError
-from edgec.ir import Node, Op
+from edgec.ir import DType, Node, Op
 from edgec.ops import (
     Abs,
     Ceil,
+    ConvTranspose2d,
     Cos,
     DepthToSpace,
     Elu,
     Exp,
+    Expand,
     Floor,
     Gather,
     Log,
@@ -181,13 +183,60 @@ def _gather(b: Lowering, node: Node, op: Gather) -> None:
     b.operator("GATHER", [source, where], [b.put(node, kept)], "Gather", axis=axis)
 
 
+def _expand(b: Lowering, node: Node, op: Expand) -> None:
+    x, out = node.inputs[0], node.output.type
+    perm = b.common_perm(node, out.rank, integer=False)
+    source = b.broadcastable(x, out.rank, perm, integer=False)
+    shape = b.ints("shape", [out.ints[axis] for axis in perm])
+    b.operator("BROADCAST_TO", [source, shape], [b.put(node, perm)], "BroadcastTo", 2)
+
+
+def _conv_transpose(b: Lowering, node: Node, op: ConvTranspose2d) -> None:
+    """Write the whole result, as VALID has it, and cut the pads off."""
+    x, w = node.inputs[:2]
+    n, _, height, width = x.type.ints
+    _, channels, kh, kw = w.type.ints
+    whole = [
+        (length - 1) * stride + kernel + extra
+        for length, stride, kernel, extra in zip(
+            (height, width), op.stride, (kh, kw), op.output_pad, strict=True
+        )
+    ]
+    weight = b.get(w, (1, 2, 3, 0))
+    source = b.get(x, NHWC)
+    given = b.get(node.inputs[2]) if len(node.inputs) > 2 else None
+    bias = b.constant(f"{b.layer}/bias", np.zeros(channels, np.float32)) if given is None else given
+    cut = any(op.pad)
+    target = b.put(node, NHWC)
+    shape = (n, *whole, channels)
+    result = b.tensor(f"{b.layer}/whole", DType.FLOAT32, shape) if cut else target
+    b.operator(
+        "TRANSPOSE_CONV",
+        [b.ints("output_shape", shape), weight, source, bias],
+        [result],
+        "TransposeConv",
+        3,
+        padding=1,
+        strideH=op.stride[0],
+        strideW=op.stride[1],
+    )
+    if cut:
+        top, left, bottom, right = op.pad
+        begin = [0, top, left, 0]
+        end = [n, whole[0] - bottom, whole[1] - right, channels]
+        where = [b.ints("begin", begin), b.ints("end", end), b.ints("strides", [1] * 4)]
+        b.operator("STRIDED_SLICE", [result, *where], [target], "StridedSlice")
+
+
 MORE_LOWERINGS: Mapping[type[Op], Callable[[Lowering, Node, Any], None]] = {
     Abs: _plain("ABS", "Abs"),
     Ceil: _plain("CEIL"),
+    ConvTranspose2d: _conv_transpose,
     Cos: _plain("COS", "Cos"),
     DepthToSpace: _depth_to_space,
     Elu: _plain("ELU"),
     Exp: _plain("EXP", "Exp"),
+    Expand: _expand,
     Floor: _plain("FLOOR"),
     Gather: _gather,
     Log: _plain("LOG"),

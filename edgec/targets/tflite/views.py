@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-__all__ = ["reshaped_perm"]
+__all__ = ["grouped_perm", "reshaped_perm"]
 
 Block = tuple[list[int], list[int]]
 
@@ -43,6 +43,20 @@ def reshaped_perm(
         starts.append((places[0] if places else -1, new))
     order = sorted(range(len(blocks)), key=lambda i: (starts[i][0], i))
     return tuple(axis for i in order for axis in starts[i][1])
+
+
+def grouped_perm(
+    before: Sequence[int], perm: Sequence[int], after: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the order nearest to `perm` from which `reshaped_perm` finds a way.
+
+    The axes of each block are brought together; the blocks stay in their order.
+    """
+    place = {axis: k for k, axis in enumerate(perm)}
+    groups = [old for old, _ in _blocks(before, after) if old]
+    groups.sort(key=lambda old: min(place[axis] for axis in old if before[axis] != 1)
+                if any(before[axis] != 1 for axis in old) else -1)  # fmt: skip
+    return tuple(axis for old in groups for axis in old)
 
 
 def _blocks(before: Sequence[int], after: Sequence[int]) -> list[Block]:
