@@ -19,8 +19,16 @@ from edgec.ir import Array
 from edgec.numerics import Agreement
 from edgec.targets import Runner
 
-__all__ = ["Evaluation", "Limits", "evaluate_accuracy", "faults", "metric_named", "prove",
-           "reference"]  # fmt: skip
+__all__ = [
+    "Evaluation",
+    "Limits",
+    "evaluate_accuracy",
+    "faults",
+    "metric_named",
+    "prove",
+    "reference",
+    "rounding",
+]
 
 Feeds = Iterator[Mapping[str, Array]]
 Metric = Callable[[dict[str, Array], Array | None], float]
@@ -66,14 +74,24 @@ class Evaluation:
     top1: Mapping[str, float | None]
 
 
-def reference(model: Path) -> OnnxSession:
+def reference(model: Path, *, optimize: bool = True) -> OnnxSession:
     """Return the original file in ONNX Runtime: what every artifact is compared with."""
-    return OnnxSession(ort_session(str(model)))
+    return OnnxSession(ort_session(str(model), optimize=optimize))
+
+
+def rounding(original: OnnxSession, model: Path, feeds: Feeds) -> float:
+    """Return how far the model is from itself, run as written instead of optimised.
+
+    Relative to the range of the output, the worst over all samples. No artifact can be held to
+    less: both runs are right, they only round differently.
+    """
+    plain = reference(model, optimize=False)
+    return prove(original, {"": plain}, feeds)[""].max_relative_error
 
 
 def prove(
     original: OnnxSession,
-    runners: Mapping[str, Runner],
+    runners: Mapping[str, Runner] | Mapping[str, OnnxSession],
     feeds: Feeds,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Agreement]:
