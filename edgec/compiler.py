@@ -14,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 
 from edgec.calibration import DEFAULT, METHODS, Calibration, Percentile, RangeMethod, calibrate
+from edgec.data import Samples
 from edgec.errors import DataError, Diagnostic, NumericsError, OptionError
 from edgec.evaluate import OnnxSession
 from edgec.files import json_bytes, write_files
@@ -27,6 +28,7 @@ from edgec.proof import (
     Limits,
     evaluate_accuracy,
     faults,
+    metric_named,
     prove,
     reference,
     rounding,
@@ -154,11 +156,12 @@ def compile_model(
     _check_static(loaded.graph)
     calibrates = options.recipe is not None
     data = Split(loaded, options.calibration, options.preprocess, calibrates=calibrates)
+    labelled = _labelled(loaded, options)
+    _check_layers(loaded.graph, options.keep_float)
     original = reference(model)
     clock.lap("load")
     sample = data.first() if options.verify else None
     graph, records = _run(lossless(), loaded.graph, sample, say)
-    _check_layers(loaded.graph, options.keep_float)
     clock.lap("simplify")
     calibrations: list[tuple[Graph, Calibration]] = []
     schemes = [target.scheme() for target in targets]
@@ -173,7 +176,7 @@ def compile_model(
     proof = prove(original, runners, data.proof(), _counter(say, "prove", data.proof_count))
     _refuse_broken(compiled, proof, options, lambda: rounding(original, model, data.proof()))
     clock.lap("prove")
-    evaluation = _evaluation(original, runners, loaded, options, say)
+    evaluation = _evaluation(original, runners, labelled, options, say)
     clock.lap("evaluate")
     stem = model.stem
     golden = _golden(original, runners, data.first())
@@ -347,21 +350,31 @@ def _refuse_broken(
         raise NumericsError("an artifact does not compute what the model computes", problems)
 
 
-def _evaluation(
-    original: OnnxSession,
-    runners: Mapping[str, Runner],
-    loaded: Loaded,
-    options: CompileOptions,
-    say: Progress,
-) -> Evaluation | None:
+def _labelled(loaded: Loaded, options: CompileOptions) -> tuple[Samples, Array | None] | None:
+    """Return the samples to evaluate on and their labels, moved by the offset."""
+    if options.metric is not None:
+        metric_named(options.metric)  # a typing error should not show after all the work
     if options.evaluation is None:
         return None
     samples = open_for(loaded, options.evaluation, options.preprocess, extras=("labels",))
     labels = samples.extra("labels")
-    if labels is not None:
-        if labels.dtype.kind not in "iu" and options.metric is None:
-            raise DataError(f"labels are {labels.dtype}, but must be integers")
-        labels = labels + options.label_offset if options.label_offset else labels
+    if labels is None:
+        return samples, None
+    if labels.dtype.kind not in "iu" and options.metric is None:
+        raise DataError(f"labels are {labels.dtype}, but must be integers")
+    return samples, labels + options.label_offset if options.label_offset else labels
+
+
+def _evaluation(
+    original: OnnxSession,
+    runners: Mapping[str, Runner],
+    labelled: tuple[Samples, Array | None] | None,
+    options: CompileOptions,
+    say: Progress,
+) -> Evaluation | None:
+    if labelled is None:
+        return None
+    samples, labels = labelled
     feeds = samples.feeds(range(samples.count))
     tick = _counter(say, "evaluate", samples.count)
     return evaluate_accuracy(original, runners, feeds, labels, options.metric, tick)
