@@ -123,7 +123,9 @@ def _check_opset(path: Path, model: onnx.ModelProto) -> None:
             f"opsets up to {newest}",
             [Diagnostic("upgrade the onnx package, or " + _EXPORT_HINT)],
         )
-    if opset < _OLDEST_OPSET:
+    # A model of other domains only, such as trees, need not name the default opset.
+    standard = any(n.domain in ("", "ai.onnx") for _, n in _all_nodes(model.graph))
+    if opset < _OLDEST_OPSET and standard:
         raise ModelError(
             f"{path} uses opset {opset}; opset {_OLDEST_OPSET} is the oldest that edgec reads",
             [Diagnostic(_EXPORT_HINT)],

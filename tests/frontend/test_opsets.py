@@ -352,3 +352,15 @@ def test_auto_pad(
 
     (op,) = check(model, tmp_path, random(1, 3, 8, 9))
     assert "2d" in op
+
+
+def test_a_model_of_another_domain_only_needs_no_default_opset(tmp_path: Path) -> None:
+    node = helper.make_node("Normalizer", ["x"], ["y"], domain="ai.onnx.ml", norm="MAX")
+    graph = helper.make_graph([node], "g", [info("x", 1, 3)], [info("y", 1, 3)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("ai.onnx.ml", 1)])
+    model.ir_version = 8
+    path = save(model, tmp_path)
+
+    x = np.array([[1, 2, 4]], np.float32)
+    found = evaluate(load(path).graph, {"x": x})
+    np.testing.assert_allclose(found["y"], x / 4)
