@@ -210,6 +210,13 @@ def test_unwritable_output(tmp_path: Path) -> None:
     refuses(run("compile", MODEL, "-t", "tflite", "-o", out), 1, "out")
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a /proc, as Linux has it")
+def test_output_where_nobody_can_write() -> None:
+    out = Path("/proc/edgec-out")
+
+    refuses(run("compile", MODEL, "-t", "tflite", "-o", out), 1, str(out))
+
+
 def test_output_that_is_a_file(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.write_text("mine")
