@@ -289,6 +289,7 @@ def test_a_metric_that_is_no_number_is_refused(
         (CompileOptions(("tflite",), shapes={"image": ("N", 1, 8, 8)}), "fixed shape"),
         (CompileOptions(("onnxruntime",), device="pdp-11"), "there is no device 'pdp-11'"),
         (CompileOptions(("tflite",), evaluation=TEST, metric="nomodule:f"), "nomodule"),
+        (CompileOptions(("tflite",), metric="nomodule:f"), "nomodule"),
         (CompileOptions(("tflite",), evaluation=TEST, metric="json"), "module:function"),
         (CompileOptions(("tflite",), evaluation=TEST, metric="json:nothing"), "no function"),
     ],

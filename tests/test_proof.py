@@ -453,3 +453,17 @@ def test_a_metric_that_fails_is_the_users_to_mend(
 
     with pytest.raises(OptionError, match=r"the metric failed on .* ZeroDivisionError"):
         compile_model(MODEL, options)
+
+
+@pytest.mark.parametrize(
+    ("want", "got", "broken"),
+    [
+        ([0.25, 0.25], [0.25, 0.25 + 6e-8], False),  # constant up to rounding
+        ([1e5], [1e5 + 0.01], False),
+        ([1e-5], [9e-4], True),
+    ],
+)
+def test_an_output_without_a_range_is_judged_by_its_magnitude(
+    want: list[float], got: list[float], broken: bool
+) -> None:
+    assert bool(said(one(want, got), quantized=False)) == broken

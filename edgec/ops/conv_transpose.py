@@ -111,7 +111,7 @@ class ConvTranspose2d(Op):
         x, w, b = _f32(rng, 1, 3, 4, 5), _f32(rng, 3, 2, 3, 2), _f32(rng, 2)
         yield Example(cls(), (x, w))
         yield Example(cls((2, 2)), (x, _f32(rng, 3, 2, 2, 2), b))
-        yield Example(cls((2, 3), (1, 0, 1, 1)), (x, w, b))
+        yield Example(cls((2, 2), (1, 0, 2, 1)), (x, w, b))
         yield Example(cls((2, 2), (1, 1, 1, 1), output_pad=(1, 1)), (x, _f32(rng, 3, 2, 3, 3)))
         yield Example(cls(dilation=(2, 1)), (x, w, b))
 

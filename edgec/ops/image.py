@@ -159,6 +159,9 @@ class Resize(Op):
         yield Example(cls((7, 9), mode="linear", coordinates="align_corners"), (x,))
         yield Example(cls((2, 3), mode="linear", coordinates="asymmetric"), (x,))
         yield Example(cls((7, 3), coordinates="asymmetric", rounding="ceil"), (x,))
+        for rounding in ("round_prefer_ceil", "round_prefer_floor"):  # halves are in between
+            halves = cls((8, 10), coordinates="asymmetric", rounding=rounding)
+            yield Example(halves, (x,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from edgec.ops import (
     Transpose,
 )
 from edgec.ops.window import Pads
-from edgec.targets.tflite.more_kernels import MORE_LOWERINGS
+from edgec.targets.tflite.more_kernels import MORE_LOWERINGS, elementwise, reduction
 from edgec.targets.tflite.lower import NHWC, Lowering, Perm, Stored, identity
 from edgec.targets.tflite.padding import Padding, padding
 from edgec.targets.tflite.views import grouped_perm, reshaped_perm
@@ -173,22 +173,6 @@ def _binary(b: Lowering, node: Node, op: Binary) -> None:
     b.operator(code.upper(), operands, [target], code, version, fusedActivationFunction=fused)
 
 
-def _elementwise(code: str, options: str = "", integer_version: int = 2) -> Any:
-    """Return the lowering of a function of one value."""
-
-    def run(b: Lowering, node: Node, op: Op) -> None:
-        integer = _is_int8(b, node)
-        x = node.inputs[0]
-        source = b.get(x, integer=integer)
-        perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
-        fields = {"alpha": op.alpha} if isinstance(op, LeakyRelu) else {}
-        target = b.put(node, perm)
-        version = integer_version if integer else 1
-        b.operator(code, [source], [target], options, version, **fields)
-
-    return run
-
-
 def _clip(b: Lowering, node: Node, op: Clip | Relu) -> None:
     bounds = (0.0, np.inf) if isinstance(op, Relu) else (op.low, op.high)
     known = Activation.of_bounds(*bounds)
@@ -198,7 +182,7 @@ def _clip(b: Lowering, node: Node, op: Clip | Relu) -> None:
     if known is not None:
         # RELU and RELU6 have int8 kernels since version 2; RELU_N1_TO_1 always had.
         version = 1 if known is Activation.RELU_N1_TO_1 else 2
-        _elementwise(known.name, "", version)(b, node, op)
+        elementwise(known.name, "", version)(b, node, op)
         return
     x = node.inputs[0]
     source, perm = b.get(x), b.perm_of(x) or identity(x.type.rank)
@@ -288,27 +272,8 @@ def _lowest(b: Lowering, node: Node, source: int) -> Array | None:
     return np.array(np.finfo(np.float32).min, np.float32)
 
 
-def _mean(b: Lowering, node: Node, op: GlobalAveragePool | ReduceMean) -> None:
-    integer = _is_int8(b, node)
-    x = node.inputs[0]
-    source = b.get(x, integer=integer)
-    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
-    axes = op.axes if isinstance(op, ReduceMean) else tuple(range(2, x.type.rank))
-    keep = op.keepdims if isinstance(op, ReduceMean) else True
-    stored_axes = sorted(perm.index(axis) for axis in axes)
-    kept = perm
-    if not keep:
-        rest = [axis for axis in perm if axis not in axes]
-        kept = tuple(sorted(rest).index(axis) for axis in rest)
-    target = b.put(node, kept)
-    b.operator(
-        "MEAN",
-        [source, b.ints("axes", stored_axes)],
-        [target],
-        "Reducer",
-        2 if integer else 1,
-        keepDims=keep,
-    )
+def _mean(b: Lowering, node: Node, op: GlobalAveragePool) -> None:
+    reduction(b, node, "MEAN", tuple(range(2, node.inputs[0].type.rank)), keepdims=True)
 
 
 def _softmax(b: Lowering, node: Node, op: Softmax) -> None:
@@ -421,21 +386,20 @@ LOWERINGS: Mapping[type[Op], Callable[[Lowering, Node, Any], None]] = {
     GlobalAveragePool: _mean,
     GroupedConv2d: _conv,
     HardSigmoid: _hard_sigmoid,
-    HardSwish: _elementwise("HARD_SWISH", "HardSwish", 1),
+    HardSwish: elementwise("HARD_SWISH", "HardSwish", 1),
     Identity: _identity,
-    LeakyRelu: _elementwise("LEAKY_RELU", "LeakyRelu"),
+    LeakyRelu: elementwise("LEAKY_RELU", "LeakyRelu"),
     MatMul: _matmul,
     MaxPool2d: _pool,
     Mul: _binary,
     Pad: _pad,
-    ReduceMean: _mean,
     Relu: _clip,
     Reshape: _reshape,
-    Sigmoid: _elementwise("LOGISTIC"),
+    Sigmoid: elementwise("LOGISTIC"),
     Slice: _slice,
     Softmax: _softmax,
     Sub: _binary,
-    Tanh: _elementwise("TANH"),
+    Tanh: elementwise("TANH"),
     Transpose: _transpose,
     **MORE_LOWERINGS,
 }

@@ -20,6 +20,7 @@ from edgec.ops import (
     Expand,
     Floor,
     Gather,
+    LeakyRelu,
     Log,
     Max,
     Min,
@@ -27,6 +28,7 @@ from edgec.ops import (
     PRelu,
     Reciprocal,
     ReduceMax,
+    ReduceMean,
     ReduceMin,
     ReduceSum,
     Reduction,
@@ -36,18 +38,43 @@ from edgec.ops import (
 )
 from edgec.targets.tflite.lower import NHWC, Lowering, identity
 
-__all__ = ["MORE_LOWERINGS", "resize_form"]
+__all__ = ["MORE_LOWERINGS", "elementwise", "reduction", "resize_form"]
 
 
-def _plain(code: str, options: str = "") -> Callable[[Lowering, Node, Op], None]:
-    """Return the lowering of a function of one float value."""
+def elementwise(
+    code: str, options: str = "", integer_version: int = 2
+) -> Callable[[Lowering, Node, Op], None]:
+    """Return the lowering of a function of one value, on integers where it has that form."""
 
     def run(b: Lowering, node: Node, op: Op) -> None:
+        integer = b.output_grid(node)[1] is not None
         x = node.inputs[0]
-        source, perm = b.get(x), b.perm_of(x) or identity(x.type.rank)
-        b.operator(code, [source], [b.put(node, perm)], options)
+        source = b.get(x, integer=integer)
+        perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+        fields = {"alpha": op.alpha} if isinstance(op, LeakyRelu) else {}
+        target = b.put(node, perm)
+        version = integer_version if integer else 1
+        b.operator(code, [source], [target], options, version, **fields)
 
     return run
+
+
+def reduction(
+    b: Lowering, node: Node, code: str, axes: tuple[int, ...], *, keepdims: bool
+) -> None:
+    """Add a reduction along axes of the value, wherever these are stored."""
+    integer = b.output_grid(node)[1] is not None
+    x = node.inputs[0]
+    source = b.get(x, integer=integer)
+    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    kept = perm
+    if not keepdims:
+        rest = [axis for axis in perm if axis not in axes]
+        kept = tuple(sorted(rest).index(axis) for axis in rest)
+    target = b.put(node, kept)
+    stored = b.ints("axes", sorted(perm.index(axis) for axis in axes))
+    version = 2 if integer else 1
+    b.operator(code, [source, stored], [target], "Reducer", version, keepDims=keepdims)
 
 
 def _reciprocal(b: Lowering, node: Node, op: Reciprocal) -> None:
@@ -82,15 +109,7 @@ def _prelu(b: Lowering, node: Node, op: PRelu) -> None:
 
 def _reduce(code: str) -> Callable[[Lowering, Node, Reduction], None]:
     def run(b: Lowering, node: Node, op: Reduction) -> None:
-        x = node.inputs[0]
-        source, perm = b.get(x), b.perm_of(x) or identity(x.type.rank)
-        axes = b.ints("axes", sorted(perm.index(axis) for axis in op.axes))
-        kept = perm
-        if not op.keepdims:
-            rest = [axis for axis in perm if axis not in op.axes]
-            kept = tuple(sorted(rest).index(axis) for axis in rest)
-        target = b.put(node, kept)
-        b.operator(code, [source, axes], [target], "Reducer", keepDims=op.keepdims)
+        reduction(b, node, code, op.axes, keepdims=op.keepdims)
 
     return run
 
@@ -229,27 +248,28 @@ def _conv_transpose(b: Lowering, node: Node, op: ConvTranspose2d) -> None:
 
 
 MORE_LOWERINGS: Mapping[type[Op], Callable[[Lowering, Node, Any], None]] = {
-    Abs: _plain("ABS", "Abs"),
-    Ceil: _plain("CEIL"),
+    Abs: elementwise("ABS", "Abs"),
+    Ceil: elementwise("CEIL"),
     ConvTranspose2d: _conv_transpose,
-    Cos: _plain("COS", "Cos"),
+    Cos: elementwise("COS", "Cos"),
     DepthToSpace: _depth_to_space,
-    Elu: _plain("ELU"),
-    Exp: _plain("EXP", "Exp"),
+    Elu: elementwise("ELU"),
+    Exp: elementwise("EXP", "Exp"),
     Expand: _expand,
-    Floor: _plain("FLOOR"),
+    Floor: elementwise("FLOOR"),
     Gather: _gather,
-    Log: _plain("LOG"),
+    Log: elementwise("LOG"),
     Max: _extreme("MAXIMUM"),
     Min: _extreme("MINIMUM"),
-    Neg: _plain("NEG", "Neg"),
+    Neg: elementwise("NEG", "Neg"),
     PRelu: _prelu,
     Reciprocal: _reciprocal,
     ReduceMax: _reduce("REDUCE_MAX"),
+    ReduceMean: _reduce("MEAN"),
     ReduceMin: _reduce("REDUCE_MIN"),
     ReduceSum: _reduce("SUM"),
     Resize: _resize,
-    Sin: _plain("SIN"),
-    Sqrt: _plain("SQRT"),
+    Sin: elementwise("SIN"),
+    Sqrt: elementwise("SQRT"),
 }
 
