@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from edgec.ir import (
+    ABSENT,
     Array,
     Builder,
     Constant,
@@ -141,12 +142,18 @@ class Sketch:
 
 def graph_of(example: Example) -> Graph:
     """The example as a graph: the first input is fed, the others are constants."""
-    values = tuple(Value(f"i{k}", array_type(a)) for k, a in enumerate(example.inputs))
+    arrays = (None, *example.operands[1:])
+    values = tuple(
+        ABSENT if a is None else Value(f"i{k}", array_type(a))
+        for k, a in enumerate(example.operands)
+    )
     constants = {
-        v.name: Constant(a) for v, a in zip(values[1:], example.inputs[1:], strict=True)
+        v.name: Constant(a) for v, a in zip(values, arrays, strict=True) if a is not None
     }
-    (t,) = example.op.infer(*(v.type for v in values))
-    node = Node(example.op, values, (Value("y", t),), ("layer",))
+    types = example.op.infer_node([v.type for v in values], arrays)
+    names = ["y", *(f"y{k}" for k in range(1, len(types)))]
+    outputs = tuple(Value(name, t) for name, t in zip(names, types, strict=True))
+    node = Node(example.op, values, outputs, ("layer",))
     return Graph("example", values[:1], node.outputs, (node,), MappingProxyType(constants))
 
 

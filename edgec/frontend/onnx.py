@@ -167,7 +167,7 @@ class _Importer:
             attributes,
             tuple(v.type for v in inputs),
             tuple(self._array(v) for v in inputs),
-            sum(name in self.read for name in proto.output),
+            max((i + 1 for i, n in enumerate(proto.output) if n in self.read), default=0),
         )
         op: Op | None = None
         if domain == "" and not any(name == "" for name in proto.output[:1]):
@@ -178,12 +178,11 @@ class _Importer:
                     f"{self.path} has a node that makes no sense",
                     [Diagnostic(f"{proto.op_type}: {error}", layer)],
                 ) from error
-        names = [name for name in proto.output if name]
         if op is not None:
             operands = inputs[: type(op).operands]
             while operands and operands[-1].is_absent:
                 operands = operands[:-1]
-            self._add(op, operands, names[:1], layer)
+            self._add(op, operands, list(proto.output), layer)
             return
         captured = tuple(dict.fromkeys(_captures(proto)))
         op = opaque(proto, domain, node.opset, self._types(proto), captured)
@@ -203,7 +202,9 @@ class _Importer:
                 [Diagnostic(f"{place}: {error}", layer)],
             ) from error
         outputs = []
-        for position, (name, t) in enumerate(zip(names, types, strict=True)):
+        # A node may leave off outputs, and an operator those that nobody reads.
+        names = names + [""] * (len(types) - len(names))
+        for position, (name, t) in enumerate(zip(names, types, strict=False)):
             if t.dtype is DType.UNDEFINED:
                 raise UnsupportedError(
                     f"{self.path} has a value whose type cannot be told",

@@ -126,13 +126,22 @@ def _is_changed(node: onnx.NodeProto, opset: int) -> bool:
 
 
 def retyped(
-    op: Opaque, inputs: Sequence[TensorType], constants: Sequence[Array | None]
+    op: Opaque,
+    inputs: Sequence[TensorType],
+    constants: Sequence[Array | None],
+    outputs: int = 1,
 ) -> Op | None:
-    """Return a typed operator for an opaque one whose operands are better known by now."""
+    """Return a typed operator for an opaque one whose operands are better known by now.
+
+    Parameters
+    ----------
+    outputs
+        Number of leading outputs up to the last that something reads.
+    """
     if op.domain or op.captures:
         return None
     attributes = {a.name: plain(a) for a in op.node_proto().attribute}
-    node = OnnxNode(op.op_type, op.opset, attributes, tuple(inputs), tuple(constants))
+    node = OnnxNode(op.op_type, op.opset, attributes, tuple(inputs), tuple(constants), outputs)
     return typed(node)
 
 

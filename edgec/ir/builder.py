@@ -56,7 +56,8 @@ class Builder:
     ) -> tuple[Value, ...]:
         """Add a node, in place of `like` unless `names` are given for its outputs.
 
-        The origin of the new node is that of the nodes it `absorbs` and of `like`.
+        The origin of the new node is that of the nodes it `absorbs` and of `like`. Outputs
+        beyond the names get names of their own; names beyond the outputs are left over.
 
         Raises
         ------
@@ -77,12 +78,13 @@ class Builder:
             if like is None:
                 raise InternalError(f"{op} was added without names and without a likeness")
             names = [o.name for o in like.outputs]
-        outputs = tuple(Value(name, t) for name, t in zip(names, types, strict=True))
+        more = [self.fresh(f"{names[0]}.{i}") for i in range(len(names), len(types))]
+        outputs = tuple(Value(name, t) for name, t in zip((*names, *more), types, strict=False))
         node = Node(op, inputs, outputs, origin)
         self._nodes.append(node)
         self._producers.update(dict.fromkeys(outputs, node))
         if like is not None and [o.name for o in like.outputs] == list(names):
-            self._now.update(zip(like.outputs, outputs, strict=True))
+            self._now.update(zip(like.outputs, outputs, strict=False))
         return outputs
 
     def copy(self, node: Node) -> tuple[Value, ...]:

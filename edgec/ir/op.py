@@ -50,7 +50,7 @@ class OnnxNode:
         Type of each input, and its array where it is constant. An absent input has element
         type ``UNDEFINED`` and no array.
     outputs
-        Number of outputs that something may read.
+        Number of leading outputs up to the last that something may read.
     """
 
     op_type: str
@@ -160,10 +160,23 @@ class Example:
     """One small application of an operator, for the conformance tests.
 
     The first array is fed when the example runs, the others are constants of the graph.
+
+    Parameters
+    ----------
+    absent
+        Positions of optional operands that are not given, among all operands.
     """
 
     op: Op
     inputs: tuple[Array, ...]
+    absent: tuple[int, ...] = ()
+
+    @property
+    def operands(self) -> tuple[Array | None, ...]:
+        """The arrays by position; ``None`` where an operand is absent."""
+        given = iter(self.inputs)
+        count = len(self.inputs) + len(self.absent)
+        return tuple(None if i in self.absent else next(given) for i in range(count))
 
 
 @dataclass(frozen=True, slots=True)

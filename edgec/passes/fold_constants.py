@@ -91,14 +91,15 @@ class FoldConstants(Pass):
         if not isinstance(node.op, Opaque):
             return False
         inputs = tuple(map(b.now, node.inputs))
-        op = retyped(node.op, [v.type for v in inputs], [b.array(v) for v in inputs])
+        read = b.source.users.keys() | set(b.source.outputs)
+        count = max((i + 1 for i, v in enumerate(node.outputs) if v in read), default=0)
+        types, arrays = [v.type for v in inputs], [b.array(v) for v in inputs]
+        op = retyped(node.op, types, arrays, count)
         if op is None:
             return False
         kept = list(inputs[: type(op).operands])
         while kept and kept[-1].is_absent:
             kept.pop()
-        if len(node.outputs) > 1:
-            return False
         b.add(op, *kept, like=node)
         return True
 

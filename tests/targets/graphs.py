@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgec.calibration import Calibration, RangeMethod, calibrate
-from edgec.ir import Array, Constant, DType, Graph, Node, Op, TensorType, Value, verify
+from edgec.ir import ABSENT, Array, Constant, DType, Graph, Node, Op, TensorType, Value, verify
 from edgec.ops import (
     Activation,
     Add,
@@ -51,17 +51,23 @@ class Net:
         self.values[name] = Value(name, constant.type)
         return self.values[name]
 
-    def add(self, name: str, op: Op, *operands: str | Array) -> str:
-        """Add a node whose output is `name` and whose layer is ``name`` too."""
+    def add(self, name: str, op: Op, *operands: str | Array | None) -> str:
+        """Add a node whose output is `name` and whose layer is ``name`` too.
+
+        Further outputs are ``NAME1``, ``NAME2``, ….
+        """
         values = [
-            self.values[x] if isinstance(x, str) else self.const(f"{name}.{i}", x)
+            ABSENT if x is None
+            else self.values[x] if isinstance(x, str)
+            else self.const(f"{name}.{i}", x)
             for i, x in enumerate(operands)
         ]
         arrays = [self.constants[v.name].array if v.name in self.constants else None
                   for v in values]  # fmt: skip
-        (out,) = op.infer_node([v.type for v in values], arrays)
-        self.values[name] = Value(name, out)
-        self.nodes.append(Node(op, tuple(values), (self.values[name],), (name,)))
+        types = op.infer_node([v.type for v in values], arrays)
+        outputs = tuple(Value(f"{name}{k or ''}", t) for k, t in enumerate(types))
+        self.values.update({v.name: v for v in outputs})
+        self.nodes.append(Node(op, tuple(values), outputs, (name,)))
         return name
 
     def graph(self, *outputs: str) -> Graph:
@@ -76,10 +82,13 @@ class Net:
         return made
 
 
-def one_op(op: Op, *inputs: Array) -> tuple[Graph, dict[str, Array]]:
+def one_op(op: Op, *inputs: Array | None) -> tuple[Graph, dict[str, Array]]:
     """Return a graph of one node, whose first operand is fed, and what to feed."""
-    net = Net(DType.of(inputs[0].dtype), x=inputs[0].shape)
-    return net.graph(net.add("y", op, "x", *inputs[1:])), {"x": inputs[0]}
+    first = inputs[0]
+    assert first is not None
+    net = Net(DType.of(first.dtype), x=first.shape)
+    net.add("y", op, "x", *inputs[1:])
+    return net.graph(*(v.name for v in net.nodes[0].outputs)), {"x": first}
 
 
 def tiny_cnn() -> tuple[Graph, dict[str, Array]]:

@@ -279,7 +279,7 @@ def alone() -> list[Any]:
 
 @pytest.mark.parametrize("example", alone())
 def test_every_operator_fuses_with_its_pairs(example: Example, tmp_path: Path) -> None:
-    graph, feeds = one_op(example.op, *example.inputs)
+    graph, feeds = one_op(example.op, *example.operands)
     data = OnnxRuntime(VNNI).compile(placed(VNNI, graph, feeds)).data
 
     found = kernels(data, feeds, tmp_path / "trace")

@@ -40,7 +40,7 @@ ALL = [
 
 
 def accepted(example: Example) -> bool:
-    return not Tflite().check(one_op(example.op, *example.inputs)[0])
+    return not Tflite().check(one_op(example.op, *example.operands)[0])
 
 
 def has_integer_form(example: Example) -> bool:
@@ -89,14 +89,14 @@ def step_of(graph: Graph, value: Value) -> float:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_that_is_accepted_computes_the_same_in_float(example: Example) -> None:
-    graph, feeds = one_op(example.op, *example.inputs)
+    graph, feeds = one_op(example.op, *example.operands)
 
     assert_close(graph, feeds)
 
 
 @pytest.mark.parametrize("example", INTEGER)
 def test_an_example_with_an_integer_form_stays_within_two_steps(example: Example) -> None:
-    graph, feeds = one_op(example.op, *example.inputs)
+    graph, feeds = one_op(example.op, *example.operands)
 
     made = quantized(graph, feeds)
 
