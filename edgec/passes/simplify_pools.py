@@ -19,8 +19,9 @@ class SimplifyPools(Pass):
     """Write every mean over all of an image as ``GlobalAveragePool``.
 
     An ``AveragePool2d`` whose window covers the image exactly, without padding, and a
-    ``ReduceMean`` over H and W become one, followed by a reshape where the axes are dropped. Runtimes have faster kernels
-    for that form, and for int8 XNNPACK has no windowed one at all. Only f32: ONNX Runtime has
+    ``ReduceMean`` over H and W become one, followed by a reshape where the axes are dropped.
+    Runtimes have faster kernels for that form, and for int8 XNNPACK has no windowed one at
+    all. Only f32: ONNX Runtime has
     ``GlobalAveragePool`` for nothing else.
 
     Within rounding: the sum may be taken in another order.
@@ -38,7 +39,6 @@ class SimplifyPools(Pass):
             else:
                 b.copy(node)
         return b.finish()
-
 
     def _pool(self, b: Builder, node: Node) -> None:
         x = b.now(node.inputs[0])

@@ -57,8 +57,10 @@ class Net:
         Further outputs are ``NAME1``, ``NAME2``, ….
         """
         values = [
-            ABSENT if x is None
-            else self.values[x] if isinstance(x, str)
+            ABSENT
+            if x is None
+            else self.values[x]
+            if isinstance(x, str)
             else self.const(f"{name}.{i}", x)
             for i, x in enumerate(operands)
         ]

@@ -52,6 +52,7 @@ class Lowering:
         self.model = Model(graph.name)
         self.stored: dict[Value, Stored] = {}
         self._views: dict[tuple[int, Perm, Perm], int] = {}
+        self._reshaped: dict[int, int] = {}  # from the result to what it is a reshape of
         self._constants: dict[Any, int] = {}
         self._names: set[str] = set()
         self.layer = ""
@@ -277,8 +278,7 @@ class Lowering:
 
     def reshaped(self, tensor: int, shape: Sequence[int]) -> int:
         """Return the same elements in the same order under another shape."""
-        while (source := self._reshaped_from(tensor)) is not None:
-            tensor = source
+        tensor = self._reshaped.get(tensor, tensor)  # chains stay one operator
         info = self.info(tensor)
         if info.shape == tuple(shape):
             return tensor
@@ -286,14 +286,8 @@ class Lowering:
         wanted = self.ints("shape", shape)
         new_shape = list(shape)
         self.operator("RESHAPE", [tensor, wanted], [index], "Reshape", newShape=new_shape)
+        self._reshaped[index] = tensor
         return index
-
-    def _reshaped_from(self, tensor: int) -> int | None:
-        """Return what a tensor is a reshape of, so that chains stay one operator."""
-        for op in reversed(self.model.operators):
-            if tensor in op.outputs:
-                return op.inputs[0] if op.code == "RESHAPE" else None
-        return None
 
     def common_perm(self, node: Node, rank: int, *, integer: bool) -> Perm:
         """Return the order that the largest computed operand of full rank is stored in."""

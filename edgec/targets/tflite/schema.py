@@ -137,7 +137,7 @@ def _operator(op: Operator, code: int) -> Any:
     if table:
         options = getattr(schema, f"{table}OptionsT")()
         for key, value in fields.items():
-            setattr(options, key, value)
+            setattr(options, key, _TYPES[value] if isinstance(value, DType) else value)
         out.builtinOptionsType = getattr(schema.BuiltinOptions, f"{table}Options")
         out.builtinOptions = options
     return out

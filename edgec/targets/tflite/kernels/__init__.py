@@ -1,0 +1,37 @@
+"""From nodes of the graph to TFLite builtins: one module a family of operators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgec.ir import Node, Op
+from edgec.targets.tflite.kernels import (
+    conv,
+    elementwise,
+    image,
+    index,
+    linear,
+    pool,
+    reduce,
+    shape,
+)
+from edgec.targets.tflite.kernels.kernel import Constraint, Kernel
+from edgec.targets.tflite.lower import Lowering
+
+__all__ = ["CONSTRAINTS", "LOWERINGS", "lower"]
+
+_FAMILIES = (conv, elementwise, image, index, linear, pool, reduce, shape)
+
+LOWERINGS: Mapping[type[Op], Kernel] = {
+    op: kernel for family in _FAMILIES for op, kernel in family.LOWERINGS.items()
+}
+
+CONSTRAINTS: tuple[Constraint, ...] = tuple(
+    rule for family in _FAMILIES for rule in family.CONSTRAINTS
+)
+"""What single operators cannot be; checked after the rules for all operators."""
+
+
+def lower(b: Lowering, node: Node) -> None:
+    """Add the operators of one node."""
+    LOWERINGS[type(node.op)].lower(b, node, node.op)

@@ -1,0 +1,179 @@
+"""What lowerings share: how they are declared, and the steps that several take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgec.errors import InternalError
+from edgec.ir import Array, DType, Graph, Node, Op, QuantParams
+from edgec.ops import Activation, Dequantize, LeakyRelu
+from edgec.ops.window import Pads
+from edgec.targets.tflite.lower import Lowering, Perm, identity
+
+__all__ = [
+    "ANY",
+    "FLOAT",
+    "FUSED",
+    "NUMBERS",
+    "SAME",
+    "VALID",
+    "Constraint",
+    "Kernel",
+    "bias_of",
+    "cast",
+    "computed",
+    "constant_parameters",
+    "elementwise",
+    "is_int8",
+    "padded",
+    "positive_stride",
+]
+
+FLOAT = frozenset({DType.FLOAT32})
+NUMBERS = FLOAT | {DType.INT8, DType.UINT8, DType.INT16, DType.INT32, DType.INT64}
+ANY = NUMBERS | {DType.BOOL}
+
+FUSED = {
+    Activation.NONE: 0,
+    Activation.RELU: 1,
+    Activation.RELU_N1_TO_1: 2,
+    Activation.RELU6: 3,
+}
+"""ActivationFunctionType of the schema."""
+
+SAME, VALID = 0, 1  # enum Padding
+
+
+class Constraint(NamedTuple):
+    """A rule for some operators.
+
+    Parameters
+    ----------
+    found
+        Returns what was found instead, or ``None`` where the rule is kept. Its docstring is
+        the rule.
+    """
+
+    ops: tuple[type[Op], ...]
+    found: Callable[[Graph, Node], str | None]
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """How an operator is lowered.
+
+    Parameters
+    ----------
+    lower
+        Adds the builtins of one node.
+    dtypes
+        Element types of the values that it takes and gives, where they are not quantized.
+    """
+
+    lower: Callable[[Lowering, Node, Any], None]
+    dtypes: frozenset[DType] = FLOAT
+
+
+def cast(b: Lowering, tensor: int, dtype: DType) -> int:
+    """Return a tensor with the same numbers as another type."""
+    info = b.info(tensor)
+    if info.dtype is dtype:
+        return tensor
+    out = b.tensor(f"{info.name}/{dtype.value}", dtype, info.shape)
+    b.operator("CAST", [tensor], [out], "Cast", inDataType=info.dtype, outDataType=dtype)
+    return out
+
+
+def computed(
+    b: Lowering, node: Node, perm: Perm, dtype: DType, write: Callable[[int], None]
+) -> None:
+    """Let `write` fill a node's output with elements of type `dtype`; cast it if need be."""
+    target = b.put(node, perm)
+    info = b.info(target)
+    if info.dtype is dtype:
+        write(target)
+        return
+    wide = b.tensor(f"{info.name}/{dtype.value}", dtype, info.shape)
+    write(wide)
+    b.operator("CAST", [wide], [target], "Cast", inDataType=dtype, outDataType=info.dtype)
+
+
+def bias_of(b: Lowering, node: Node, integer: bool, source: int, weight: int) -> int:
+    """Return the bias tensor; kernels want one, so a missing one is zero."""
+    if len(node.inputs) > 2:
+        return b.get(node.inputs[2], integer=integer)
+    units = node.inputs[1].type.ints[0]
+    name = f"{b.layer}/bias"
+    if not integer:
+        return b.constant(name, np.zeros(units, np.float32))
+    x, w = b.info(source).quant, b.info(weight).quant
+    if x is None or w is None:
+        raise InternalError(f"{node.layer} has integer operands without a grid")
+    scales = tuple(float(np.float32(x.scale[0]) * np.float32(s)) for s in w.scale)
+    grid = QuantParams(scales, (0,) * len(scales), 0)
+    return b.tensor(name, DType.INT32, (units,), data=np.zeros(units, np.int32), quant=grid)
+
+
+def padded(b: Lowering, tensor: int, pads: Pads, fill: Array | None = None) -> int:
+    """Return an NHWC tensor padded along H and W, with zero unless `fill` is given."""
+    top, left, bottom, right = pads
+    if not any(pads):
+        return tensor
+    info = b.info(tensor)
+    n, h, w, c = info.shape
+    shape = (n, h + top + bottom, w + left + right, c)
+    out = b.tensor(f"{info.name}/padded", info.dtype, shape, quant=info.quant)
+    amounts = b.ints("pads", [[0, 0], [top, bottom], [left, right], [0, 0]])
+    version = 2 if info.dtype is DType.INT8 else 1
+    if fill is None:
+        b.operator("PAD", [tensor, amounts], [out], "Pad", version)
+    else:
+        value = b.constant(f"{b.layer}/fill", fill, info.quant)
+        b.operator("PADV2", [tensor, amounts, value], [out], "PadV2", version)
+    return out
+
+
+def elementwise(
+    code: str, options: str = "", integer_version: int = 2
+) -> Callable[[Lowering, Node, Op], None]:
+    """Return the lowering of a function of one value, on integers where it has that form."""
+
+    def run(b: Lowering, node: Node, op: Op) -> None:
+        integer = is_int8(b, node)
+        x = node.inputs[0]
+        source = b.get(x, integer=integer)
+        perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+        fields = {"alpha": op.alpha} if isinstance(op, LeakyRelu) else {}
+        target = b.put(node, perm)
+        version = integer_version if integer else 1
+        b.operator(code, [source], [target], options, version, **fields)
+
+    return run
+
+
+def constant_parameters(graph: Graph, node: Node) -> str | None:
+    """Weights and biases are constants."""
+    for value in node.inputs[1:]:
+        producer = graph.producers.get(value)
+        source = (
+            producer.inputs[0] if producer and isinstance(producer.op, Dequantize) else value
+        )
+        if not value.is_absent and graph.constant(source) is None:
+            return f"{value} is computed"
+    return None
+
+
+def positive_stride(graph: Graph, node: Node) -> str | None:
+    """A stride is at least 1."""
+    strides = getattr(node.op, "stride", (1, 1))
+    return f"strides are {strides}" if np.min(strides) < 1 else None
+
+
+def is_int8(b: Lowering, node: Node) -> bool:
+    """Whether a node is computed on integers."""
+    return b.output_grid(node)[1] is not None
