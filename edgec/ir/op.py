@@ -193,13 +193,13 @@ class Op(ABC):
         The operator's name in ONNX's default domain.
     operands
         How many leading ONNX inputs are operands here; `from_onnx` turned the rest into fields.
-    opset
+    since
         The lowest opset in which its ONNX form exists.
     """
 
     onnx_name: ClassVar[str]
     operands: ClassVar[int] = 1
-    opset: ClassVar[int] = OPSET
+    since: ClassVar[int] = OPSET
 
     @classmethod
     @abstractmethod
