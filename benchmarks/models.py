@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DATA", "LABELLED", "Labelled", "loader"]
+from edgec.ir import DType, Value
+
+__all__ = ["DATA", "LABELLED", "SHAPES", "Labelled", "example_feeds", "loader"]
 
 DATA = Path(
     os.environ.get("EDGEC_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -22,6 +24,35 @@ DATA = Path(
 
 Array = NDArray[Any]
 Samples = dict[str, Array]
+
+SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
+    "espcn_x2": {"IteratorGetNext:0": (1, 1, 32, 32)},
+    "ppocr_v2_cls": {"x": (1, 3, 48, 192)},
+    "ppocrv4_det": {"x": (1, 3, 64, 64)},
+    "silero_vad_16k_op15": {"input": (1, 512), "state": (2, 1, 128)},
+    "silero_vad_op18_ifless": {"input": (1, 512)},
+    "thai_attacut_c": {"input": (1, 20)},
+    "minilm_l6_int8": dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), (1, 16)),
+    "yunet_n_dynamic": {"input": (1, 3, 96, 96)},
+}
+"""Shapes of inputs that models leave open, by the name of the file."""
+
+
+def example_feeds(inputs: Iterable[Value]) -> dict[str, Array]:
+    """Return inputs that make sense to most models: small numbers and indices, 16 kHz."""
+    rng = np.random.default_rng(0)
+    found: dict[str, Array] = {}
+    for value in inputs:
+        shape, dtype = value.type.ints, value.type.dtype
+        if value.name == "sr":
+            found[value.name] = np.full(shape, 16000, np.int64)
+        elif dtype.is_float:
+            found[value.name] = np.asarray(rng.uniform(0, 1, shape)).astype(dtype.numpy)
+        elif dtype is DType.BOOL:
+            found[value.name] = np.ones(shape, bool)
+        else:
+            found[value.name] = rng.integers(0, 2, shape).astype(dtype.numpy)
+    return found
 
 
 def loader() -> ModuleType:
