@@ -29,16 +29,16 @@ from edgec.ir import (
 from edgec.ops import (
     Activation,
     Add,
-    AveragePool2d,
+    AveragePool,
     BatchNorm,
     Clip,
     Concat,
-    Conv2d,
-    DepthwiseConv2d,
+    Conv,
+    DepthwiseConv,
     GlobalAveragePool,
     Identity,
     MatMul,
-    MaxPool2d,
+    MaxPool,
     Mul,
     Pad,
     Relu,
@@ -113,17 +113,17 @@ class Sketch:
         return None if found is None else found.array
 
     def conv(
-        self, x: Value, channels: int, *, bias: bool = True, op: Conv2d | None = None
+        self, x: Value, channels: int, *, bias: bool = True, op: Conv | None = None
     ) -> Value:
         """A 3x3 convolution that keeps the size."""
         w = self.random(channels, int(x.type.shape[1]), 3, 3)
         extra = (self.random(channels),) if bias else ()
-        return self.add(op or Conv2d(pad=(1, 1, 1, 1)), x, w, *extra)
+        return self.add(op or Conv(pad=(1, 1, 1, 1)), x, w, *extra)
 
     def depthwise(self, x: Value, multiplier: int = 1) -> Value:
         """A 3x3 depthwise convolution that keeps the size."""
         w = self.random(int(x.type.shape[1]) * multiplier, 1, 3, 3)
-        return self.add(DepthwiseConv2d(pad=(1, 1, 1, 1)), x, w)
+        return self.add(DepthwiseConv(pad=(1, 1, 1, 1)), x, w)
 
     def batchnorm(self, x: Value) -> Value:
         """A batch norm with variances around one."""
@@ -205,7 +205,7 @@ def _step(draw: st.DrawFn, s: Sketch, x: Value, values: list[Value]) -> Value:
         case "pad-conv":
             value = draw(st.sampled_from([0.0, 0.0, 1.0]))
             padded = s.add(Pad((0, 0, 1, 0, 0, 0, 1, 2), value), x)
-            return s.conv(padded, 2, op=Conv2d(pad=(0, 1, 0, 0), stride=(1, 2)))
+            return s.conv(padded, 2, op=Conv(pad=(0, 1, 0, 0), stride=(1, 2)))
         case "batchnorm":
             return s.batchnorm(x)
         case "affine":
@@ -225,8 +225,8 @@ def _step(draw: st.DrawFn, s: Sketch, x: Value, values: list[Value]) -> Value:
             return s.add(Concat(1), x, draw(st.sampled_from(same)))
         case "pool":
             pools: list[Op] = [
-                MaxPool2d((2, 2), pad=(0, 0, 1, 1)),
-                AveragePool2d((3, 3), pad=(1, 1, 1, 1)),
+                MaxPool((2, 2), pad=(0, 0, 1, 1)),
+                AveragePool((3, 3), pad=(1, 1, 1, 1)),
             ]
             return s.add(draw(st.sampled_from(pools)), x)
         case "identity":
@@ -241,7 +241,7 @@ def _step(draw: st.DrawFn, s: Sketch, x: Value, values: list[Value]) -> Value:
 def _head(draw: st.DrawFn, s: Sketch, x: Value) -> Value:
     """A classifier: mean over the image, and a layer that exporters write in two nodes."""
     n, c, h, w = x.type.ints
-    pool = draw(st.sampled_from([GlobalAveragePool(), AveragePool2d((h, w))]))
+    pool = draw(st.sampled_from([GlobalAveragePool(), AveragePool((h, w))]))
     flat = s.add(Reshape((n, -1)), s.add(pool, x))
     y = s.add(MatMul(), flat, s.random(c, 3))
     if draw(st.booleans()):

@@ -6,7 +6,7 @@ from hypothesis import given
 
 from edgec.cost import Cost, cost, node_macs
 from edgec.ir import DType, Graph, QuantParams, TensorType
-from edgec.ops import Add, Dequantize, MaxPool2d, Opaque, Quantize, Relu, Sigmoid
+from edgec.ops import Add, Dequantize, MaxPool, Opaque, Quantize, Relu, Sigmoid
 from tests.models import Sketch, graphs
 
 PARAMS = QuantParams((0.5,), (0,))
@@ -40,11 +40,11 @@ def peak(graph: Graph) -> int:
 def test_a_value_lives_until_its_last_reader() -> None:
     s = Sketch(1, 1, 4, 4)
     a = s.add(Relu(), s.x)
-    b = s.add(MaxPool2d((2, 2), (2, 2)), a)
+    b = s.add(MaxPool((2, 2), (2, 2)), a)
     c = s.add(Sigmoid(), b)
     assert peak(s.graph(c)) == 4 * (16 + 16)
 
-    d = s.add(MaxPool2d((2, 2), (2, 2)), a)
+    d = s.add(MaxPool((2, 2), (2, 2)), a)
     assert peak(s.graph(s.add(Add(), c, d))) == 4 * (16 + 16)
     s = Sketch(4)
     a = s.add(Relu(), s.x)

@@ -10,13 +10,13 @@ from edgec.errors import InternalError, ModelError
 from edgec.evaluate import Evaluator, OnnxSession, evaluate, ort_session
 from edgec.export import LARGE_BYTES, to_onnx
 from edgec.ir import DType, Graph, QuantParams, TensorType
-from edgec.ops import Activation, Add, Clip, Conv2d, Dequantize, Opaque, Quantize, Relu
+from edgec.ops import Activation, Add, Clip, Conv, Dequantize, Opaque, Quantize, Relu
 from tests.models import Sketch, feeds, graphs
 
 
 def small() -> Graph:
     s = Sketch(1, 2, 4, 4)
-    op = Conv2d(pad=(1, 1, 1, 1), activation=Activation.RELU6)
+    op = Conv(pad=(1, 1, 1, 1), activation=Activation.RELU6)
     return s.graph(s.add(Clip(high=0.5), s.conv(s.x, 3, op=op)))
 
 

@@ -2,8 +2,8 @@
 
 from edgec.ir import Op
 from edgec.ops.activation import Activation
-from edgec.ops.conv import Conv2d, Convolution, DepthwiseConv2d, GroupedConv2d
-from edgec.ops.conv_transpose import ConvTranspose2d
+from edgec.ops.conv import Conv, Convolution, DepthwiseConv, GroupedConv
+from edgec.ops.conv_transpose import ConvTranspose
 from edgec.ops.elementwise import (
     Add,
     Binary,
@@ -41,7 +41,7 @@ from edgec.ops.image import DepthToSpace, Resize
 from edgec.ops.linear import FullyConnected, Gemm, MatMul
 from edgec.ops.normalization import BatchNorm, Softmax
 from edgec.ops.opaque import Opaque
-from edgec.ops.pool import AveragePool2d, GlobalAveragePool, MaxPool2d, Pool2d
+from edgec.ops.pool import AveragePool, GlobalAveragePool, MaxPool, Pool
 from edgec.ops.quantization import Dequantize, Quantize, quantize_array
 from edgec.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
 from edgec.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
@@ -51,18 +51,18 @@ __all__ = [
     "Abs",
     "Activation",
     "Add",
-    "AveragePool2d",
+    "AveragePool",
     "BatchNorm",
     "Binary",
     "Ceil",
     "Clip",
     "Concat",
-    "Conv2d",
-    "ConvTranspose2d",
+    "Conv",
+    "ConvTranspose",
     "Convolution",
     "Cos",
     "DepthToSpace",
-    "DepthwiseConv2d",
+    "DepthwiseConv",
     "Dequantize",
     "Div",
     "Elu",
@@ -73,7 +73,7 @@ __all__ = [
     "Gather",
     "Gemm",
     "GlobalAveragePool",
-    "GroupedConv2d",
+    "GroupedConv",
     "HardSigmoid",
     "HardSwish",
     "Identity",
@@ -81,14 +81,14 @@ __all__ = [
     "Log",
     "MatMul",
     "Max",
-    "MaxPool2d",
+    "MaxPool",
     "Min",
     "Mul",
     "Neg",
     "Opaque",
     "PRelu",
     "Pad",
-    "Pool2d",
+    "Pool",
     "Quantize",
     "Reciprocal",
     "ReduceMax",
@@ -114,13 +114,13 @@ __all__ = [
 # Where several classes share an ONNX name, import takes the first that accepts the node.
 OPS: tuple[type[Op], ...] = (
     Add,
-    AveragePool2d,
+    AveragePool,
     BatchNorm,
     Clip,
     Concat,
-    Conv2d,
-    DepthwiseConv2d,
-    GroupedConv2d,
+    Conv,
+    DepthwiseConv,
+    GroupedConv,
     Dequantize,
     Div,
     FullyConnected,
@@ -131,7 +131,7 @@ OPS: tuple[type[Op], ...] = (
     Identity,
     LeakyRelu,
     MatMul,
-    MaxPool2d,
+    MaxPool,
     Mul,
     Opaque,
     Pad,
@@ -165,6 +165,10 @@ OPS: tuple[type[Op], ...] = (
     ReduceMax,
     ReduceMin,
     ReduceSum,
-    ConvTranspose2d,
+    ConvTranspose,
     Expand,
 )
+
+# Former names, only until every branch has moved to those above.
+AveragePool2d, Conv2d, ConvTranspose2d = AveragePool, Conv, ConvTranspose
+DepthwiseConv2d, GroupedConv2d, MaxPool2d, Pool2d = DepthwiseConv, GroupedConv, MaxPool, Pool

@@ -15,7 +15,7 @@ from edgec.ops.activation import Activation, form
 from edgec.ops.arguments import same_dtype
 from edgec.ops.window import Window, explicit_pads
 
-__all__ = ["Conv2d", "Convolution", "DepthwiseConv2d", "GroupedConv2d"]
+__all__ = ["Conv", "Convolution", "DepthwiseConv", "GroupedConv"]
 
 X, WEIGHT, BIAS = 0, 1, 2  # operand numbers; the bias may be missing
 
@@ -110,7 +110,7 @@ def _common(node: OnnxNode) -> dict[str, tuple[int, ...]] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Conv2d(Convolution):
+class Conv(Convolution):
     """Cross-correlation of an image with a bank of kernels.
 
     ``y[n,o,i,j] = b[o] + sum(w[o,c,u,v] * x[n,c, i*s0 + u*d0 - top, j*s1 + v*d1 - left])``,
@@ -153,7 +153,7 @@ class Conv2d(Convolution):
 
 
 @dataclass(frozen=True, slots=True)
-class DepthwiseConv2d(Convolution):
+class DepthwiseConv(Convolution):
     """A convolution of each channel with its own kernels: ``w`` is ``[C * M, 1, KH, KW]``.
 
     Output channel ``o`` is made from input channel ``o // M``; ``M`` is the multiplier.
@@ -193,7 +193,7 @@ class DepthwiseConv2d(Convolution):
 
 
 @dataclass(frozen=True, slots=True)
-class GroupedConv2d(Convolution):
+class GroupedConv(Convolution):
     """A convolution of `groups` equal parts of the channels, each with its own kernels."""
 
     groups: int = 1

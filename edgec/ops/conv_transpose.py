@@ -13,13 +13,13 @@ from edgec.ir import UNKNOWN, Array, Dim, Example, OnnxForm, OnnxNode, Op, Tenso
 from edgec.ops.arguments import same_dtype
 from edgec.ops.window import Pads
 
-__all__ = ["ConvTranspose2d"]
+__all__ = ["ConvTranspose"]
 
 X, WEIGHT, BIAS = 0, 1, 2  # operand numbers; the bias may be missing
 
 
 @dataclass(frozen=True, slots=True)
-class ConvTranspose2d(Op):
+class ConvTranspose(Op):
     """The gradient of a convolution: every input pixel adds a kernel to the result.
 
     Inputs are ``x [N, IC, H, W]``, ``w [IC, OC, KH, KW]`` and, if there is one, ``b [OC]``.

@@ -23,11 +23,11 @@ from edgec.ir import (
 )
 from edgec.ops.window import Pads, Window, explicit_pads
 
-__all__ = ["AveragePool2d", "GlobalAveragePool", "MaxPool2d", "Pool2d"]
+__all__ = ["AveragePool", "GlobalAveragePool", "MaxPool", "Pool"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pool2d(Op):
+class Pool(Op):
     """What the two windowed pools share: ``x [N, C, H, W]`` to ``[N, C, OH, OW]``.
 
     Parameters
@@ -100,7 +100,7 @@ class Pool2d(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class MaxPool2d(Pool2d):
+class MaxPool(Pool):
     """The largest value under the window; padding never wins.
 
     References
@@ -126,7 +126,7 @@ class MaxPool2d(Pool2d):
 
 
 @dataclass(frozen=True, slots=True)
-class AveragePool2d(Pool2d):
+class AveragePool(Pool):
     """The mean of the values under the window.
 
     Parameters
@@ -152,7 +152,7 @@ class AveragePool2d(Pool2d):
 
     @override
     def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
-        form = Pool2d.to_onnx(self, inputs)
+        form = Pool.to_onnx(self, inputs)
         included = int(self.count_include_pad)
         return OnnxForm(form.op_type, {**form.attributes, "count_include_pad": included})
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from edgec.ir import Builder, DType, Graph, Node
-from edgec.ops import AveragePool2d, GlobalAveragePool, ReduceMean, Reshape
+from edgec.ops import AveragePool, GlobalAveragePool, ReduceMean, Reshape
 from edgec.passes.base import Pass, Promise, Within
 
 __all__ = ["SimplifyPools"]
@@ -18,7 +18,7 @@ __all__ = ["SimplifyPools"]
 class SimplifyPools(Pass):
     """Write every mean over all of an image as ``GlobalAveragePool``.
 
-    An ``AveragePool2d`` whose window covers the image exactly, without padding, and a
+    An ``AveragePool`` whose window covers the image exactly, without padding, and a
     ``ReduceMean`` over H and W become one, followed by a reshape where the axes are dropped.
     Runtimes have faster kernels for that form, and for int8 XNNPACK has no windowed one at
     all. Only f32: ONNX Runtime has
@@ -55,7 +55,7 @@ def _is_global(node: Node) -> bool:
     if x is None or x.dtype is not DType.FLOAT32 or not x.is_static or x.rank != 4:
         return False
     match node.op:
-        case AveragePool2d(kernel=kernel, pad=pad):
+        case AveragePool(kernel=kernel, pad=pad):
             return kernel == x.ints[2:] and not any(pad) and node.output.type.ints[2:] == (1, 1)
         case ReduceMean(axes):
             return axes == (2, 3)

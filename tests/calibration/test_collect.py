@@ -14,7 +14,7 @@ from edgec.calibration import METHODS, Calibration, MinMax, RangeMethod, calibra
 from edgec.errors import DataError
 from edgec.evaluate import evaluate
 from edgec.ir import Array, Graph, Value
-from edgec.ops import Activation, Conv2d, Div, MaxPool2d, Relu
+from edgec.ops import Activation, Conv, Div, MaxPool, Relu
 from tests.targets.graphs import Net, f32, random
 
 METHOD = pytest.mark.parametrize("method", [make() for make in METHODS.values()], ids=METHODS)
@@ -22,10 +22,10 @@ METHOD = pytest.mark.parametrize("method", [make() for make in METHODS.values()]
 
 def net() -> Graph:
     made = Net(x=(1, 3, 16, 16))
-    made.add("a", Conv2d(pad=(1, 1, 1, 1), activation=Activation.RELU), "x",
+    made.add("a", Conv(pad=(1, 1, 1, 1), activation=Activation.RELU), "x",
              random(8, 3, 3, 3, seed=1))  # fmt: skip
-    made.add("b", Conv2d(), "a", random(8, 8, 1, 1, seed=2))
-    made.add("y", MaxPool2d((2, 2), (2, 2)), "b")
+    made.add("b", Conv(), "a", random(8, 8, 1, 1, seed=2))
+    made.add("y", MaxPool((2, 2), (2, 2)), "b")
     return made.graph("y")
 
 

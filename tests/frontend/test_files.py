@@ -164,7 +164,7 @@ def test_names_the_layer_whose_inputs_do_not_fit(tmp_path: Path) -> None:
 
     assert message_of(path) == (
         f"{path} has a node whose inputs do not fit\n"
-        "  stem/conv: Conv2d()(%x: f32[1,3,4,4], %w: f32[2,5,3,3]): "
+        "  stem/conv: Conv()(%x: f32[1,3,4,4], %w: f32[2,5,3,3]): "
         "x has 3 channels, w expects 5"
     )
 

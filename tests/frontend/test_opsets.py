@@ -132,15 +132,15 @@ CASES: list[Case] = [
     (13, "Dropout", {}, [np.float32(0.5), np.array(False)], (3, 4), "Identity()"),
     (7, "AveragePool", {"kernel_shape": [3, 3], "count_include_pad": 1, "pads": [1] * 4}, [],
      IMAGE,
-     "AveragePool2d(kernel=(3, 3), pad=(1, 1, 1, 1), count_include_pad=True)"),
+     "AveragePool(kernel=(3, 3), pad=(1, 1, 1, 1), count_include_pad=True)"),
     (19, "AveragePool", {"kernel_shape": [2, 2], "dilations": [2, 2]}, [], IMAGE,
      "AveragePool"),
     (19, "AveragePool", {"kernel_shape": [2, 2], "dilations": [1, 1]}, [], IMAGE,
-     "AveragePool2d(kernel=(2, 2))"),
+     "AveragePool(kernel=(2, 2))"),
     (8, "MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]}, [], IMAGE,
-     "MaxPool2d(kernel=(2, 2), stride=(2, 2))"),
+     "MaxPool(kernel=(2, 2), stride=(2, 2))"),
     (12, "MaxPool", {"kernel_shape": [2, 2], "dilations": [2, 3], "ceil_mode": 1}, [], IMAGE,
-     "MaxPool2d(kernel=(2, 2), dilation=(2, 3), ceil_mode=True)"),
+     "MaxPool(kernel=(2, 2), dilation=(2, 3), ceil_mode=True)"),
     (12, "MaxPool", {"kernel_shape": [2], "strides": [2]}, [], (1, 3, 7), "MaxPool"),
     (9, "GlobalAveragePool", {}, [], (1, 3, 7), "GlobalAveragePool"),
     (9, "GlobalAveragePool", {}, [], IMAGE, "GlobalAveragePool()"),
@@ -161,9 +161,9 @@ CASES: list[Case] = [
     (9, "MatMul", {}, [random(4, 5)], (2, 3, 4), "MatMul()"),
     (9, "MatMul", {}, [random(4)], (2, 3, 4), "MatMul"),
     (9, "Concat", {"axis": -1}, [random(2, 3)], (2, 5), "Concat(axis=1)"),
-    (9, "Conv", {}, [random(4, 3, 2, 2)], IMAGE, "Conv2d()"),
-    (9, "Conv", {"group": 3}, [random(6, 1, 2, 2)], IMAGE, "DepthwiseConv2d()"),
-    (9, "Conv", {"group": 2}, [random(6, 2, 2, 2)], (1, 4, 7, 7), "GroupedConv2d(groups=2)"),
+    (9, "Conv", {}, [random(4, 3, 2, 2)], IMAGE, "Conv()"),
+    (9, "Conv", {"group": 3}, [random(6, 1, 2, 2)], IMAGE, "DepthwiseConv()"),
+    (9, "Conv", {"group": 2}, [random(6, 2, 2, 2)], (1, 4, 7, 7), "GroupedConv(groups=2)"),
     (9, "Conv", {}, [random(4, 3, 2)], (1, 3, 7), "Conv"),
     (10, "QuantizeLinear", {}, [np.float32(0.5), np.uint8(3)], (3, 4),
      "Quantize(params=QuantParams(scale=(0.5,), zero_point=(3,), axis=None), dtype=u8)"),
@@ -351,7 +351,7 @@ def test_auto_pad(
     model = onnx_model([node], [info("x", 1, 3, 8, 9)], ["y"], arrays, opset=14)
 
     (op,) = check(model, tmp_path, random(1, 3, 8, 9))
-    assert "2d" in op
+    assert op.startswith(f"{op_type}(")  # an opaque one has no parentheses
 
 
 def test_a_model_of_another_domain_only_needs_no_default_opset(tmp_path: Path) -> None:

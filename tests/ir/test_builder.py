@@ -5,7 +5,7 @@ import pytest
 
 from edgec.errors import InternalError
 from edgec.ir import Builder, DType, Graph, TensorType, verify
-from edgec.ops import Add, Conv2d, Identity, Opaque, Relu, Sigmoid
+from edgec.ops import Add, Conv, Identity, Opaque, Relu, Sigmoid
 from tests.models import Sketch
 
 
@@ -162,10 +162,10 @@ def test_a_misfit_names_the_layer() -> None:
     w = b.constant(np.zeros((3, 5, 3, 3), np.float32), near="c0")
 
     with pytest.raises(InternalError) as caught:
-        b.add(Conv2d(), conv.inputs[0], w, like=conv, absorbs=(conv,))
+        b.add(Conv(), conv.inputs[0], w, like=conv, absorbs=(conv,))
     assert str(caught.value) == (
         "an operator cannot take its inputs\n"
-        "  n0: Conv2d()(%x: f32[1,3,4,4], %c0.1: f32[3,5,3,3]): "
+        "  n0: Conv()(%x: f32[1,3,4,4], %c0.1: f32[3,5,3,3]): "
         "inputs do not fit: x has 3 channels, w expects 5"
     )
 

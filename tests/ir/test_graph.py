@@ -20,7 +20,7 @@ def test_prints_what_it_is() -> None:
 graph test(%x: f32[1,2,4,4]) {
   %c0: f32[3,2,3,3] = const
   %c1: f32[3] = const
-  %v0: f32[1,3,4,4] = Conv2d(pad=(1, 1, 1, 1))(%x, %c0, %c1)
+  %v0: f32[1,3,4,4] = Conv(pad=(1, 1, 1, 1))(%x, %c0, %c1)
   %v1: f32[1,3,4,4] = Relu()(%v0)
   return %v1
 }"""

@@ -21,7 +21,7 @@ from edgec.ir import Array, DType, Example, Fixed, Op, Role, SameAsInput, Tensor
 from edgec.ops import (
     OPS,
     Activation,
-    AveragePool2d,
+    AveragePool,
     Binary,
     Concat,
     Convolution,
@@ -100,7 +100,7 @@ def test_examples_vary_every_attribute(op: type[Op]) -> None:
     examples = [e.op for e in op.examples(np.random.default_rng(0))]
     missing = {f.name for f in fields(op) if len({getattr(e, f.name) for e in examples}) < 2}
 
-    if op is AveragePool2d:
+    if op is AveragePool:
         missing -= {"dilation"}  # not before opset 19: such nodes stay opaque
     if op is Opaque:
         missing = set()  # attributes are those of any ONNX node
@@ -183,9 +183,9 @@ def test_removing_tied_indices_slices_the_output(example: Example) -> None:
 
 
 GROUPS = {  # how many groups of more than one index there are, and their sizes
-    "Conv2d-0": [2, 2, 2, 3, 3, 3, 3],  # three inputs; four outputs with kernel and bias
-    "DepthwiseConv2d-0": [4, 4, 4],
-    "DepthwiseConv2d-2": [7, 7, 7],  # two outputs each
+    "Conv-0": [2, 2, 2, 3, 3, 3, 3],  # three inputs; four outputs with kernel and bias
+    "DepthwiseConv-0": [4, 4, 4],
+    "DepthwiseConv-2": [7, 7, 7],  # two outputs each
     "FullyConnected-0": [2] * 5 + [3] * 3,
     "BatchNorm-0": [6] * 3,
     "Add-0": [3] * (2 + 3 + 4 + 4),
@@ -195,7 +195,7 @@ GROUPS = {  # how many groups of more than one index there are, and their sizes
     "Pad-0": [2] * (1 + 2),
     "Slice-0": [2] * (1 + 4),
     "ReduceMean-1": [2] * (1 + 3),
-    "MaxPool2d-0": [2] * 3,
+    "MaxPool-0": [2] * 3,
     "GlobalAveragePool-0": [2] * 3,
     "Quantize-2": [2] * (1 + 4),
     "Dequantize-0": [2] * (1 + 3 + 4),

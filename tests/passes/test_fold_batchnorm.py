@@ -9,9 +9,9 @@ from edgec.ops import (
     Activation,
     Add,
     BatchNorm,
-    Conv2d,
+    Conv,
     FullyConnected,
-    GroupedConv2d,
+    GroupedConv,
     Mul,
     Relu,
     Sub,
@@ -38,7 +38,7 @@ def test_folds_into_one_convolution() -> None:
 graph test(%x: f32[1,2,4,4]) {
   %c0.1: f32[3,2,3,3] = const
   %v0.bias: f32[3] = const
-  %v1: f32[1,3,4,4] = Conv2d(pad=(1, 1, 1, 1))(%x, %c0.1, %v0.bias)
+  %v1: f32[1,3,4,4] = Conv(pad=(1, 1, 1, 1))(%x, %c0.1, %v0.bias)
   return %v1
 }"""
     )
@@ -55,7 +55,7 @@ def test_leaves_the_weights_alone_where_only_an_offset_is_added() -> None:
 def test_folds_a_chain_of_two() -> None:
     s = Sketch(1, 2, 4, 4)
 
-    assert folded(s.graph(s.batchnorm(s.batchnorm(s.conv(s.x, 3, bias=False))))) == ["Conv2d"]
+    assert folded(s.graph(s.batchnorm(s.batchnorm(s.conv(s.x, 3, bias=False))))) == ["Conv"]
 
 
 @pytest.mark.parametrize("op", [Mul(), Add(), Sub()], ids=str)
@@ -63,14 +63,14 @@ def test_folds_a_chain_of_two() -> None:
 def test_folds_what_acts_on_each_channel(op: Op, shape: tuple[int, ...]) -> None:
     s = Sketch(1, 2, 4, 4)
 
-    assert folded(s.graph(s.add(op, s.conv(s.x, 3), s.random(*shape)))) == ["Conv2d"]
+    assert folded(s.graph(s.add(op, s.conv(s.x, 3), s.random(*shape)))) == ["Conv"]
 
 
 @pytest.mark.parametrize("op", [Mul(), Add()], ids=str)
 def test_the_constant_may_come_first(op: Op) -> None:
     s = Sketch(1, 2, 4, 4)
 
-    assert folded(s.graph(s.add(op, s.random(3, 1, 1), s.conv(s.x, 3)))) == ["Conv2d"]
+    assert folded(s.graph(s.add(op, s.random(3, 1, 1), s.conv(s.x, 3)))) == ["Conv"]
 
 
 def test_a_constant_minus_a_layer_is_another_thing() -> None:
@@ -84,9 +84,9 @@ def test_folds_into_layers_of_every_kind() -> None:
     s = Sketch(1, 4, 5, 5)
     y = s.batchnorm(s.depthwise(s.x, 2))
     w = s.random(6, 4, 3, 3)
-    y = s.batchnorm(s.add(GroupedConv2d(groups=2), y, w))
+    y = s.batchnorm(s.add(GroupedConv(groups=2), y, w))
 
-    assert folded(s.graph(y)) == ["DepthwiseConv2d", "GroupedConv2d"]
+    assert folded(s.graph(y)) == ["DepthwiseConv", "GroupedConv"]
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 3)], ids=str)
@@ -100,7 +100,7 @@ def test_folds_into_a_fully_connected_layer(shape: tuple[int, ...]) -> None:
 def test_weights_that_are_shared_are_folded_apart() -> None:
     s = Sketch(1, 3, 4, 4)
     w = s.random(3, 3, 3, 3)
-    op = Conv2d(pad=(1, 1, 1, 1))
+    op = Conv(pad=(1, 1, 1, 1))
     y = s.batchnorm(s.add(op, s.batchnorm(s.add(op, s.x, w)), w))
 
     after = check_pass(fold, s.graph(y))
@@ -112,7 +112,7 @@ def test_computes_in_double_and_rounds_once() -> None:
     s = Sketch(1, 1, 1, 1)
     big, beta = np.array([2.0**24], np.float32), np.array([0.1], np.float32)
     ones = s.const(np.ones(1, np.float32))
-    y = s.add(Conv2d(), s.x, s.random(1, 1, 1, 1), s.const(big))
+    y = s.add(Conv(), s.x, s.random(1, 1, 1, 1), s.const(big))
     var = s.const(np.array([3.0], np.float32))
     graph = s.graph(s.add(BatchNorm(), y, ones, s.const(beta), s.const(big), var))
 
@@ -138,7 +138,7 @@ def test_keeps_a_layer_that_is_an_output() -> None:
 
 def test_keeps_what_follows_an_activation() -> None:
     s = Sketch(1, 2, 4, 4)
-    op = Conv2d(pad=(1, 1, 1, 1), activation=Activation.RELU)
+    op = Conv(pad=(1, 1, 1, 1), activation=Activation.RELU)
     graph = s.graph(s.batchnorm(s.conv(s.x, 3, op=op)))
 
     assert fold.run(graph) is graph
@@ -208,7 +208,7 @@ def test_keeps_parameters_that_are_computed(operand: str) -> None:
     b = computed if operand == "bias" else s.random(3)
     k = computed if operand == "scale" else s.random(3, 1, 1)
     s.inputs = [s.x, computed]
-    graph = s.graph(s.add(Mul(), s.add(Conv2d(), s.x, w, b), k))
+    graph = s.graph(s.add(Mul(), s.add(Conv(), s.x, w, b), k))
 
     assert fold.run(graph) is graph
 
@@ -227,7 +227,7 @@ def test_keeps_a_batch_norm_with_computed_parameters() -> None:
 def test_keeps_the_precision_of_the_weights() -> None:
     s = Sketch(1, 2, 4, 4, dtype=DType.FLOAT64)
     w = s.const(np.ones((3, 2, 1, 1)))
-    graph = s.graph(s.add(Mul(), s.add(Conv2d(), s.x, w), s.const(np.array(0.1))))
+    graph = s.graph(s.add(Mul(), s.add(Conv(), s.x, w), s.const(np.array(0.1))))
 
     after = fold.run(graph)
     assert after.constants["c0.1"].array.dtype == np.float64

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from edgec.ir import Graph, Op
-from edgec.ops import AveragePool2d, Conv2d, DepthwiseConv2d, Pad
+from edgec.ops import AveragePool, Conv, DepthwiseConv, Pad
 from edgec.passes import FoldPad
 from tests.models import Sketch, graphs
 from tests.passes.properties import check_pass
@@ -16,7 +16,7 @@ AROUND = (0, 0, 1, 0, 0, 0, 2, 3)
 def test_the_layer_takes_over_the_padding() -> None:
     s = Sketch(1, 2, 5, 5)
     padded = s.add(Pad(AROUND), s.x)
-    graph = s.graph(s.conv(padded, 3, bias=False, op=Conv2d(pad=(1, 2, 3, 4))))
+    graph = s.graph(s.conv(padded, 3, bias=False, op=Conv(pad=(1, 2, 3, 4))))
 
     after = check_pass(fold, graph)
     assert (
@@ -24,7 +24,7 @@ def test_the_layer_takes_over_the_padding() -> None:
         == """\
 graph test(%x: f32[1,2,5,5]) {
   %c0: f32[3,2,3,3] = const
-  %v1: f32[1,3,10,12] = Conv2d(pad=(2, 2, 5, 7))(%x, %c0)
+  %v1: f32[1,3,10,12] = Conv(pad=(2, 2, 5, 7))(%x, %c0)
   return %v1
 }"""
     )
@@ -33,10 +33,10 @@ graph test(%x: f32[1,2,5,5]) {
 
 def test_two_in_a_row_are_both_taken_over() -> None:
     s = Sketch(1, 2, 5, 5)
-    y = s.conv(s.add(Pad(AROUND), s.add(Pad(AROUND), s.x)), 3, op=Conv2d())
+    y = s.conv(s.add(Pad(AROUND), s.add(Pad(AROUND), s.x)), 3, op=Conv())
 
     (node,) = check_pass(fold, s.graph(y)).nodes
-    assert str(node.op) == "Conv2d(pad=(2, 0, 4, 6))"
+    assert str(node.op) == "Conv(pad=(2, 0, 4, 6))"
     assert node.origin == ("n0", "n1", "n2")
 
 
@@ -44,12 +44,12 @@ def test_other_readers_keep_the_padded_image() -> None:
     s = Sketch(1, 2, 5, 5)
     padded = s.add(Pad(AROUND), s.x)
     w = s.random(2, 1, 3, 3)
-    graph = s.graph(s.add(DepthwiseConv2d(), padded, w), padded)
+    graph = s.graph(s.add(DepthwiseConv(), padded, w), padded)
 
     after = check_pass(fold, graph)
     assert [str(n.op) for n in after.nodes] == [
         "Pad(pads=(0, 0, 1, 0, 0, 0, 2, 3))",
-        "DepthwiseConv2d(pad=(1, 0, 2, 3))",
+        "DepthwiseConv(pad=(1, 0, 2, 3))",
     ]
     assert after.nodes[1].inputs[0].name == "x"
 
@@ -69,7 +69,7 @@ def test_keeps_other_padding(pad: Op) -> None:
 
 def test_keeps_padding_before_other_nodes() -> None:
     s = Sketch(1, 2, 5, 5)
-    graph = s.graph(s.add(AveragePool2d((2, 2)), s.add(Pad(AROUND), s.x)))
+    graph = s.graph(s.add(AveragePool((2, 2)), s.add(Pad(AROUND), s.x)))
 
     assert fold.run(graph) is graph
 

@@ -9,12 +9,12 @@ from edgec.ops import (
     Add,
     BatchNorm,
     Clip,
-    Conv2d,
+    Conv,
     Div,
     FullyConnected,
     LeakyRelu,
     MatMul,
-    MaxPool2d,
+    MaxPool,
     Mul,
     Relu,
     Sigmoid,
@@ -36,7 +36,7 @@ def test_the_layer_carries_the_activation() -> None:
         == """\
 graph test(%x: f32[1,2,4,4]) {
   %c0: f32[3,2,3,3] = const
-  %v1: f32[1,3,4,4] = Conv2d(pad=(1, 1, 1, 1), activation=relu)(%x, %c0)
+  %v1: f32[1,3,4,4] = Conv(pad=(1, 1, 1, 1), activation=relu)(%x, %c0)
   return %v1
 }"""
     )
@@ -109,7 +109,7 @@ def test_keeps_other_functions(op: Op) -> None:
 
 def test_keeps_an_activation_behind_other_operators() -> None:
     s = Sketch(1, 3, 4, 4)
-    pooled = s.add(Relu(), s.add(MaxPool2d((2, 2)), s.x))
+    pooled = s.add(Relu(), s.add(MaxPool((2, 2)), s.x))
     normalised = s.add(Relu(), s.batchnorm(pooled))
     graph = s.graph(s.add(Relu(), s.add(MatMul(), normalised, s.random(3, 3))))
 
@@ -142,7 +142,7 @@ def test_keeps_a_layer_that_is_an_output() -> None:
 
 def test_keeps_what_a_layer_with_another_activation_computes() -> None:
     s = Sketch(1, 2, 4, 4)
-    op = Conv2d(pad=(1, 1, 1, 1), activation=Activation.RELU_N1_TO_1)
+    op = Conv(pad=(1, 1, 1, 1), activation=Activation.RELU_N1_TO_1)
     graph = s.graph(s.add(Relu(), s.conv(s.x, 3, op=op)))
 
     assert fuse.run(graph) is graph

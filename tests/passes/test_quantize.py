@@ -18,16 +18,16 @@ from edgec.numerics import sqnr
 from edgec.ops import (
     Activation,
     Add,
-    AveragePool2d,
+    AveragePool,
     Clip,
     Concat,
-    Conv2d,
-    DepthwiseConv2d,
+    Conv,
+    DepthwiseConv,
     Dequantize,
     Div,
     FullyConnected,
     MatMul,
-    MaxPool2d,
+    MaxPool,
     Pad,
     Quantize,
     Relu,
@@ -124,7 +124,7 @@ class TestWeights:
     def test_are_rounded_to_the_nearest_step(self) -> None:
         w = random(3, 2, 3, 3, seed=4)
         net = Net(x=X.shape)
-        net.add("y", Conv2d(), "x", w)
+        net.add("y", Conv(), "x", w)
         made = quantized(net.graph("y"), {"x": X})
 
         weight, op = dequantized(made, layer(made, "y"))[0]
@@ -137,8 +137,8 @@ class TestWeights:
     def test_of_two_layers_may_be_shared(self) -> None:
         net = Net(x=(1, 3, 4, 4))
         w = net.const("w", random(3, 3, 1, 1)).name
-        net.add("a", Conv2d(), "x", w)
-        net.add("y", Conv2d(), "a", w)
+        net.add("a", Conv(), "x", w)
+        net.add("y", Conv(), "a", w)
         feeds = {"x": random(1, 3, 4, 4)}
         made = quantized(net.graph("y"), feeds)
 
@@ -237,19 +237,19 @@ def joined(*ops: Op) -> Graph:
     net = Net(x=X.shape)
     names = [net.add(f"in{i}", op, "x", *weights(op)) for i, op in enumerate(ops)]
     net.add("cat", Concat(1), *names)
-    return net.graph(net.add("y", Conv2d(), "cat", random(2, 2 * len(ops), 1, 1)))
+    return net.graph(net.add("y", Conv(), "cat", random(2, 2 * len(ops), 1, 1)))
 
 
 def weights(op: Op) -> list[Array]:
-    return [random(2, 2, 1, 1, seed=5)] if isinstance(op, Conv2d) else []
+    return [random(2, 2, 1, 1, seed=5)] if isinstance(op, Conv) else []
 
 
 class TestGroups:
     @pytest.mark.parametrize(
         "op",
         [
-            MaxPool2d((2, 2), (2, 2)),
-            AveragePool2d((2, 2), (2, 2)),
+            MaxPool((2, 2), (2, 2)),
+            AveragePool((2, 2), (2, 2)),
             Reshape((1, -1)),
             Transpose((0, 2, 3, 1)),
             Slice((0,), (3,), (2,), (1,)),
@@ -259,13 +259,13 @@ class TestGroups:
     )
     def test_what_only_moves_values_keeps_their_grid(self, op: Op) -> None:
         net = Net(x=X.shape)
-        net.add("front", Conv2d(), "x", random(3, 2, 1, 1))
+        net.add("front", Conv(), "x", random(3, 2, 1, 1))
         made = quantized(net.graph(net.add("y", op, "front")), {"x": X})
 
         assert grids(made)["y"] == grids(made)["front"]
 
     def test_operands_of_a_concatenation_share_the_widest_range(self) -> None:
-        graph = joined(Conv2d(), MaxPool2d(), Relu())
+        graph = joined(Conv(), MaxPool(), Relu())
         made = quantized(graph, {"x": X})
 
         found = grids(made)
@@ -305,7 +305,7 @@ class TestGroups:
     def test_what_moves_a_function_keeps_its_grid(self) -> None:
         net = Net(x=X.shape)
         net.add("gate", Sigmoid(), "x")
-        made = quantized(net.graph(net.add("y", MaxPool2d((2, 2)), "gate")), {"x": X})
+        made = quantized(net.graph(net.add("y", MaxPool((2, 2)), "gate")), {"x": X})
 
         assert grids(made)["y"] == grids(made)["gate"] == QuantParams((1 / 256,), (-128,))
 
@@ -314,7 +314,7 @@ class TestGroups:
 
         assert grids(made)["cat"] == QuantParams((1 / 256,), (-128,))
 
-    @pytest.mark.parametrize("other", [Conv2d(), Tanh()])
+    @pytest.mark.parametrize("other", [Conv(), Tanh()])
     def test_joining_a_function_with_something_else_stays_in_float(self, other: Op) -> None:
         graph = joined(Sigmoid(), other)
         made = quantized(graph, {"x": X})
@@ -335,9 +335,9 @@ class TestGroups:
     def test_a_conflict_further_down_is_found(self) -> None:
         net = Net(x=X.shape)
         net.add("gate", Sigmoid(), "x")
-        net.add("small", MaxPool2d((2, 2)), "gate")
+        net.add("small", MaxPool((2, 2)), "gate")
         net.add("front", Relu(), "x")
-        net.add("other", MaxPool2d((2, 2)), "front")
+        net.add("other", MaxPool((2, 2)), "front")
         graph = net.graph(net.add("y", Concat(1), "small", "other"))
 
         assert [r.split(":")[0] for r in reasons(graph)] == ["y"]
@@ -353,11 +353,11 @@ class TestFloatIslands:
     @staticmethod
     def net() -> Graph:
         net = Net(x=X.shape)
-        net.add("front", Conv2d(activation=Activation.RELU), "x", random(3, 2, 1, 1, seed=1))
+        net.add("front", Conv(activation=Activation.RELU), "x", random(3, 2, 1, 1, seed=1))
         net.add("island", Div(), "front", f32(2))
         net.add("moved", Transpose((0, 2, 3, 1)), "island")
         net.add("back", Transpose((0, 3, 1, 2)), "moved")
-        return net.graph(net.add("y", Conv2d(), "back", random(2, 3, 1, 1, seed=2)))
+        return net.graph(net.add("y", Conv(), "back", random(2, 3, 1, 1, seed=2)))
 
     def test_have_pairs_at_their_borders_only(self) -> None:
         made = quantized(self.net(), {"x": X})
@@ -367,7 +367,7 @@ class TestFloatIslands:
         assert names == [
             ("Quantize", "x.quantized"),
             ("Dequantize", "x.dequantized"),
-            ("Conv2d", "front.float"),
+            ("Conv", "front.float"),
             ("Quantize", "front.quantized"),
             ("Dequantize", "front"),
             ("Div", "island"),
@@ -375,7 +375,7 @@ class TestFloatIslands:
             ("Transpose", "back"),
             ("Quantize", "back.quantized"),
             ("Dequantize", "back.dequantized"),
-            ("Conv2d", "y.float"),
+            ("Conv", "y.float"),
             ("Quantize", "y.quantized"),
             ("Dequantize", "y"),
         ]
@@ -393,7 +393,7 @@ class TestFloatIslands:
     def test_a_value_read_twice_is_quantized_once(self) -> None:
         net = Net(x=X.shape)
         for name in ("a", "b"):
-            net.add(name, Conv2d(), "x", random(2, 2, 1, 1, seed=len(name)))
+            net.add(name, Conv(), "x", random(2, 2, 1, 1, seed=len(name)))
         made = quantized(net.graph("a", "b"), {"x": X})
 
         assert sum(n.output.name.startswith("x.quantized") for n in made.nodes) == 1
@@ -409,7 +409,7 @@ class TestKeepFloat:
             assert layer(made, name).output.name == name
         assert dequantized(made, layer(made, "conv1"))
         assert reasons(graph, ("conv2",)) == [
-            "conv2: Conv2d(pad=(1, 1, 1, 1)) stays in float: as asked for with --keep-float"
+            "conv2: Conv(pad=(1, 1, 1, 1)) stays in float: as asked for with --keep-float"
         ]
 
     def test_leaves_any_part_of_a_fused_layer(self) -> None:
@@ -433,10 +433,10 @@ class TestKeepFloat:
 class TestReasons:
     def test_computed_weights(self) -> None:
         net = Net(x=(1, 2, 4, 4), w=(2, 2, 1, 1))
-        graph = net.graph(net.add("y", Conv2d(), "x", "w"))
+        graph = net.graph(net.add("y", Conv(), "x", "w"))
 
         assert reasons(graph) == [
-            "y: Conv2d() stays in float: its weight is computed, not constant"
+            "y: Conv() stays in float: its weight is computed, not constant"
         ]
 
     def test_constants_only(self) -> None:
@@ -482,7 +482,7 @@ class TestInterface:
 
     def test_an_input_may_be_an_output(self) -> None:
         net = Net(x=X.shape)
-        net.add("y", Conv2d(), "x", random(2, 2, 1, 1))
+        net.add("y", Conv(), "x", random(2, 2, 1, 1))
         graph = net.graph("x", "y")
         made = quantized(graph, {"x": X})
 
@@ -512,7 +512,7 @@ class TestAlreadyQuantized:
         found = reasons(quantized(graph, feeds))
 
         assert found[0] == (
-            "conv1: Conv2d(pad=(1, 1, 1, 1), activation=relu) stays in float: the model "
+            "conv1: Conv(pad=(1, 1, 1, 1), activation=relu) stays in float: the model "
             "quantizes it already"
         )
         assert len(found) == len(graph.nodes)
@@ -542,7 +542,7 @@ def test_a_layer_is_as_close_to_float_as_theory_says(scheme: Scheme, seed: int) 
     """Sum the noise of three uniform roundings: of x, of w, and of y."""
     x, w = random(1, 16, 12, 12, seed=seed), random(8, 16, 3, 3, seed=seed + 10)
     net = Net(x=x.shape)
-    net.add("y", Conv2d(), "x", w, random(8, seed=seed + 20))
+    net.add("y", Conv(), "x", w, random(8, seed=seed + 20))
     graph = net.graph("y")
     made = quantized(graph, {"x": x}, scheme=scheme)
     found = grids(made)
@@ -561,9 +561,9 @@ def test_a_layer_is_as_close_to_float_as_theory_says(scheme: Scheme, seed: int) 
 
 def depth_of_network(kind: str) -> tuple[Graph, Feeds]:
     net = Net(x=(1, 4, 8, 8))
-    net.add("a", DepthwiseConv2d(pad=(1, 1, 1, 1)), "x", random(4, 1, 3, 3, seed=1))
+    net.add("a", DepthwiseConv(pad=(1, 1, 1, 1)), "x", random(4, 1, 3, 3, seed=1))
     net.add("b", MatMul(), "a", "x")
-    net.add("c", AveragePool2d((2, 2), (2, 2)), "b")
+    net.add("c", AveragePool((2, 2), (2, 2)), "b")
     return net.graph(net.add(kind, Add(), "c", random(4, 1, 1, seed=2))), {
         "x": random(1, 4, 8, 8)
     }

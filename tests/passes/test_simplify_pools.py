@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from edgec.ir import DType, Graph, Op
-from edgec.ops import AveragePool2d, MaxPool2d, ReduceMean
+from edgec.ops import AveragePool, MaxPool, ReduceMean
 from edgec.passes import SimplifyPools
 from tests.models import Sketch, graphs
 from tests.passes.properties import check_pass
@@ -13,7 +13,7 @@ simplify = SimplifyPools()
 
 
 @pytest.mark.parametrize(
-    "op", [AveragePool2d((4, 5)), AveragePool2d((4, 5), (3, 3)), ReduceMean((2, 3))], ids=str
+    "op", [AveragePool((4, 5)), AveragePool((4, 5), (3, 3)), ReduceMean((2, 3))], ids=str
 )
 def test_a_mean_over_the_image_is_a_global_pool(op: Op) -> None:
     s = Sketch(1, 2, 4, 5)
@@ -32,10 +32,10 @@ graph test(%x: f32[1,2,4,5]) {
 @pytest.mark.parametrize(
     "op",
     [
-        AveragePool2d((4, 4)),
-        AveragePool2d((4, 5), pad=(0, 0, 0, 1)),
-        AveragePool2d((4, 5), pad=(0, 0, 1, 0), stride=(2, 2)),
-        MaxPool2d((4, 5)),
+        AveragePool((4, 4)),
+        AveragePool((4, 5), pad=(0, 0, 0, 1)),
+        AveragePool((4, 5), pad=(0, 0, 1, 0), stride=(2, 2)),
+        MaxPool((4, 5)),
         ReduceMean((1, 2, 3)),
         ReduceMean((2,)),
     ],

@@ -12,10 +12,10 @@ from edgec.ir import ABSENT, Array, Constant, DType, Graph, Node, Op, TensorType
 from edgec.ops import (
     Activation,
     Add,
-    Conv2d,
+    Conv,
     FullyConnected,
     GlobalAveragePool,
-    MaxPool2d,
+    MaxPool,
     Reshape,
     Softmax,
 )
@@ -97,11 +97,11 @@ def tiny_cnn() -> tuple[Graph, dict[str, Array]]:
     """Return conv + relu, add, max pool, mean, fully connected and softmax, and an input."""
     net = Net(image=(1, 3, 8, 8))
     relu = Activation.RELU
-    net.add("conv1", Conv2d(pad=(1, 1, 1, 1), activation=relu), "image",
+    net.add("conv1", Conv(pad=(1, 1, 1, 1), activation=relu), "image",
             random(4, 3, 3, 3, seed=1), random(4, seed=2))  # fmt: skip
-    net.add("conv2", Conv2d(pad=(1, 1, 1, 1)), "conv1", random(4, 4, 3, 3, seed=3))
+    net.add("conv2", Conv(pad=(1, 1, 1, 1)), "conv1", random(4, 4, 3, 3, seed=3))
     net.add("add", Add(relu), "conv1", "conv2")
-    net.add("pool", MaxPool2d((2, 2), (2, 2)), "add")
+    net.add("pool", MaxPool((2, 2), (2, 2)), "add")
     net.add("mean", GlobalAveragePool(), "pool")
     net.add("flat", Reshape((1, 4)), "mean")
     net.add("scores", FullyConnected(), "flat", random(5, 4, seed=4) / 4, random(5, seed=5))

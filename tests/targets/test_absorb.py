@@ -13,7 +13,7 @@ from edgec.ops import (
     Activation,
     Add,
     Clip,
-    Conv2d,
+    Conv,
     Dequantize,
     FullyConnected,
     Quantize,
@@ -108,11 +108,11 @@ def op_of(graph: Graph, name: str) -> Op:
 
 
 @pytest.mark.parametrize("activation", [Activation.RELU, Activation.RELU6])
-@pytest.mark.parametrize("kind", [Conv2d, FullyConnected])
+@pytest.mark.parametrize("kind", [Conv, FullyConnected])
 def test_layers_lose_what_calibrated_ranges_clip(
-    activation: Activation, kind: type[Conv2d | FullyConnected]
+    activation: Activation, kind: type[Conv | FullyConnected]
 ) -> None:
-    conv = kind is Conv2d
+    conv = kind is Conv
     x = random(1, 2, 5, 5) * 9 if conv else random(1, 8) * 9
     net = Net(x=x.shape)
     w = random(3, 2, 3, 3, seed=1) if conv else random(3, 8, seed=1)
@@ -122,7 +122,7 @@ def test_layers_lose_what_calibrated_ranges_clip(
     after = absorbed(graph)
 
     layer = op_of(after, "y")
-    assert isinstance(layer, Conv2d | FullyConnected)
+    assert isinstance(layer, Conv | FullyConnected)
     assert layer.activation is Activation.NONE
     np.testing.assert_array_equal(
         evaluate(graph, {"x": x})["y"], evaluate(after, {"x": x})["y"]

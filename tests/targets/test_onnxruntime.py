@@ -22,7 +22,7 @@ from edgec.ir import Array, Example, Graph, Node
 from edgec.ops import (
     OPS,
     Activation,
-    Conv2d,
+    Conv,
     Dequantize,
     FullyConnected,
     GlobalAveragePool,
@@ -231,7 +231,7 @@ def test_a_file_that_the_runtime_refuses_is_a_numerics_error() -> None:
 
 def test_every_graph_is_onnx() -> None:
     net = Net(x=("n", 3, 4, 4))
-    net.add("front", Conv2d(), "x", random(2, 3, 1, 1))
+    net.add("front", Conv(), "x", random(2, 3, 1, 1))
     net.add("y", GlobalAveragePool(), "front")
 
     assert OnnxRuntime(VNNI).check(net.graph("y")) == ()
@@ -254,9 +254,9 @@ def test_activations_are_absorbed_before_emission() -> None:
 
     made = placed(VNNI, graph, feeds)
 
-    for node in (*nodes(made, Conv2d), *nodes(made, FullyConnected)):
+    for node in (*nodes(made, Conv), *nodes(made, FullyConnected)):
         assert node.op.activation.value == "none"  # type: ignore[attr-defined]
-    assert len(nodes(made, Conv2d)) == 2
+    assert len(nodes(made, Conv)) == 2
     assert ARM.scheme != VNNI.scheme
 
 

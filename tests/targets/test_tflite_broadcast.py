@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec.ir import Array
-from edgec.ops import Add, Binary, Concat, Conv2d, Div, Mul, Sub
+from edgec.ops import Add, Binary, Concat, Conv, Div, Mul, Sub
 from edgec.targets import Tflite
 from tests.targets.graphs import Net, f32, quantized, random
 from tests.targets.test_tflite_conformance import assert_close, assert_steps
@@ -23,7 +23,7 @@ OPS = [Add, Sub, Mul, Div]
 def beside_a_layer(op: Binary, shape: tuple[int, ...], *, computed: bool, first: bool) -> Net:
     """Return a net in which `op` joins a channels-last image with something of `shape`."""
     net = Net(x=(N, C, H, W), other=shape) if computed else Net(x=(N, C, H, W))
-    net.add("front", Conv2d(), "x", random(C, C, 1, 1, seed=1))
+    net.add("front", Conv(), "x", random(C, C, 1, 1, seed=1))
     other: str | Array = "other" if computed else f32(random(*shape, seed=2) + 3)
     operands: tuple[str | Array, ...] = (other, "front") if first else ("front", other)
     net.add("y", op, *operands)
@@ -75,7 +75,7 @@ def test_any_two_shapes(lengths: list[int], ones: list[bool], drop: int) -> None
 @pytest.mark.parametrize("axis", [0, 1, 2, 3])
 def test_concatenation_of_images_in_two_orders(axis: int) -> None:
     net = Net(x=(1, 3, 3, 3))
-    net.add("front", Conv2d(), "x", random(3, 3, 1, 1, seed=1))
+    net.add("front", Conv(), "x", random(3, 3, 1, 1, seed=1))
     net.add("both", Concat(axis), "front", "x", random(1, 3, 3, 3, seed=2))
     graph, feeds = net.graph("both"), {"x": random(1, 3, 3, 3)}
 

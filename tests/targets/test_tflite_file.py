@@ -15,9 +15,9 @@ from ai_edge_litert import schema_py_generated as schema
 from edgec.ir import DType, Graph
 from edgec.ops import (
     Add,
-    Conv2d,
+    Conv,
     FullyConnected,
-    GroupedConv2d,
+    GroupedConv,
     HardSwish,
     LeakyRelu,
     MatMul,
@@ -170,10 +170,10 @@ def test_old_runtimes_see_a_placeholder_for_new_operators() -> None:
 @pytest.mark.parametrize(
     ("graph", "version"),
     [
-        (one_op(Conv2d(), random(1, 2, 4, 4), random(2, 2, 1, 1))[0], "1.14.0"),
+        (one_op(Conv(), random(1, 2, 4, 4), random(2, 2, 1, 1))[0], "1.14.0"),
         (one_op(HardSwish(), random(1, 4))[0], "1.15.0"),
         (one_op(MatMul(), random(2, 3, 4), random(4, 2))[0], "2.3.0"),
-        (one_op(GroupedConv2d(groups=2), random(1, 4, 4, 4), random(4, 2, 1, 1))[0], "2.9.0"),
+        (one_op(GroupedConv(groups=2), random(1, 4, 4, 4), random(4, 2, 1, 1))[0], "2.9.0"),
         (quantized(*one_op(FullyConnected(), random(1, 4), random(3, 4))), "2.17.0"),
         (quantized(*one_op(Relu(), random(1, 4))), "2.1.0"),
         (quantized(*one_op(Sub(), random(1, 4), random(1, 4))), "1.14.0"),
@@ -219,12 +219,12 @@ def test_bytes_do_not_depend_on_the_hash_seed() -> None:
 
 
 def test_axes_of_per_channel_weights_and_biases() -> None:
-    from edgec.ops import DepthwiseConv2d
+    from edgec.ops import DepthwiseConv
 
     x = random(1, 3, 5, 5)
     for op, w, axis in (
-        (Conv2d(), random(4, 3, 3, 3), 0),
-        (DepthwiseConv2d(), random(6, 1, 3, 3), 3),
+        (Conv(), random(4, 3, 3, 3), 0),
+        (DepthwiseConv(), random(6, 1, 3, 3), 3),
     ):
         made = quantized(*one_op(op, x, w, random(len(w), seed=1)))
         model = parsed(Tflite().compile(made).data)

@@ -14,10 +14,10 @@ from edgec.ops import (
     Activation,
     Add,
     Clip,
-    Conv2d,
+    Conv,
     Dequantize,
     FullyConnected,
-    MaxPool2d,
+    MaxPool,
     Relu,
     Reshape,
     Sigmoid,
@@ -36,8 +36,8 @@ X = random(1, 3, 5, 6)
 def detector() -> Graph:
     """An image in; an image, a flattened image and its scores out."""
     net = Net(image=(1, 3, 5, 6))
-    net.add("front", Conv2d(pad=(1, 1, 1, 1)), "image", random(4, 3, 3, 3, seed=1))
-    net.add("map", Conv2d(), "front", random(2, 4, 1, 1, seed=2), random(2, seed=3))
+    net.add("front", Conv(pad=(1, 1, 1, 1)), "image", random(4, 3, 3, 3, seed=1))
+    net.add("map", Conv(), "front", random(2, 4, 1, 1, seed=2), random(2, seed=3))
     net.add("flat", Reshape((1, 60)), "map")
     net.add("scores", FullyConnected(), "flat", random(7, 60, seed=4), random(7, seed=5))
     return net.graph("map", "scores")
@@ -171,7 +171,7 @@ class TestFlattenChannelsLast:
 
     def test_takes_a_batch(self) -> None:
         net = Net(x=(2, 2, 3, 4))
-        net.add("front", MaxPool2d((2, 2)), "x")
+        net.add("front", MaxPool((2, 2)), "x")
         net.add("flat", Reshape((2, 12)), "front")
         net.add("y", FullyConnected(), "flat", random(3, 12))
         graph, (step,) = net.graph("y"), Tflite().prepare()
@@ -195,7 +195,7 @@ def check(graph: Graph, feeds: Feeds, **options: Any) -> Artifact:
 @pytest.mark.parametrize("io_layout", LAYOUTS)
 def test_an_output_that_is_an_input(io_layout: IoLayout) -> None:
     net = Net(image=(1, 3, 5, 6))
-    net.add("y", Conv2d(), "image", random(2, 3, 1, 1))
+    net.add("y", Conv(), "image", random(2, 3, 1, 1))
     graph = net.graph("image", "y")
 
     artifact = check(graph, {"image": X}, io_layout=io_layout)
@@ -219,7 +219,7 @@ def test_an_output_that_is_a_constant() -> None:
 
 def test_an_output_that_other_layers_read() -> None:
     net = Net(x=(1, 3, 5, 6))
-    net.add("middle", Conv2d(), "x", random(2, 3, 1, 1))
+    net.add("middle", Conv(), "x", random(2, 3, 1, 1))
     net.add("end", Relu(), "middle")
     graph = net.graph("middle", "end")
 
@@ -255,7 +255,7 @@ def test_an_output_that_only_renames_the_axes_of_an_input() -> None:
 
 def test_several_inputs_keep_their_order() -> None:
     net = Net(b=(1, 3, 5, 6), a=(1, 4), unused=(2,))
-    net.add("front", Conv2d(), "b", random(4, 3, 1, 1))
+    net.add("front", Conv(), "b", random(4, 3, 1, 1))
     net.add("scaled", Relu(), "a")
     net.add("column", Reshape((1, 4, 1, 1)), "scaled")
     net.add("y", Add(), "front", "column")
@@ -269,8 +269,8 @@ def test_several_inputs_keep_their_order() -> None:
 
 def test_an_inner_value_does_not_take_the_name_of_an_output() -> None:
     net = Net(x=(1, 3, 5, 6))
-    net.add("y/transposed", Conv2d(), "x", random(2, 3, 1, 1))
-    net.add("y", Conv2d(), "y/transposed", random(2, 2, 1, 1))
+    net.add("y/transposed", Conv(), "x", random(2, 3, 1, 1))
+    net.add("y", Conv(), "y/transposed", random(2, 2, 1, 1))
 
     artifact = check(net.graph("y", "y/transposed"), {"x": X})
 
@@ -294,7 +294,7 @@ def test_an_integer_interface_needs_a_quantized_model() -> None:
 
 def test_an_integer_interface_needs_a_quantized_output() -> None:
     net = Net(x=(1, 3, 5, 6))
-    net.add("front", Conv2d(activation=Activation.RELU), "x", random(2, 3, 1, 1))
+    net.add("front", Conv(activation=Activation.RELU), "x", random(2, 3, 1, 1))
     net.add("y", Clip(0.1, 0.7), "front")
     graph = quantized(net.graph("y"), {"x": X})
 
@@ -313,7 +313,7 @@ def test_an_input_that_is_dequantized_in_two_ways_is_refused() -> None:
 
 def test_ports_translate_both_ways() -> None:
     net = Net(x=(1, 3, 5, 6))
-    net.add("y", Sigmoid(), net.add("front", Conv2d(), "x", random(2, 3, 1, 1)))
+    net.add("y", Sigmoid(), net.add("front", Conv(), "x", random(2, 3, 1, 1)))
     made = quantized(net.graph("y"), {"x": X})
 
     _, artifact, runner = ran(Tflite("uint8", "nhwc"), made, {"x": X})

@@ -11,9 +11,9 @@ from edgec.evaluate import evaluate
 from edgec.ir import Array, DType, Graph, Op, QuantParams
 from edgec.ops import (
     Concat,
-    Conv2d,
+    Conv,
     Dequantize,
-    MaxPool2d,
+    MaxPool,
     Quantize,
     Sigmoid,
     Softmax,
@@ -56,7 +56,7 @@ def layer(weights: QuantParams, bias: QuantParams | None = None,
     operands = [real, constant(net, "w", array, weights)]
     if bias is not None:
         operands.append(constant(net, "b", random(3, seed=2), bias, DType.INT32))
-    net.add("raw", Conv2d(), *operands)
+    net.add("raw", Conv(), *operands)
     return net.graph(pair(net, "y", "raw", Y_GRID))
 
 
@@ -107,11 +107,11 @@ BIAS = "its bias is not int32 with the scale of input times weights"
     ids=["asymmetric", "-128", "wrong axis", "bias scale", "one bias scale"],
 )
 def test_a_layer_on_other_grids_is_computed_in_float(graph: Graph, why: str) -> None:
-    check(graph, "CONV_2D", note=f"raw: Conv2d() is computed in float: {why}")
+    check(graph, "CONV_2D", note=f"raw: Conv() is computed in float: {why}")
 
 
 def test_moving_values_to_another_grid_is_computed_in_float() -> None:
-    pool: Any = MaxPool2d((2, 2), (2, 2))
+    pool: Any = MaxPool((2, 2), (2, 2))
     why = "it changes the scale of what it only moves"
 
     check(one(pool, X_GRID), "MAX_POOL_2D")
@@ -145,7 +145,7 @@ def test_joining_two_grids_is_computed_in_float() -> None:
 
 def test_a_value_that_is_an_output_before_it_is_quantized_stays_in_float() -> None:
     net = Net(x=X.shape)
-    net.add("raw", Conv2d(), pair(net, "x.real", "x", X_GRID),
+    net.add("raw", Conv(), pair(net, "x.real", "x", X_GRID),
             constant(net, "w", random(3, 2, 3, 3, seed=1) / 2, PER_CHANNEL))  # fmt: skip
     graph = net.graph("raw", pair(net, "y", "raw", Y_GRID))
 

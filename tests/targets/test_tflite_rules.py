@@ -12,16 +12,16 @@ import pytest
 from edgec.errors import InternalError, UnsupportedError
 from edgec.ir import DType, Graph, Op, QuantParams, Value
 from edgec.ops import (
-    AveragePool2d,
-    Conv2d,
-    ConvTranspose2d,
+    AveragePool,
+    Conv,
+    ConvTranspose,
     Dequantize,
     Elu,
     FullyConnected,
     Gather,
     Gemm,
-    GroupedConv2d,
-    MaxPool2d,
+    GroupedConv,
+    MaxPool,
     Opaque,
     Quantize,
     Relu,
@@ -190,7 +190,7 @@ def constraint_names() -> list[str]:
 
 def computed_weights() -> Graph:
     net = Net(x=(1, 2, 4, 4), w=(3, 2, 1, 1))
-    return net.graph(net.add("y", Conv2d(), "x", "w"))
+    return net.graph(net.add("y", Conv(), "x", "w"))
 
 
 def symbolic() -> Graph:
@@ -213,8 +213,8 @@ def one(op: Op, *shapes: tuple[int, ...], dtype: type = np.float32) -> Graph:
     return one_op(op, *(random(*shape).astype(dtype) for shape in shapes))[0]
 
 
-def average(**fields: Any) -> AveragePool2d:
-    return AveragePool2d((3, 3), (2, 2), (1, 1, 1, 1), **fields)
+def average(**fields: Any) -> AveragePool:
+    return AveragePool((3, 3), (2, 2), (1, 1, 1, 1), **fields)
 
 
 IMAGE = (1, 2, 7, 7)
@@ -278,34 +278,34 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         "(scale=0.25, zero_point=0)",
     ),
     (
-        "constant_parameters", one(Conv2d(), IMAGE, (3, 2, 1, 1)), computed_weights(),
-        "y: Conv2d(): Weights and biases are constants, but %w is computed "
+        "constant_parameters", one(Conv(), IMAGE, (3, 2, 1, 1)), computed_weights(),
+        "y: Conv(): Weights and biases are constants, but %w is computed "
         "(store the weights in the model)",
     ),
     (
-        "_undilated", one(MaxPool2d((2, 2)), IMAGE),
-        one(MaxPool2d((2, 2), dilation=(2, 1)), IMAGE),
-        "y: MaxPool2d(kernel=(2, 2), dilation=(2, 1)): The window of a pool is not dilated, "
+        "_undilated", one(MaxPool((2, 2)), IMAGE),
+        one(MaxPool((2, 2), dilation=(2, 1)), IMAGE),
+        "y: MaxPool(kernel=(2, 2), dilation=(2, 1)): The window of a pool is not dilated, "
         "but dilation is (2, 1)",
     ),
     (
         "_average_padding", one(average(count_include_pad=True), IMAGE),
         one(average(count_include_pad=True, ceil_mode=True), IMAGE),
-        "y: AveragePool2d(kernel=(3, 3), stride=(2, 2), pad=(1, 1, 1, 1), ceil_mode=True, "
+        "y: AveragePool(kernel=(3, 3), stride=(2, 2), pad=(1, 1, 1, 1), ceil_mode=True, "
         f"count_include_pad=True): {AVERAGE_RULE}, but it is in ceil mode with padding "
         f"({INCLUDE})",
     ),
     (
         "_average_padding", one(average(), IMAGE), one(average(), (1, 2, 8, 8)),
-        "y: AveragePool2d(kernel=(3, 3), stride=(2, 2), pad=(1, 1, 1, 1)): "
+        "y: AveragePool(kernel=(3, 3), stride=(2, 2), pad=(1, 1, 1, 1)): "
         f"{AVERAGE_RULE}, but pads are [1, 1, 0, 0], not counted ({INCLUDE})",
     ),
     (
         "_average_padding",
-        one(AveragePool2d((1, 2), (1, 2), ceil_mode=True), (1, 2, 3, 4)),
-        one(AveragePool2d((1, 4), (1, 2), ceil_mode=True, count_include_pad=True),
+        one(AveragePool((1, 2), (1, 2), ceil_mode=True), (1, 2, 3, 4)),
+        one(AveragePool((1, 4), (1, 2), ceil_mode=True, count_include_pad=True),
             (1, 2, 3, 5)),
-        "y: AveragePool2d(kernel=(1, 4), stride=(1, 2), ceil_mode=True, "
+        "y: AveragePool(kernel=(1, 4), stride=(1, 2), ceil_mode=True, "
         f"count_include_pad=True): {AVERAGE_RULE}, but pads are [0, 0, 0, 1], not counted "
         f"({INCLUDE})",
     ),
@@ -325,9 +325,9 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         "y: Elu(alpha=2.0): The alpha of an Elu is 1, but alpha is 2.0",
     ),
     (
-        "_plain_transposed", one(ConvTranspose2d((2, 2)), IMAGE, (2, 3, 2, 2)),
-        one(ConvTranspose2d((3, 3)), IMAGE, (2, 3, 2, 2)),
-        "y: ConvTranspose2d(stride=(3, 3)): A transposed convolution is not dilated, and its "
+        "_plain_transposed", one(ConvTranspose((2, 2)), IMAGE, (2, 3, 2, 2)),
+        one(ConvTranspose((3, 3)), IMAGE, (2, 3, 2, 2)),
+        "y: ConvTranspose(stride=(3, 3)): A transposed convolution is not dilated, and its "
         "kernel covers its stride, but the kernel is (2, 2), the stride (3, 3)",
     ),
     (
@@ -358,7 +358,7 @@ def test_every_constraint_has_a_case() -> None:
 
 def test_groups_that_do_not_divide_are_refused_by_inference() -> None:
     with pytest.raises(ValueError, match="do not divide"):
-        one(GroupedConv2d(groups=2), (1, 4, 4, 4), (3, 2, 1, 1))
+        one(GroupedConv(groups=2), (1, 4, 4, 4), (3, 2, 1, 1))
 
 
 def test_constraints_are_sentences() -> None:

@@ -13,13 +13,13 @@ from edgec.evaluate import evaluate
 from edgec.ir import Array, Graph
 from edgec.ops import (
     Activation,
-    AveragePool2d,
-    Conv2d,
+    AveragePool,
+    Conv,
     Convolution,
-    DepthwiseConv2d,
-    GroupedConv2d,
-    MaxPool2d,
-    Pool2d,
+    DepthwiseConv,
+    GroupedConv,
+    MaxPool,
+    Pool,
     Relu,
 )
 from edgec.ops.window import Window, out_length
@@ -50,12 +50,12 @@ def check(graph: Graph, x: Array, steps: float = 2) -> None:
 
 @settings(max_examples=250, deadline=None, derandomize=True)
 @given(size=sizes, kernel=kernels, stride=strides, dilation=dilations, pad=pads,
-       kind=st.sampled_from([Conv2d, DepthwiseConv2d]))  # fmt: skip
+       kind=st.sampled_from([Conv, DepthwiseConv]))  # fmt: skip
 def test_convolutions(size: Pair, kernel: Pair, stride: Pair, dilation: Pair, pad: Four,
                       kind: type[Convolution]) -> None:  # fmt: skip
     if not fits(size, kernel, dilation, pad):
         return
-    w = random(4, 1 if kind is DepthwiseConv2d else 2, *kernel, seed=1)
+    w = random(4, 1 if kind is DepthwiseConv else 2, *kernel, seed=1)
     op = kind(stride, pad, dilation)
     x = random(1, 2, *size)
 
@@ -64,18 +64,18 @@ def test_convolutions(size: Pair, kernel: Pair, stride: Pair, dilation: Pair, pa
 
 @settings(max_examples=250, deadline=None, derandomize=True)
 @given(size=sizes, kernel=kernels, stride=strides, pad=pads, ceil=st.booleans(),
-       kind=st.sampled_from([MaxPool2d, AveragePool2d]), counted=st.booleans())  # fmt: skip
+       kind=st.sampled_from([MaxPool, AveragePool]), counted=st.booleans())  # fmt: skip
 def test_pools(size: Pair, kernel: Pair, stride: Pair, pad: Four, ceil: bool,
-               kind: type[Pool2d], counted: bool) -> None:  # fmt: skip
+               kind: type[Pool], counted: bool) -> None:  # fmt: skip
     if not fits(size, kernel, (1, 1), pad) or any(pad[i] >= kernel[i % 2] for i in range(4)):
         return
     op = kind(kernel, stride, pad, ceil_mode=ceil)
-    if isinstance(op, AveragePool2d):
+    if isinstance(op, AveragePool):
         op = replace(op, count_include_pad=counted)
     x = random(1, 2, *size) - 3  # all negative: a zero from the padding would win
     graph, _ = one_op(op, x)
     if Tflite().check(graph):
-        assert kind is AveragePool2d
+        assert kind is AveragePool
         return
     if op.quant_rule() is None:  # stays in float
         assert_close(graph, {"x": x})
@@ -86,7 +86,7 @@ def test_pools(size: Pair, kernel: Pair, stride: Pair, pad: Four, ceil: bool,
 
 def test_all_averages_that_count_nothing_beyond_the_image_are_accepted() -> None:
     for size, kernel, stride, ceil in product((7, 8), (2, 3), (1, 2), (False, True)):
-        op = AveragePool2d((kernel, kernel), (stride, stride), ceil_mode=ceil)
+        op = AveragePool((kernel, kernel), (stride, stride), ceil_mode=ceil)
         graph, feeds = one_op(op, random(1, 2, size, size))
         if not ceil:
             assert not Tflite().check(graph)
@@ -97,9 +97,9 @@ def test_all_averages_that_count_nothing_beyond_the_image_are_accepted() -> None
 @pytest.mark.parametrize("activation", [Activation.NONE, Activation.RELU, Activation.RELU6])
 def test_padding_before_a_maximum_never_wins(activation: Activation) -> None:
     net = Net(x=(1, 2, 6, 6))
-    net.add("front", Conv2d(activation=activation), "x", random(2, 2, 1, 1, seed=4))
-    net.add("pool", MaxPool2d((3, 3), (2, 2), (1, 1, 1, 1)), "front")
-    net.add("back", Conv2d(), "pool", random(2, 2, 1, 1, seed=5))
+    net.add("front", Conv(activation=activation), "x", random(2, 2, 1, 1, seed=4))
+    net.add("pool", MaxPool((3, 3), (2, 2), (1, 1, 1, 1)), "front")
+    net.add("back", Conv(), "pool", random(2, 2, 1, 1, seed=5))
     graph = net.graph("back")
 
     check(graph, random(1, 2, 6, 6) - 3, 3)
@@ -109,7 +109,7 @@ def test_padding_before_a_maximum_never_wins(activation: Activation) -> None:
 
 
 def test_same_padding_is_left_to_the_operator() -> None:
-    op = Conv2d(stride=(2, 2), pad=(0, 0, 1, 1))
+    op = Conv(stride=(2, 2), pad=(0, 0, 1, 1))
     graph, _ = one_op(op, random(1, 3, 8, 8), random(4, 3, 3, 3))
 
     assert "PAD" not in Tflite().compile(graph).operators
@@ -120,14 +120,14 @@ def test_grouped_convolutions(groups: int) -> None:
     w = random(6, 6 // groups, 3, 3, seed=1)
     x = random(1, 6, 5, 6)
 
-    check(one_op(GroupedConv2d(pad=(1, 1, 1, 1), groups=groups), x, w)[0], x)
+    check(one_op(GroupedConv(pad=(1, 1, 1, 1), groups=groups), x, w)[0], x)
 
 
 @pytest.mark.parametrize("multiplier", [1, 2, 3])
 def test_depthwise_multipliers(multiplier: int) -> None:
     w = random(3 * multiplier, 1, 3, 3, seed=1)
     x = random(1, 3, 5, 6)
-    graph, _ = one_op(DepthwiseConv2d(pad=(1, 1, 1, 1)), x, w, random(3 * multiplier))
+    graph, _ = one_op(DepthwiseConv(pad=(1, 1, 1, 1)), x, w, random(3 * multiplier))
 
     check(graph, x)
     assert ran(Tflite(), graph, {"x": x})[1].operators["DEPTHWISE_CONV_2D"] == 1
@@ -136,7 +136,7 @@ def test_depthwise_multipliers(multiplier: int) -> None:
 def test_a_standalone_relu_leads_to_a_positive_pool() -> None:
     net = Net(x=(1, 2, 6, 6))
     net.add("relu", Relu(), "x")
-    net.add("pool", MaxPool2d((3, 3), (2, 2), (1, 1, 1, 1)), "relu")
+    net.add("pool", MaxPool((3, 3), (2, 2), (1, 1, 1, 1)), "relu")
 
     check(net.graph("pool"), random(1, 2, 6, 6), 3)
 
@@ -166,7 +166,7 @@ def test_padding_gives_the_output_size(size: Pair, kernel: Pair, stride: Pair, d
 
 
 def test_evaluation_agrees_on_the_shape_in_ceil_mode() -> None:
-    graph, feeds = one_op(MaxPool2d((3, 2), (2, 3), ceil_mode=True), random(1, 1, 8, 7))
+    graph, feeds = one_op(MaxPool((3, 2), (2, 3), ceil_mode=True), random(1, 1, 8, 7))
 
     assert evaluate(graph, feeds)["y"].shape == graph.outputs[0].type.ints
 
@@ -175,7 +175,7 @@ def test_evaluation_agrees_on_the_shape_in_ceil_mode() -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 def test_padding_that_counts_is_written_out(size: int, stride: int) -> None:
     """SAME would fit some of these, but its averages leave the padding out."""
-    op = AveragePool2d((3, 3), (stride, stride), (1, 1, 1, 1), count_include_pad=True)
+    op = AveragePool((3, 3), (stride, stride), (1, 1, 1, 1), count_include_pad=True)
     x = random(1, 2, size, size)
     graph, _ = one_op(op, x)
 

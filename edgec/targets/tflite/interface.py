@@ -6,7 +6,7 @@ from typing import Literal
 
 from edgec.errors import Diagnostic, UnsupportedError
 from edgec.ir import DType, Node, QuantParams, Value
-from edgec.ops import Convolution, Dequantize, Pool2d, Quantize, Reshape, Transpose
+from edgec.ops import Convolution, Dequantize, Pool, Quantize, Reshape, Transpose
 from edgec.targets.base import Port
 from edgec.targets.tflite.lower import NHWC, Lowering, Perm, Stored, identity
 
@@ -82,7 +82,7 @@ def _wanted(b: Lowering, value: Value, depth: int = 0) -> Perm | None:
 
 def _wanted_by(b: Lowering, node: Node, value: Value, depth: int) -> Perm | None:
     match node.op:
-        case Convolution() | Pool2d():
+        case Convolution() | Pool():
             return NHWC if node.inputs[0] == value else None
         case Transpose(perm):
             after = _wanted(b, node.output, depth + 1) if depth < 50 else None

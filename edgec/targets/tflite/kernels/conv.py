@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgec.ir import DType, Graph, Node
-from edgec.ops import Conv2d, Convolution, ConvTranspose2d, DepthwiseConv2d, GroupedConv2d
+from edgec.ops import Conv, Convolution, ConvTranspose, DepthwiseConv, GroupedConv
 from edgec.targets.tflite.kernels.kernel import (
     FUSED,
     SAME,
@@ -29,7 +29,7 @@ __all__ = ["CONSTRAINTS", "LOWERINGS"]
 def _conv(b: Lowering, node: Node, op: Convolution) -> None:
     integer = is_int8(b, node)
     x, w = node.inputs[:2]
-    depthwise = isinstance(op, DepthwiseConv2d)
+    depthwise = isinstance(op, DepthwiseConv)
     weight = b.get(w, (1, 2, 3, 0) if depthwise else (0, 2, 3, 1), integer=integer)
     _, c, height, width = x.type.ints
     out = node.output.type.ints
@@ -55,12 +55,12 @@ def _conv(b: Lowering, node: Node, op: Convolution) -> None:
         )
         return
     version = 3 if integer else 2 if dilated else 1
-    if isinstance(op, GroupedConv2d):
+    if isinstance(op, GroupedConv):
         version = 6
     b.operator("CONV_2D", [source, weight, bias], [target], "Conv2D", version, **fields)
 
 
-def _conv_transpose(b: Lowering, node: Node, op: ConvTranspose2d) -> None:
+def _conv_transpose(b: Lowering, node: Node, op: ConvTranspose) -> None:
     """Write the whole result, as VALID has it, and cut the pads off."""
     x, w = node.inputs[:2]
     n, _, height, width = x.type.ints
@@ -104,7 +104,7 @@ def _conv_transpose(b: Lowering, node: Node, op: ConvTranspose2d) -> None:
 def _plain_transposed(graph: Graph, node: Node) -> str | None:
     """A transposed convolution is not dilated, and its kernel covers its stride."""
     op = node.op
-    if not isinstance(op, ConvTranspose2d):
+    if not isinstance(op, ConvTranspose):
         return None
     if op.dilation != (1, 1):
         return f"dilation is {op.dilation}"
@@ -118,23 +118,23 @@ def _groups_divide(graph: Graph, node: Node) -> str | None:
     """Groups of a convolution are equal in size."""
     op = node.op
     outputs = node.output.type.ints[1]
-    if isinstance(op, GroupedConv2d) and outputs % op.groups:
+    if isinstance(op, GroupedConv) and outputs % op.groups:
         return f"{outputs} channels in {op.groups} groups"
     return None
 
 
 LOWERINGS = {
-    Conv2d: Kernel(_conv),
-    ConvTranspose2d: Kernel(_conv_transpose),
-    DepthwiseConv2d: Kernel(_conv),
-    GroupedConv2d: Kernel(_conv),
+    Conv: Kernel(_conv),
+    ConvTranspose: Kernel(_conv_transpose),
+    DepthwiseConv: Kernel(_conv),
+    GroupedConv: Kernel(_conv),
 }
 
 CONSTRAINTS = (
     Constraint(
-        (Convolution, ConvTranspose2d), constant_parameters, "store the weights in the model"
+        (Convolution, ConvTranspose), constant_parameters, "store the weights in the model"
     ),
-    Constraint((GroupedConv2d,), _groups_divide),
-    Constraint((ConvTranspose2d,), _plain_transposed),
+    Constraint((GroupedConv,), _groups_divide),
+    Constraint((ConvTranspose,), _plain_transposed),
     Constraint((Convolution,), positive_stride),
 )

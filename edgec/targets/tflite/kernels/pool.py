@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgec.ir import Array, Graph, Node
-from edgec.ops import Activation, AveragePool2d, GlobalAveragePool, MaxPool2d, Pool2d
+from edgec.ops import Activation, AveragePool, GlobalAveragePool, MaxPool, Pool
 from edgec.targets.tflite.kernels.kernel import (
     SAME,
     VALID,
@@ -22,17 +22,17 @@ from edgec.targets.tflite.padding import Padding, padding
 __all__ = ["CONSTRAINTS", "LOWERINGS"]
 
 
-def _pool(b: Lowering, node: Node, op: Pool2d) -> None:
+def _pool(b: Lowering, node: Node, op: Pool) -> None:
     integer = is_int8(b, node)
     x = node.inputs[0]
     out = node.output.type.ints
     pads = padding(op.window, (x.type.ints[2], x.type.ints[3]), op.pad, (out[2], out[3]))
     source = b.get(x, NHWC, integer=integer)
-    if isinstance(op, MaxPool2d):
+    if isinstance(op, MaxPool):
         code, fill = "MAX_POOL_2D", _lowest(b, node, source)
     else:
         code, fill = "AVERAGE_POOL_2D", None
-        if any(op.pad) and isinstance(op, AveragePool2d) and op.count_include_pad:
+        if any(op.pad) and isinstance(op, AveragePool) and op.count_include_pad:
             pads = Padding(same=False, explicit=op.pad)
     source = padded(b, source, pads.explicit, fill)
     target = b.put(node, NHWC)
@@ -72,16 +72,14 @@ def _undilated(graph: Graph, node: Node) -> str | None:
     """The window of a pool is not dilated."""
     op = node.op
     return (
-        f"dilation is {op.dilation}"
-        if isinstance(op, Pool2d) and op.dilation != (1, 1)
-        else None
+        f"dilation is {op.dilation}" if isinstance(op, Pool) and op.dilation != (1, 1) else None
     )
 
 
 def _average_padding(graph: Graph, node: Node) -> str | None:
     """The padding of an average counts as zeros, or is none, or is that of SAME."""
     op, x = node.op, node.inputs[0].type
-    if not isinstance(op, AveragePool2d):
+    if not isinstance(op, AveragePool):
         return None
     if op.count_include_pad and any(op.pad):
         return "it is in ceil mode with padding" if op.ceil_mode else None
@@ -91,14 +89,14 @@ def _average_padding(graph: Graph, node: Node) -> str | None:
 
 
 LOWERINGS = {
-    AveragePool2d: Kernel(_pool),
+    AveragePool: Kernel(_pool),
     GlobalAveragePool: Kernel(_mean),
-    MaxPool2d: Kernel(_pool),
+    MaxPool: Kernel(_pool),
 }
 
-_POOLS = (AveragePool2d, MaxPool2d)
+_POOLS = (AveragePool, MaxPool)
 CONSTRAINTS = (
     Constraint(_POOLS, _undilated),
-    Constraint((AveragePool2d,), _average_padding, "export it with count_include_pad=True"),
+    Constraint((AveragePool,), _average_padding, "export it with count_include_pad=True"),
     Constraint(_POOLS, positive_stride),
 )
