@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +16,7 @@ from edgec.errors import Diagnostic, ModelError, UnsupportedError
 from edgec.frontend.files import array_of, read
 from edgec.frontend.opset import opset_of, raised
 from edgec.frontend.shapes import bind
-from edgec.frontend.typing import opaque, plain, typed
+from edgec.frontend.typing import captures, constant_value, opaque, plain, typed
 from edgec.ir import (
     ABSENT,
     Array,
@@ -105,7 +104,7 @@ class _Importer:
         self.nodes: list[Node] = []
         self.read = {v.name for v in proto.output}
         for node in proto.node:
-            self.read.update((*node.input, *_captures(node)))
+            self.read.update((*node.input, *captures(node)))
         self.read.discard("")
         self._declared: dict[str, TensorType] | None = None
         for tensor in proto.initializer:
@@ -158,7 +157,13 @@ class _Importer:
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         attributes = {a.name: plain(a) for a in proto.attribute}
         if domain == "" and proto.op_type == "Constant":
-            self._constant(proto.output[0], self._constant_value(attributes, layer))
+            array = constant_value(attributes, self.path.parent)
+            if array is None:
+                raise UnsupportedError(
+                    f"{self.path} has a constant that edgec does not read",
+                    [Diagnostic("has no dense value", layer)],
+                )
+            self._constant(proto.output[0], array)
             return
         inputs = tuple(self.values[name] if name else ABSENT for name in proto.input)
         node = OnnxNode(
@@ -184,7 +189,7 @@ class _Importer:
                 operands = operands[:-1]
             self._add(op, operands, list(proto.output), layer)
             return
-        captured = tuple(dict.fromkeys(_captures(proto)))
+        captured = tuple(dict.fromkeys(captures(proto)))
         op = opaque(proto, domain, node.opset, self._types(proto), captured)
         if op is None:
             raise _NeedsNewerOpset
@@ -218,21 +223,6 @@ class _Importer:
     def _array(self, value: Value) -> Array | None:
         found = self.constants.get(value.name)
         return None if found is None else found.array
-
-    def _constant_value(self, attributes: Mapping[str, Any], layer: str) -> Array:
-        for key, value in attributes.items():
-            if isinstance(value, onnx.TensorProto):
-                return array_of(value, self.path.parent)
-            if key in ("value_int", "value_ints"):
-                return np.array(value, np.int64)
-            if key in ("value_float", "value_floats"):
-                return np.array(value, np.float32)
-            if key in ("value_string", "value_strings"):
-                return np.array(value, object)
-        raise UnsupportedError(
-            f"{self.path} has a constant that edgec does not read",
-            [Diagnostic("has no dense value", layer)],
-        )
 
     def _types(self, proto: onnx.NodeProto) -> tuple[TensorType, ...]:
         """Return what the model declares of a node's outputs, or implies as a whole."""
@@ -287,13 +277,3 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             graph.input.append(info)
     return light
-
-
-def _captures(proto: onnx.NodeProto) -> Iterator[str]:
-    """Yield the names that a node's subgraphs read from outside."""
-    for attribute in proto.attribute:
-        for body in [attribute.g, *attribute.graphs]:
-            own = {v.name for v in body.input} | {t.name for t in body.initializer}
-            for node in body.node:
-                yield from (n for n in (*node.input, *_captures(node)) if n and n not in own)
-                own.update(node.output)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper
 
+from edgec.frontend.files import array_of
 from edgec.ir import OPSET, UNKNOWN, Array, OnnxNode, Op, TensorType
 from edgec.ops import OPS, Identity, Opaque, Reshape
 from edgec.ops.arguments import axis_of
 
-__all__ = ["opaque", "plain", "retyped", "typed"]
+__all__ = ["captures", "constant_value", "opaque", "plain", "retyped", "typed"]
 
 _CLASSES: dict[str, list[type[Op]]] = {}
 for _cls in OPS:
@@ -162,3 +164,33 @@ def plain(attribute: onnx.AttributeProto) -> Any:
 
 
 _LISTS = (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS)
+
+
+def captures(proto: onnx.NodeProto) -> Iterator[str]:
+    """Yield the names that a node's subgraphs read from outside."""
+    for attribute in proto.attribute:
+        for body in [attribute.g, *attribute.graphs]:
+            own = {v.name for v in body.input} | {t.name for t in body.initializer}
+            for node in body.node:
+                yield from (n for n in (*node.input, *captures(node)) if n and n not in own)
+                own.update(node.output)
+
+
+def constant_value(attributes: Mapping[str, Any], folder: Path | None = None) -> Array | None:
+    """Return the array of a ``Constant`` node, or ``None`` if it has no dense one.
+
+    Parameters
+    ----------
+    folder
+        Where external data are looked for.
+    """
+    for key, value in attributes.items():
+        if isinstance(value, onnx.TensorProto):
+            return array_of(value, folder or Path())
+        if key in ("value_int", "value_ints"):
+            return np.array(value, np.int64)
+        if key in ("value_float", "value_floats"):
+            return np.array(value, np.float32)
+        if key in ("value_string", "value_strings"):
+            return np.array(value, object)
+    return None

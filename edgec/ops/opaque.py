@@ -25,7 +25,7 @@ from edgec.ir import (
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Opaque", "tensor_type"]
+__all__ = ["Opaque", "tensor_type", "type_proto"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _infer(
     proto = op.node_proto()
     proto.input.extend(f"i{k}" if t.dtype.onnx else "" for k, t in enumerate(inputs))
     proto.output.extend(f"o{k}" for k in range(len(op.declared)))
-    types = {f"i{k}": _type_proto(t) for k, t in enumerate(inputs) if t.dtype.onnx}
+    types = {f"i{k}": type_proto(t) for k, t in enumerate(inputs) if t.dtype.onnx}
     data = {
         f"i{k}": numpy_helper.from_array(np.asarray(a))
         for k, a in enumerate(constants)
@@ -137,7 +137,8 @@ def _infer(
     )
 
 
-def _type_proto(t: TensorType) -> onnx.TypeProto:
+def type_proto(t: TensorType) -> onnx.TypeProto:
+    """Return the type of a tensor as ONNX describes it."""
     import onnx
 
     dims = None if t.dims is None else [None if d == UNKNOWN else d for d in t.dims]

@@ -10,6 +10,7 @@ from edgec.passes.base import (
     Within,
 )
 from edgec.passes.eliminate_identities import EliminateIdentities
+from edgec.passes.expand_functions import ExpandFunctions
 from edgec.passes.fold_batchnorm import FoldBatchNorm
 from edgec.passes.fold_constants import FoldConstants
 from edgec.passes.fold_pad import FoldPad
@@ -23,6 +24,7 @@ __all__ = [
     "PASSES",
     "EliminateIdentities",
     "Exact",
+    "ExpandFunctions",
     "FoldBatchNorm",
     "FoldConstants",
     "FoldPad",
@@ -48,5 +50,6 @@ PASSES: tuple[type[Pass], ...] = (
     FuseFullyConnected,
     FoldBatchNorm,
     FuseActivations,
+    ExpandFunctions,
     QuantizeGraph,
 )

@@ -11,7 +11,7 @@ from typing_extensions import override
 from edgec.errors import Diagnostic
 from edgec.ir import DType, Graph
 from edgec.ops import Dequantize, Opaque, Quantize
-from edgec.passes import Pass, Scheme
+from edgec.passes import ExpandFunctions, Pass, Scheme
 from edgec.targets.base import Artifact, Runner, Target
 from edgec.targets.tflite.constraints import CONSTRAINTS
 from edgec.targets.tflite.flatten import FlattenChannelsLast
@@ -48,7 +48,7 @@ class Tflite(Target):
 
     @override
     def prepare(self) -> tuple[Pass, ...]:
-        return (FlattenChannelsLast(),)
+        return (ExpandFunctions(), FlattenChannelsLast())
 
     @override
     def check(self, graph: Graph) -> tuple[Diagnostic, ...]:

@@ -1,0 +1,189 @@
+"""Bodies of ONNX functions: operators that the standard writes in terms of simpler ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx
+from onnx.defs import OpSchema, SchemaError
+
+from edgec.errors import InternalError
+from edgec.frontend.typing import captures, constant_value, opaque, plain, typed
+from edgec.ir import ABSENT, Builder, DType, Node, OnnxNode, TensorType, Value
+from edgec.ops import Identity, Opaque
+from edgec.ops.opaque import type_proto
+
+__all__ = ["add_nodes", "body_of", "expand"]
+
+
+def body_of(
+    op: Opaque, inputs: Sequence[TensorType], outputs: int
+) -> onnx.FunctionProto | None:
+    """Return what the standard says an operator is, or ``None`` if it says nothing.
+
+    Parameters
+    ----------
+    inputs
+        Types of the operands; some bodies depend on them.
+    outputs
+        Number of outputs.
+    """
+    if op.domain or op.captures:
+        return None
+    try:
+        schema = onnx.defs.get_schema(op.op_type, op.opset, "")
+    except SchemaError:
+        return None
+    node = op.node_proto()
+    node.input.extend(f"i{k}" if t.dtype.onnx else "" for k, t in enumerate(inputs))
+    node.output.extend(f"o{k}" for k in range(outputs))
+    data = _body(schema, op.opset, node, inputs)
+    if not data:
+        return None
+    function = onnx.FunctionProto()
+    function.ParseFromString(data)
+    return _resolved(function, node, schema)
+
+
+def _body(
+    schema: Any, opset: int, node: onnx.NodeProto, inputs: Sequence[TensorType]
+) -> bytes | None:
+    # The stubs that onnx ships know nothing of functions.
+    if schema.has_context_dependent_function:
+        known = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
+        if known:
+            types = [
+                (type_proto(t) if t.dtype.onnx else onnx.TypeProto()).SerializeToString()
+                for t in inputs
+            ]
+            found: bytes = schema.get_context_dependent_function_with_opset_version(
+                max(known), node.SerializeToString(), types
+            )
+            return found
+    known = [v for v in schema.function_opset_versions if v <= opset]
+    if not schema.has_function or not known:
+        return None
+    plain_body: bytes = schema.get_function_with_opset_version(max(known))
+    return plain_body
+
+
+def _resolved(
+    function: onnx.FunctionProto, node: onnx.NodeProto, schema: OpSchema
+) -> onnx.FunctionProto:
+    """Put the node's attributes where the body refers to them."""
+    given = {a.name: a for a in node.attribute}
+    for name, attribute in schema.attributes.items():
+        if name not in given and attribute.default_value.name:
+            given[name] = attribute.default_value
+    for inner in function.node:
+        kept: list[onnx.AttributeProto] = []
+        for attribute in inner.attribute:
+            if attribute.ref_attr_name:
+                value = given.get(attribute.ref_attr_name)
+                if value is None:
+                    continue
+                named = onnx.AttributeProto()
+                named.CopyFrom(value)
+                named.name = attribute.name
+                kept.append(named)
+            else:
+                kept.append(attribute)
+        del inner.attribute[:]
+        inner.attribute.extend(kept)
+    return function
+
+
+def expand(b: Builder, node: Node) -> bool:
+    """Add the body of a function in place of the node that calls it.
+
+    Returns
+    -------
+    expanded
+        Whether there is a body that can be written down; nothing was added otherwise.
+    """
+    if not isinstance(node.op, Opaque):
+        return False
+    inputs = [b.now(v) for v in node.inputs]
+    body = body_of(node.op, [v.type for v in inputs], len(node.outputs))
+    if body is None:
+        return False
+    opset = next((o.version for o in body.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if any(list(captures(n)) or _is_stale(n, opset) for n in body.node):
+        return False
+    values: dict[str, Value] = dict.fromkeys(body.input, ABSENT)
+    values.update(zip(body.input, inputs, strict=False))
+    names = dict(zip(body.output, node.output_names, strict=False))
+    add_nodes(b, body.node, opset, values, names, node)
+    for output, value in zip(body.output, node.outputs, strict=False):
+        found = values[output]
+        if found.name != value.name:  # a body may return a constant, or what it was given
+            (found,) = b.add(Identity(), found, names=[value.name], absorbs=(node,))
+        b.replace(value, found)
+    return True
+
+
+def _is_stale(proto: onnx.NodeProto, opset: int) -> bool:
+    """Whether a node can be neither typed nor kept, for its meaning has changed since."""
+    return opaque(proto, "", opset, (), ()) is None
+
+
+def add_nodes(
+    b: Builder,
+    protos: Sequence[onnx.NodeProto],
+    opset: int,
+    values: dict[str, Value],
+    names: Mapping[str, str],
+    caller: Node,
+) -> None:
+    """Add ONNX nodes to a graph, typed where they can be.
+
+    Parameters
+    ----------
+    opset
+        That gives the nodes their meaning.
+    values
+        What the nodes read by name; what they compute is added.
+    names
+        Names in the graph of some of the results; the others get names near the caller's.
+    caller
+        Whose layer the new nodes belong to.
+    """
+    read = {name for proto in protos for name in proto.input} | names.keys()
+    for proto in protos:
+        attributes = {a.name: plain(a) for a in proto.attribute}
+        if proto.op_type == "Constant":
+            array = constant_value(attributes)
+            if array is None:
+                raise InternalError("the body of a function has a constant without a value")
+            values[proto.output[0]] = b.constant(array, near=_near(caller, proto.output[0]))
+            continue
+        inputs = [values[name] if name else ABSENT for name in proto.input]
+        node = OnnxNode(
+            proto.op_type,
+            opset,
+            attributes,
+            tuple(v.type for v in inputs),
+            tuple(b.array(v) for v in inputs),
+            max((i + 1 for i, name in enumerate(proto.output) if name in read), default=0),
+        )
+        op = typed(node)
+        if op is None:
+            unknown = (TensorType(DType.UNDEFINED, None),) * len(proto.output)
+            op = opaque(proto, "", opset, unknown, ())
+            if op is None:
+                raise InternalError(f"{proto.op_type} of opset {opset} cannot be kept")
+        else:
+            inputs = inputs[: type(op).operands]
+        while inputs and inputs[-1].is_absent:
+            inputs.pop()
+        wanted = [
+            names[name] if name in names else b.fresh(_near(caller, name or "unused"))
+            for name in proto.output
+        ]
+        found = b.add(op, *inputs, names=wanted, absorbs=(caller,))
+        values.update(zip(proto.output, found, strict=False))
+
+
+def _near(caller: Node, name: str) -> str:
+    return f"{caller.outputs[0].name}/{name}"

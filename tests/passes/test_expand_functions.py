@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import helper
+
+from edgec.frontend import load
+from edgec.ir import Array, Graph
+from edgec.ops import Opaque
+from edgec.passes import ExpandFunctions
+from tests.models import info, onnx_model, save
+from tests.passes.properties import check_pass
+
+expand = ExpandFunctions()
+
+
+def one(
+    folder: Path, kind: str, shapes: list[list[int]], arrays: dict[str, Array], *,
+    opset: int = 18, inputs: list[str] | None = None, **attributes: Any,
+) -> Graph:  # fmt: skip
+    """A model of one node whose inputs are ``x0``, ``x1``, … and the arrays."""
+    fed = [f"x{i}" for i in range(len(shapes))]
+    node = helper.make_node(kind, inputs or [*fed, *arrays], ["y"], "layer", **attributes)
+    infos = [info(name, *shape) for name, shape in zip(fed, shapes, strict=True)]
+    return load(
+        save(onnx_model([node], infos, [info("y", *shapes[0])], arrays, opset=opset), folder)
+    ).graph
+
+
+def kinds(graph: Graph) -> list[str]:
+    return [n.op.op_type for n in graph.nodes if isinstance(n.op, Opaque)]
+
+
+def test_a_body_without_context_is_written_out(tmp_path: Path) -> None:
+    graph = one(tmp_path, "Shrink", [[1, 3, 4]], {}, lambd=0.2, bias=0.1)
+
+    after = check_pass(expand, graph)
+    assert "Shrink" not in kinds(after)
+    assert len(after.nodes) > 3
+    assert {n.origin for n in after.nodes} == {("layer",)}
+    assert after.outputs[0].name == "y"
+
+
+def test_attributes_that_the_node_leaves_out_have_their_defaults(tmp_path: Path) -> None:
+    graph = one(tmp_path, "Shrink", [[1, 3, 4]], {}, lambd=0.2)
+
+    check_pass(expand, graph)  # bias is 0 then
+
+
+def test_a_body_that_depends_on_its_operands_is_written_out(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {n: np.asarray(rng.standard_normal(4), np.float32) for n in ("scale", "bias")}
+    graph = one(tmp_path, "GroupNormalization", [[2, 4, 3]], arrays, opset=21, num_groups=2)
+
+    after = check_pass(expand, graph)
+    assert "GroupNormalization" not in kinds(after)
+
+
+def test_functions_inside_functions_are_written_out_too(tmp_path: Path) -> None:
+    shape = [1, 2, 3, 4]
+    graph = one(tmp_path, "Attention", [shape, shape, shape], {}, opset=23)
+
+    after = check_pass(expand, graph)
+    assert not {"Attention", "CastLike"} & set(kinds(after))
+
+
+def test_an_absent_operand_stays_absent(tmp_path: Path) -> None:
+    shape = [1, 2, 3, 4]
+    past = {"mask": np.zeros((3, 3), np.float32)}
+    graph = one(
+        tmp_path, "Attention", [shape, shape, shape], past, opset=23,
+        inputs=["x0", "x1", "x2", "mask"], softcap=2.0,
+    )  # fmt: skip
+
+    after = check_pass(expand, graph)
+    assert "Attention" not in kinds(after)
+
+
+def test_operators_without_a_body_stay(tmp_path: Path) -> None:
+    graph = one(tmp_path, "Hardmax", [[1, 3]], {})
+    typed_or_opaque = [str(n.op) for n in graph.nodes]
+
+    assert [str(n.op) for n in expand.run(graph).nodes] == typed_or_opaque
+
+
+def test_a_graph_without_functions_comes_back_itself(tmp_path: Path) -> None:
+    graph = one(tmp_path, "Relu", [[1, 3]], {})
+
+    assert expand.run(graph) is graph
