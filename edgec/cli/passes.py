@@ -20,7 +20,8 @@ def command(as_json: bool) -> None:
     listed: list[tuple[str, type[Pass]]] = [("", p) for p in PASSES]
     for target in (make() for make in TARGETS):
         steps = (*target.prepare(), *target.finish())
-        listed += [(f"{target.name} only: ", type(step)) for step in steps]
+        own = [type(step) for step in steps if type(step) not in PASSES]
+        listed += [(f"{target.name} only: ", step) for step in own]
     rows = [
         {
             "name": p.name,

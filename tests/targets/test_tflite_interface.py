@@ -24,6 +24,7 @@ from edgec.ops import (
     Transpose,
 )
 from edgec.targets import Artifact, Tflite
+from edgec.targets.tflite.flatten import FlattenChannelsLast
 from edgec.targets.tflite.interface import IoDtype, IoLayout
 from edgec.targets.tflite.run import interpreter
 from tests.targets.graphs import Feeds, Net, f32, quantized, ran, random, tiny_cnn
@@ -54,7 +55,7 @@ def compiled(graph: Graph, feeds: Feeds, **options: Any) -> tuple[dict[str, Arra
 @pytest.mark.parametrize("io_layout", LAYOUTS)
 @pytest.mark.parametrize("io_dtype", DTYPES)
 def test_every_interface_computes_the_same(io_dtype: IoDtype, io_layout: IoLayout) -> None:
-    (step,) = Tflite().prepare()
+    step = FlattenChannelsLast()
     graph = quantized(step.run(detector()), {"image": X})
 
     got, artifact, _ = ran(Tflite(io_dtype, io_layout), graph, {"image": X})
@@ -117,7 +118,7 @@ def test_the_signature_runs() -> None:
 def test_flattening_costs_no_transpose(io_layout: IoLayout) -> None:
     graph = Graph("net", detector().inputs, detector().outputs[1:], detector().nodes,
                   detector().constants)  # fmt: skip
-    (step,) = Tflite().prepare()
+    step = FlattenChannelsLast()
     better = step.run(graph)
 
     got, artifact, _ = ran(Tflite(io_layout=io_layout), better, {"image": X})
@@ -131,7 +132,7 @@ def test_flattening_costs_no_transpose(io_layout: IoLayout) -> None:
 class TestFlattenChannelsLast:
     @staticmethod
     def refused(*, net: Net, outputs: tuple[str, ...]) -> bool:
-        (step,) = Tflite().prepare()
+        step = FlattenChannelsLast()
         graph = net.graph(*outputs)
         return step.run(graph) is graph
 
@@ -174,7 +175,7 @@ class TestFlattenChannelsLast:
         net.add("front", MaxPool((2, 2)), "x")
         net.add("flat", Reshape((2, 12)), "front")
         net.add("y", FullyConnected(), "flat", random(3, 12))
-        graph, (step,) = net.graph("y"), Tflite().prepare()
+        graph, step = net.graph("y"), FlattenChannelsLast()
         x = random(2, 2, 3, 4)
 
         after = step.run(graph)
