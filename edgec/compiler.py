@@ -21,6 +21,7 @@ from edgec.files import json_bytes, write_files
 from edgec.frontend import Loaded, load
 from edgec.ir import Array, Dim, Graph
 from edgec.numerics import Agreement
+from edgec.ops import Quantize
 from edgec.passes import Pass, PassRecord, Pipeline, QuantizeGraph, Scheme, lossless
 from edgec.passes.quantization_plan import plan
 from edgec.proof import (
@@ -113,6 +114,11 @@ class Compiled:
     records: tuple[PassRecord, ...]
     settings: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether activations are integers, by edgec's doing or as the model came."""
+        return any(isinstance(node.op, Quantize) for node in self.graph.nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,13 +342,11 @@ def _refuse_broken(
         return [
             replace(d, where=f"{c.target} {d.where}".strip())
             for c in compiled
-            for d in faults(
-                proof[c.target], quantized=options.recipe is not None, limits=limits
-            )
+            for d in faults(proof[c.target], quantized=c.is_quantized, limits=limits)
         ]
 
     problems = found()
-    if problems and options.recipe is None:
+    if problems and not any(c.is_quantized for c in compiled):
         # Some outputs are nothing but rounding, such as a map of probabilities near zero.
         limits = replace(limits, max_float_error=max(limits.max_float_error, 8 * floor()))
         problems = found()

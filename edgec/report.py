@@ -149,7 +149,7 @@ def _artifact(
         "sha256": hashlib.sha256(c.artifact.data).hexdigest(),
         "bytes": len(c.artifact.data),
         "operators": dict(c.artifact.operators),
-        "quantized": options.recipe is not None,
+        "quantized": c.is_quantized,
         "settings": dict(c.settings),
         **asdict(cost(c.graph)),
         "inputs": [_port(p) for p in c.artifact.inputs],

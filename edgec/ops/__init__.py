@@ -42,7 +42,12 @@ from edgec.ops.linear import FullyConnected, Gemm, MatMul
 from edgec.ops.normalization import BatchNorm, Softmax
 from edgec.ops.opaque import Opaque
 from edgec.ops.pool import AveragePool, GlobalAveragePool, MaxPool, Pool
-from edgec.ops.quantization import Dequantize, Quantize, quantize_array
+from edgec.ops.quantization import (
+    Dequantize,
+    Quantize,
+    dequantize_array,
+    quantize_array,
+)
 from edgec.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
 from edgec.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
 
@@ -108,6 +113,7 @@ __all__ = [
     "Tanh",
     "Transpose",
     "Unary",
+    "dequantize_array",
     "quantize_array",
 ]
 

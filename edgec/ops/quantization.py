@@ -22,7 +22,7 @@ from edgec.ir import (
 )
 from edgec.ops.arguments import axis_of
 
-__all__ = ["Dequantize", "Quantize", "quantize_array"]
+__all__ = ["Dequantize", "Quantize", "dequantize_array", "quantize_array"]
 
 _UNIT = QuantParams((1.0,), (0,))
 
@@ -172,3 +172,15 @@ def quantize_array(array: Array, params: QuantParams, dtype: DType) -> Array:
     steps = np.rint(array / scale) + zero
     # Arithmetic on a 0-d array yields a scalar, which is no array.
     return np.asarray(np.clip(steps, limits.min, limits.max), dtype.numpy)
+
+
+def dequantize_array(array: Array, params: QuantParams) -> Array:
+    """Return the real numbers, in float32, that integers on a grid stand for."""
+    scale, zero = np.array(params.scale, np.float32), np.array(params.zero_point, np.int64)
+    if params.axis is not None:
+        along = [1] * array.ndim
+        along[params.axis] = -1
+        scale, zero = scale.reshape(along), zero.reshape(along)
+    else:
+        scale, zero = scale.reshape(()), zero.reshape(())
+    return np.asarray((array.astype(np.int64) - zero) * scale).astype(np.float32)

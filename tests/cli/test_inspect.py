@@ -167,7 +167,8 @@ def test_lists_targets_and_passes(edgec: Run) -> None:
     passes = json.loads(edgec("passes", "--json").stdout)
 
     assert [t["name"] for t in targets] == [t.name for t in TARGETS] == list(TARGET_NAMES)
-    own = ["flatten-channels-last", "absorb-activations", "pad-integers"]
+    own = ["flatten-channels-last", "signed-integers", "fit-grids"]
+    own += ["absorb-activations", "pad-integers"]
     assert [p["name"] for p in passes] == [*(p.name for p in PASSES), *own]
     assert all(p["description"] for p in passes)
     assert edgec("targets").stdout.splitlines()[0].split() == ["name", "description"]

@@ -249,10 +249,10 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
     ),
     (
         "_types", one(Quantize(grid(0.5)), (2, 3)),
-        one(Quantize(grid(0.5), DType.UINT8), (2, 3)),
-        "y: Quantize(params=QuantParams(scale=(0.5,), zero_point=(0,), axis=None), dtype=u8): "
+        one(Quantize(grid(0.5), DType.INT16), (2, 3)),
+        "y: Quantize(params=QuantParams(scale=(0.5,), zero_point=(0,), axis=None), dtype=i16): "
         "Values are of a type that the operator's builtin takes, or quantized to 8 bits, "
-        "but it stores u8 "
+        "but it stores i16 "
         "(export the model in float32)",
     ),
     (
@@ -263,13 +263,15 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         "_one_scale", one(Dequantize(grid(0.5)), (1, 2), dtype=np.int8),
         one(Dequantize(PER_CHANNEL), (1, 2), dtype=np.int8),
         "y: Dequantize(params=QuantParams(scale=(0.5, 0.25), zero_point=(0, 0), axis=1)): "
-        "Computed values have one scale, and 8 bits, but %x has 2",
+        "Computed values have one scale, and 8 bits: uint8 only at the ends of the model, but "
+        "%x has 2",
     ),
     (
         "_one_scale", one(Dequantize(grid(0.5)), (1, 2), dtype=np.int8),
         one(Dequantize(grid(0.5), I32), (1, 2), dtype=np.int32),
         "y: Dequantize(params=QuantParams(scale=(0.5,), zero_point=(0,), axis=None), "
-        "dtype=i32): Computed values have one scale, and 8 bits, but %x is stored as i32",
+        "dtype=i32): Computed values have one scale, and 8 bits: uint8 only at the ends of the "
+        "model, but %x is stored as i32",
     ),
     (
         "_one_grid", repaired(0.5), repaired(0.25),

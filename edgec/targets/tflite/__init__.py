@@ -14,11 +14,13 @@ from edgec.ops import Dequantize, Opaque, Quantize
 from edgec.passes import ExpandFunctions, Pass, Scheme
 from edgec.targets.base import Artifact, Runner, Target
 from edgec.targets.tflite.constraints import CONSTRAINTS
+from edgec.targets.tflite.fit_grids import FitGrids
 from edgec.targets.tflite.flatten import FlattenChannelsLast
 from edgec.targets.tflite.interface import IoDtype, IoLayout, bind_inputs, bind_outputs
 from edgec.targets.tflite.kernels import LOWERINGS, lower
 from edgec.targets.tflite.lower import Lowering
 from edgec.targets.tflite.rules import verify
+from edgec.targets.tflite.signed_integers import SignedIntegers
 
 __all__ = ["Tflite"]
 
@@ -49,6 +51,10 @@ class Tflite(Target):
     @override
     def prepare(self) -> tuple[Pass, ...]:
         return (ExpandFunctions(), FlattenChannelsLast())
+
+    @override
+    def finish(self) -> tuple[Pass, ...]:
+        return (SignedIntegers(), FitGrids())
 
     @override
     def check(self, graph: Graph) -> tuple[Diagnostic, ...]:

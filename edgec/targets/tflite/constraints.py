@@ -21,7 +21,7 @@ def _static(graph: Graph, node: Node) -> str | None:
 def _types(graph: Graph, node: Node) -> str | None:
     """Values are of a type that the operator's builtin takes, or quantized to 8 bits."""
     if isinstance(node.op, Quantize | Dequantize):
-        allowed = {DType.FLOAT32, DType.INT8, DType.INT32}
+        allowed = {DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32}
         return None if node.op.dtype in allowed else f"it stores {node.op.dtype.value}"
     takes = kernels.LOWERINGS[type(node.op)].dtypes
     for value in (*node.reads, *node.outputs):
@@ -31,12 +31,15 @@ def _types(graph: Graph, node: Node) -> str | None:
 
 
 def _one_scale(graph: Graph, node: Node) -> str | None:
-    """Computed values have one scale, and 8 bits."""
+    """Computed values have one scale, and 8 bits: uint8 only at the ends of the model."""
     op, source = node.op, node.inputs[0]
     if not isinstance(op, Quantize | Dequantize) or graph.constant(source) is not None:
         return None
     if op.params.axis is not None:
         return f"{source} has {len(op.params.scale)}"
+    if op.dtype is DType.UINT8:
+        end = source in graph.inputs or node.output in graph.outputs
+        return None if end else f"{source} is read as {op.dtype.value} by another operator"
     return None if op.dtype is DType.INT8 else f"{source} is stored as {op.dtype.value}"
 
 

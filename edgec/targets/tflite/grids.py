@@ -13,7 +13,16 @@ import numpy as np
 from edgec.ir import Array, DType, Fixed, Graph, Node, QuantParams, Role, SameAsInput
 from edgec.ops import Dequantize, Quantize
 
-__all__ = ["misfits"]
+__all__ = ["misfits", "prescribed", "quantized_by"]
+
+
+def quantized_by(graph: Graph, node: Node) -> Quantize | None:
+    """Return how the only output of a node is quantized, if nothing reads its real values."""
+    if len(node.outputs) != 1 or node.output in graph.outputs:
+        return None
+    users = graph.users.get(node.output, ())
+    op = users[0].op if len(users) == 1 else None
+    return op if isinstance(op, Quantize) and _plain(op) else None
 
 
 def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
@@ -44,7 +53,7 @@ def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
                 yield "its bias is not int32 with the scale of input times weights"
     if not _plain(result):
         yield "its output is not int8 with one scale"
-    if isinstance(rule.output, Fixed) and result.params != _prescribed(rule.output):
+    if isinstance(rule.output, Fixed) and result.params != prescribed(rule.output):
         yield "its output is not on the grid that the kernel prescribes"
 
 
@@ -66,6 +75,7 @@ def _product(bias: Dequantize, x: QuantParams, w: QuantParams) -> bool:
     return scales.shape == want.shape and np.allclose(want, scales, rtol=1e-6, atol=0)
 
 
-def _prescribed(fixed: Fixed) -> QuantParams:
+def prescribed(fixed: Fixed) -> QuantParams:
+    """Return the grid of an output whose range the operator itself knows."""
     scale = (fixed.high - fixed.low) / 256
     return QuantParams((scale,), (-128 - round(fixed.low / scale),))

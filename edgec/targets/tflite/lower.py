@@ -19,7 +19,7 @@ import numpy as np
 
 from edgec.errors import Diagnostic, InternalError
 from edgec.ir import Array, DType, Graph, Node, QuantParams, Value
-from edgec.ops import Dequantize, Quantize, quantize_array
+from edgec.ops import Dequantize, Quantize, dequantize_array, quantize_array
 from edgec.targets.tflite.grids import misfits
 from edgec.targets.tflite.model import Model, Operator, Tensor
 
@@ -134,10 +134,8 @@ class Lowering:
         8-bit values; the kernels take no mixture.
         """
         after = self.pair_after(node.output) if len(node.outputs) == 1 else None
-        if after is None or not self.reads_integers(node):
-            return node.output.type.dtype, None
-        quantize = after.op
-        if not isinstance(quantize, Quantize):
+        quantize = after.op if after is not None else None
+        if not isinstance(quantize, Quantize) or not self.reads_integers(node):
             return node.output.type.dtype, None
         if why := next(misfits(self.graph, node, quantize), ""):
             note = Diagnostic(f"{node.op} is computed in float: {why}", node.layer)
@@ -214,7 +212,7 @@ class Lowering:
         source, grid = before
         array = self.graph.constant(source)
         if array is not None:
-            real = _dequantized(array, grid)
+            real = dequantize_array(array, grid)
             index = self.constant(value.name, real)
             self.stored[value] = Stored(index, identity(real.ndim))
             return
@@ -234,8 +232,13 @@ class Lowering:
             index = self.constant(node.output.name, data, quantize.params)
             self.stored[node.output] = Stored(index, identity(data.ndim))
             return
-        source = self.get(node.inputs[0])
-        perm = self.stored[node.inputs[0]].perm
+        before = self.pair_before(node.inputs[0])
+        if before is not None and self.graph.constant(before[0]) is None:
+            held = self.stored[before[0]]  # from one grid to another, without real numbers
+            source, perm = held.tensor, held.perm
+        else:
+            source = self.get(node.inputs[0])
+            perm = self.stored[node.inputs[0]].perm
         shape = self.info(source).shape
         name = node.output.name
         index = self.tensor(name, quantize.dtype, shape, quant=quantize.params)
@@ -337,12 +340,3 @@ class Lowering:
                     pass  # written when something reads the float value
                 case _:
                     kernels(self, node)
-
-
-def _dequantized(array: Array, grid: QuantParams) -> Array:
-    scale, zero = np.array(grid.scale, np.float32), np.array(grid.zero_point, np.int64)
-    if grid.axis is not None:
-        along = [1] * array.ndim
-        along[grid.axis] = -1
-        scale, zero = scale.reshape(along), zero.reshape(along)
-    return np.asarray((array.astype(np.int64) - zero) * scale).astype(np.float32)

@@ -115,7 +115,7 @@ def bias_of(b: Lowering, node: Node, integer: bool, source: int, weight: int) ->
     if x is None or w is None:
         raise InternalError(f"{node.layer} has integer operands without a grid")
     scales = tuple(float(np.float32(x.scale[0]) * np.float32(s)) for s in w.scale)
-    grid = QuantParams(scales, (0,) * len(scales), 0)
+    grid = QuantParams(scales, (0,) * len(scales), None if len(scales) == 1 else 0)
     return b.tensor(name, DType.INT32, (units,), data=np.zeros(units, np.int32), quant=grid)
 
 

@@ -1,0 +1,237 @@
+"""Models that came quantized by somebody else, on grids of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgec.compiler import CompileOptions, compile_model
+from edgec.evaluate import evaluate
+from edgec.export import to_onnx
+from edgec.ir import DType, Graph, Op, QuantParams, verify
+from edgec.ops import (
+    Concat,
+    Conv,
+    Dequantize,
+    MaxPool,
+    Mul,
+    Quantize,
+    Reshape,
+    Sigmoid,
+    Softmax,
+    quantize_array,
+)
+from edgec.passes import Pipeline
+from edgec.targets import Tflite
+from edgec.targets.tflite.fit_grids import FitGrids
+from edgec.targets.tflite.signed_integers import SignedIntegers
+from tests.targets.graphs import Net, ran, random
+
+U8, I8, I32 = DType.UINT8, DType.INT8, DType.INT32
+X = random(1, 2, 6, 6)
+
+
+def grid(scale: float, zero: int = 0) -> QuantParams:
+    return QuantParams((scale,), (zero,))
+
+
+def pair(net: Net, name: str, x: str, params: QuantParams, dtype: DType = I8) -> str:
+    net.add(f"{name}.q", Quantize(params, dtype), x)
+    return net.add(name, Dequantize(params, dtype), f"{name}.q")
+
+
+def weights(net: Net, name: str, params: QuantParams, dtype: DType = I8) -> str:
+    array = random(3, 2, 3, 3, seed=1) / 2
+    net.const(f"{name}.stored", quantize_array(array, params, dtype))
+    return net.add(name, Dequantize(params, dtype), f"{name}.stored")
+
+
+def finished(graph: Graph) -> tuple[Graph, list[str]]:
+    """The graph that is emitted, and what the passes say."""
+    made, records = Pipeline(Tflite().finish(), {"x": X}).run(graph)
+    verify(made)
+    return made, [str(d) for r in records for d in r.diagnostics]
+
+
+def check(graph: Graph, code: str, *says: str, steps: float = 1.001) -> dict[str, int]:
+    """Compile; the code is there, on integers throughout, and within some steps."""
+    made, said = finished(graph)
+    got, artifact, _ = ran(Tflite(), made, {"x": X})
+    want = evaluate(graph, {"x": X})["y"]
+    op = graph.nodes[-1].op
+    assert isinstance(op, Quantize | Dequantize)
+    unit = op.params.scale[0] if isinstance(op, Dequantize) else 1
+    assert np.abs(got["y"].astype(float) - want).max() <= steps * unit
+    assert code in artifact.operators
+    assert artifact.notes == ()
+    assert said == list(says)
+    return dict(artifact.operators)
+
+
+# ---- unsigned
+
+
+def test_unsigned_grids_are_moved_by_half_their_range() -> None:
+    net = Net(x=X.shape)
+    real = pair(net, "x.real", "x", grid(0.03125, 132), U8)
+    w = weights(net, "w", QuantParams((0.03, 0.02, 0.025), (128, 128, 128), 0), U8)
+    net.add("raw", Conv(), real, w)
+    graph = net.graph(pair(net, "y", "raw", grid(0.0625, 120), U8))
+
+    after = SignedIntegers().run(graph)
+    kinds = [(n.op.dtype, n.op.params.zero_point) for n in after.nodes
+             if isinstance(n.op, Quantize | Dequantize)]  # fmt: skip
+    assert kinds == [(I8, (4,)), (I8, (4,)), (I8, (0, 0, 0)), (I8, (-8,)), (I8, (-8,))]
+    for name, want in evaluate(graph, {"x": X}).items():
+        np.testing.assert_array_equal(evaluate(after, {"x": X})[name], want)
+    assert check(graph, "CONV_2D") == {"CONV_2D": 1, "DEQUANTIZE": 1, "QUANTIZE": 1,
+                                       "TRANSPOSE": 2}  # fmt: skip
+
+
+def test_an_unsigned_interface_stays_unsigned() -> None:
+    net = Net(U8, x=X.shape)
+    net.add("x.real", Dequantize(grid(0.03125, 128), U8), "x")
+    net.add("raw", Conv(), "x.real", weights(net, "w", grid(0.03)))
+    graph = net.graph(net.add("y", Quantize(grid(0.0625, 120), U8), "raw"))
+    fed = np.random.default_rng(0).integers(0, 256, X.shape).astype(np.uint8)
+
+    made, _ = Pipeline(Tflite().finish(), {"x": fed}).run(graph)
+    got, artifact, _ = ran(Tflite(), made, {"x": fed})
+
+    assert got["y"].dtype == np.uint8
+    assert np.abs(got["y"].astype(int) - evaluate(graph, {"x": fed})["y"]).max() <= 1
+    assert artifact.operators["QUANTIZE"] == 2
+    assert "DEQUANTIZE" not in artifact.operators
+
+
+def test_integers_that_something_else_reads_stay_unsigned() -> None:
+    net = Net(x=X.shape)
+    net.add("q", Quantize(grid(0.03125, 132), U8), "x")
+    net.add("flat", Reshape((1, -1)), "q")
+    graph = net.graph("flat", net.add("y", Dequantize(grid(0.03125, 132), U8), "q"))
+
+    assert SignedIntegers().run(graph) is graph
+
+
+def test_signed_grids_are_left_alone() -> None:
+    net = Net(x=X.shape)
+    graph = net.graph(pair(net, "y", "x", grid(0.1)))
+
+    assert SignedIntegers().run(graph) is graph
+    assert FitGrids().run(graph) is graph
+
+
+# ---- grids that kernels fix
+
+
+def joined(first: QuantParams, second: QuantParams, after: QuantParams) -> Graph:
+    net = Net(x=X.shape)
+    a, b = pair(net, "a", "x", first), pair(net, "b", "x", second)
+    net.add("raw", Concat(1), a, b)
+    return net.graph(pair(net, "y", "raw", after))
+
+
+def test_joined_operands_are_moved_to_the_grid_of_the_result() -> None:
+    one, other, after = grid(0.03125, 4), grid(0.0625, -3), grid(0.05, 1)
+
+    found = check(
+        joined(one, other, after), "CONCATENATION",
+        f"raw: Concat(axis=1): 2 of its operands moved to the grid of its result, {after}",
+    )  # fmt: skip
+    assert found["QUANTIZE"] == 4
+    found = check(
+        joined(one, other, one), "CONCATENATION",
+        f"raw: Concat(axis=1): 1 of its operands moved to the grid of its result, {one}",
+    )  # fmt: skip
+    assert found["QUANTIZE"] == 3
+    assert check(joined(one, one, one), "CONCATENATION")["QUANTIZE"] == 2
+
+
+def one_op(op: Op, after: QuantParams) -> Graph:
+    net = Net(x=X.shape)
+    net.add("raw", op, pair(net, "x.real", "x", grid(0.03125, 4)))
+    return net.graph(pair(net, "y", "raw", after))
+
+
+def test_a_pool_has_one_grid() -> None:
+    pool: Any = MaxPool((2, 2), (2, 2))
+    after = grid(0.0625, -3)
+
+    found = check(
+        one_op(pool, after), "MAX_POOL_2D",
+        f"raw: {pool}: 1 of its operands moved to the grid of its result, {after}",
+    )  # fmt: skip
+    assert found["QUANTIZE"] == 2
+
+
+@pytest.mark.parametrize(("op", "code"), [(Softmax(), "SOFTMAX"), (Sigmoid(), "LOGISTIC")])
+def test_a_function_with_a_grid_of_its_own_is_moved_from_it(op: Op, code: str) -> None:
+    after, fixed = grid(1 / 100, -100), grid(1 / 256, -128)
+
+    found = check(
+        one_op(op, after), code,
+        f"raw: {op}: its result comes on {fixed} and is moved to {after}", steps=1.6,
+    )  # fmt: skip
+    assert found["QUANTIZE"] == 2
+    assert check(one_op(op, fixed), code, steps=2.001)["QUANTIZE"] == 1
+
+
+# ---- biases
+
+
+def layer(bias: str) -> Graph:
+    net = Net(x=X.shape)
+    per_channel = QuantParams((0.03, 0.02, 0.025), (0, 0, 0), 0)
+    operands: list[Any] = [pair(net, "x.real", "x", grid(0.03125, 4)),
+                           weights(net, "w", per_channel)]  # fmt: skip
+    array = random(3, seed=2)
+    if bias == "real":
+        operands.append(array)
+    else:
+        params = grid(0.001)
+        net.const("b.stored", quantize_array(array, params, I32))
+        operands.append(net.add("b", Dequantize(params, I32), "b.stored"))
+    net.add("raw", Conv(), *operands)
+    return net.graph(pair(net, "y", "raw", grid(0.0625, -3)))
+
+
+@pytest.mark.parametrize("bias", ["real", "other"])
+def test_a_bias_is_stored_on_the_grid_of_its_products(bias: str) -> None:
+    check(
+        layer(bias), "CONV_2D",
+        "raw: Conv(): its bias is stored anew, on the grid of its products",
+    )  # fmt: skip
+
+
+def test_a_computed_bias_is_not_touched() -> None:
+    net = Net(x=X.shape, b=(3,))
+    operands = [pair(net, "x.real", "x", grid(0.03125, 4)), weights(net, "w", grid(0.03)), "b"]
+    net.add("raw", Conv(), *operands)
+    graph = net.graph(pair(net, "y", "raw", grid(0.0625, -3)))
+
+    assert FitGrids().run(graph) is graph
+
+
+# ---- the whole
+
+
+def test_a_model_that_came_quantized_is_judged_as_one(tmp_path: Path) -> None:
+    """Steps between grids are errors of a per cent, which no float artifact may have."""
+    net = Net(x=X.shape)
+    coarse = grid(0.25, 1)
+    net.add("raw", Conv(), pair(net, "x.real", "x", coarse), weights(net, "w", grid(0.03)))
+    y = pair(net, "mid", "raw", coarse)
+    net.add("twice", Mul(), y, np.array([3.3], np.float32))
+    graph = net.graph(net.add("y", Softmax(), "twice"))
+    path = tmp_path / "came.onnx"
+    path.write_bytes(to_onnx(graph).SerializeToString())
+
+    found = compile_model(path, CompileOptions(("tflite",)))
+
+    (artifact,) = found.report["artifacts"]
+    assert artifact["quantized"] is True
+    assert artifact["operators"]["CONV_2D"] == 1
+    assert artifact["fidelity"]["sqnr_db"] > 20
