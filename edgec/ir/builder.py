@@ -87,6 +87,14 @@ class Builder:
             self._now.update(zip(like.outputs, outputs, strict=False))
         return outputs
 
+    def step(self, op: Op, *inputs: Value, of: Node, near: str = "") -> Value:
+        """Add a node on the way to what `of`, a node of the source, computes.
+
+        It has the origin of `of`, and an output named after `near` or that of `of`.
+        """
+        names = [self.fresh(near or of.outputs[0].name)]
+        return self.add(op, *inputs, names=names, absorbs=(of,))[0]
+
     def copy(self, node: Node) -> tuple[Value, ...]:
         """Add a node of the source again, on the values that now stand for its inputs."""
         return self.add(node.op, *map(self.now, node.inputs), like=node)

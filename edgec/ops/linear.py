@@ -9,12 +9,24 @@ from typing import ClassVar, Self
 import numpy as np
 from typing_extensions import override
 
-from edgec.ir import Array, Example, OnnxForm, OnnxNode, Op, QuantRule, Role, TensorType, Tie
+from edgec.ir import (
+    UNKNOWN,
+    Array,
+    Dim,
+    Example,
+    OnnxForm,
+    OnnxNode,
+    Op,
+    QuantRule,
+    Role,
+    TensorType,
+    Tie,
+)
 from edgec.ops.activation import Activation, form
 from edgec.ops.arguments import same_dtype
 from edgec.ops.broadcast import broadcast
 
-__all__ = ["FullyConnected", "Gemm", "MatMul"]
+__all__ = ["FullyConnected", "Gemm", "MatMul", "product_shape"]
 
 X, WEIGHT, BIAS = 0, 1, 2  # operand numbers
 
@@ -58,7 +70,7 @@ class FullyConnected(Op):
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         same_dtype(*inputs)
         x, w = inputs[:2]
-        if x.rank != 2 or w.rank != 2 or x.shape[1] != w.shape[1]:
+        if x.rank != 2 or w.rank != 2 or not _meet(x.shape[1], w.shape[1]):
             raise ValueError(f"x is {x}, w is {w}; expected [N, I] and [O, I]")
         if len(inputs) > BIAS and inputs[BIAS].dims != w.shape[:1]:
             raise ValueError(f"the bias is {inputs[BIAS]}, w is {w}")
@@ -134,7 +146,7 @@ class Gemm(Op):
             raise ValueError(f"a is {a}, b is {b}; expected two matrices")
         m, k = a.shape[::-1] if self.trans_a else a.shape
         inner, n = b.shape[::-1] if self.trans_b else b.shape
-        if k != inner:
+        if not _meet(k, inner):
             raise ValueError(f"inner lengths differ: {k} and {inner}")
         if len(inputs) > BIAS and broadcast((m, n), inputs[BIAS].shape) != (m, n):
             raise ValueError(f"c is {inputs[BIAS]}, which does not broadcast to [{m},{n}]")
@@ -156,6 +168,9 @@ class Gemm(Op):
 class MatMul(Op):
     """``y = a @ b`` over the last two axes, the others broadcast.
 
+    A vector in front is a row, one behind a column; its axis of length 1 is dropped from the
+    result.
+
     References
     ----------
     https://onnx.ai/onnx/operators/onnx__MatMul.html
@@ -167,9 +182,7 @@ class MatMul(Op):
     @classmethod
     @override
     def from_onnx(cls, node: OnnxNode) -> Self | None:
-        if any(t.dims is None or len(t.dims) < 2 for t in node.inputs):
-            return None  # products with a vector are rare
-        return cls()
+        return None if any(t.dims is None for t in node.inputs) else cls()
 
     @override
     def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
@@ -179,10 +192,7 @@ class MatMul(Op):
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         same_dtype(*inputs)
         a, b = inputs
-        if a.rank < 2 or b.rank < 2 or a.shape[-1] != b.shape[-2]:
-            raise ValueError(f"{a} and {b} cannot be multiplied")
-        outer = broadcast(a.shape[:-2], b.shape[:-2])
-        return (TensorType(a.dtype, (*outer, a.shape[-2], b.shape[-1])),)
+        return (TensorType(a.dtype, product_shape(a, b)),)
 
     @override
     def macs(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
@@ -197,6 +207,25 @@ class MatMul(Op):
     def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
         yield Example(cls(), (_f32(rng, 2, 3, 4), _f32(rng, 4, 5)))
         yield Example(cls(), (_f32(rng, 3, 4), _f32(rng, 4, 5)))
+        yield Example(cls(), (_f32(rng, 2, 3, 4), _f32(rng, 4)))
+
+
+def product_shape(a: TensorType, b: TensorType) -> tuple[Dim, ...]:
+    """Return the shape of a matrix product; raise ``ValueError`` if there is none."""
+    if a.rank == 0 or b.rank == 0:
+        raise ValueError(f"{a} and {b} cannot be multiplied: one is a scalar")
+    left = a.shape if a.rank > 1 else (1, *a.shape)
+    right = b.shape if b.rank > 1 else (*b.shape, 1)
+    if not _meet(left[-1], right[-2]):
+        raise ValueError(f"{a} and {b} cannot be multiplied")
+    outer = broadcast(left[:-2], right[:-2])
+    rows, columns = left[-2:-1] if a.rank > 1 else (), right[-1:] if b.rank > 1 else ()
+    return (*outer, *rows, *columns)
+
+
+def _meet(left: Dim, right: Dim) -> bool:
+    """Whether two lengths are equal, or one is not known at all."""
+    return left == right or UNKNOWN in (left, right)
 
 
 def _f32(rng: np.random.Generator, *shape: int) -> Array:

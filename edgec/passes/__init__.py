@@ -9,8 +9,10 @@ from edgec.passes.base import (
     Promise,
     Within,
 )
+from edgec.passes.decompose_gemm import DecomposeGemm
 from edgec.passes.eliminate_identities import EliminateIdentities
 from edgec.passes.expand_functions import ExpandFunctions
+from edgec.passes.flatten_products import FlattenProducts
 from edgec.passes.fold_batchnorm import FoldBatchNorm
 from edgec.passes.fold_constants import FoldConstants
 from edgec.passes.fold_pad import FoldPad
@@ -22,9 +24,11 @@ from edgec.passes.simplify_pools import SimplifyPools
 
 __all__ = [
     "PASSES",
+    "DecomposeGemm",
     "EliminateIdentities",
     "Exact",
     "ExpandFunctions",
+    "FlattenProducts",
     "FoldBatchNorm",
     "FoldConstants",
     "FoldPad",
@@ -52,4 +56,6 @@ PASSES: tuple[type[Pass], ...] = (
     FuseActivations,
     ExpandFunctions,
     QuantizeGraph,
+    DecomposeGemm,
+    FlattenProducts,
 )

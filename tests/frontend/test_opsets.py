@@ -159,7 +159,7 @@ CASES: list[Case] = [
     (7, "Gemm", {"transB": 1}, [random(5, 4), random(3, 5)], (3, 4), "Gemm(trans_b=True)"),
     (7, "Gemm", {}, [random(4, 5), random(1)], (3, 4), "Gemm()"),
     (9, "MatMul", {}, [random(4, 5)], (2, 3, 4), "MatMul()"),
-    (9, "MatMul", {}, [random(4)], (2, 3, 4), "MatMul"),
+    (9, "MatMul", {}, [random(4)], (2, 3, 4), "MatMul()"),
     (9, "Concat", {"axis": -1}, [random(2, 3)], (2, 5), "Concat(axis=1)"),
     (9, "Conv", {}, [random(4, 3, 2, 2)], IMAGE, "Conv()"),
     (9, "Conv", {"group": 3}, [random(6, 1, 2, 2)], IMAGE, "DepthwiseConv()"),

@@ -21,6 +21,7 @@ from edgec.ops import (
     Gather,
     Gemm,
     GroupedConv,
+    MatMul,
     MaxPool,
     Opaque,
     Quantize,
@@ -257,7 +258,8 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
     ),
     (
         "_rank", one(Relu(), (1, 1, 1, 1, 3)), one(Relu(), (1, 1, 1, 1, 1, 3)),
-        "y: Relu(): Values have at most 5 axes, but %x is f32[1,1,1,1,1,3]",
+        "y: Relu(): Values have no more axes than the operator's builtin takes, but "
+        "%x is f32[1,1,1,1,1,3], with more than 5",
     ),
     (
         "_one_scale", one(Dequantize(grid(0.5)), (1, 2), dtype=np.int8),
@@ -321,6 +323,12 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         "_constant_indices", gather_constant(), gather_by_input(),
         "y: Gather(axis=1): Indices are constants, but %i is computed "
         "(store the indices in the model)",
+    ),
+    (
+        "_few_axes", one(MatMul(), (2, 2, 3, 1, 2, 4), (2, 2, 1, 5, 4, 3)),
+        one(MatMul(), (2, 1, 3, 1, 2, 4), (1, 2, 1, 5, 4, 3)),
+        "y: MatMul(): The axes before the matrices fall into at most three groups that "
+        "broadcast alike, but there are 4",
     ),
     (
         "_unit_alpha", one(Elu(), (1, 4)), one(Elu(2.0), (1, 4)),

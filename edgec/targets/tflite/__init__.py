@@ -11,7 +11,15 @@ from typing_extensions import override
 from edgec.errors import Diagnostic
 from edgec.ir import DType, Graph
 from edgec.ops import Dequantize, Opaque, Quantize
-from edgec.passes import ExpandFunctions, Pass, Scheme
+from edgec.passes import (
+    DecomposeGemm,
+    EliminateIdentities,
+    ExpandFunctions,
+    FlattenProducts,
+    FuseFullyConnected,
+    Pass,
+    Scheme,
+)
 from edgec.targets.base import Artifact, Runner, Target
 from edgec.targets.tflite.constraints import CONSTRAINTS
 from edgec.targets.tflite.fit_grids import FitGrids
@@ -50,7 +58,16 @@ class Tflite(Target):
 
     @override
     def prepare(self) -> tuple[Pass, ...]:
-        return (ExpandFunctions(), FlattenChannelsLast())
+        return (
+            ExpandFunctions(),
+            DecomposeGemm(),
+            # After DecomposeGemm: products with constant matrices are layers.
+            FuseFullyConnected(),
+            FlattenProducts(),
+            # Before FlattenChannelsLast: reshapes in a row are one.
+            EliminateIdentities(),
+            FlattenChannelsLast(),
+        )
 
     @override
     def finish(self) -> tuple[Pass, ...]:

@@ -204,6 +204,26 @@ class Lowering:
         else:
             self.stored[node.output] = stored
 
+    def flat(self, node: Node, shape: Sequence[int]) -> int:
+        """Add a tensor that holds a node's output in row-major order under another shape.
+
+        `settle` must follow once the tensor is written.
+        """
+        dtype, params = self.output_grid(node)
+        name = node.output.name.removesuffix(".float")
+        return self.tensor(name, dtype, shape, quant=params)
+
+    def settle(self, node: Node, tensor: int) -> None:
+        """Let a node's output be what `flat` gave and an operator has written since."""
+        t = node.output.type
+        index = self.reshaped(tensor, t.ints)
+        integer = self.info(tensor).quant is not None
+        self.alias(node, Stored(index, identity(t.rank)), quantized=integer)
+
+    def unreshaped(self, tensor: int) -> int:
+        """Return the tensor that this one is a reshape of, or itself."""
+        return self._reshaped.get(tensor, tensor)
+
     def _dequantize(self, value: Value) -> None:
         """Write the float form of a quantized value, because a float operator reads it."""
         before = self.pair_before(value)

@@ -31,6 +31,7 @@ _TYPES = {
 # 1.14, the first with int8. Source: tensorflow/compiler/mlir/lite/tools/versioning/
 # runtime_version.cc.
 _RUNTIMES = {
+    ("FULLY_CONNECTED", 5): "2.0.0",
     ("FULLY_CONNECTED", 12): "2.17.0",
     ("BATCH_MATMUL", 1): "2.3.0",
     ("BATCH_MATMUL", 2): "2.3.0",

@@ -73,10 +73,13 @@ class Kernel:
         Adds the builtins of one node.
     dtypes
         Element types of the values that it takes and gives, where they are not quantized.
+    axes
+        How many axes they may have.
     """
 
     lower: Callable[[Lowering, Node, Any], None]
     dtypes: frozenset[DType] = FLOAT
+    axes: int = 5
 
 
 def cast(b: Lowering, tensor: int, dtype: DType) -> int:

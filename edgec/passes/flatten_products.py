@@ -1,0 +1,101 @@
+"""Layers over more than one leading axis, as layers over one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from typing_extensions import override
+
+from edgec.ir import Array, Builder, Graph, Node, Value
+from edgec.ops import Activation, Add, FullyConnected, MatMul, Reshape
+from edgec.passes.base import Pass, Promise, Within
+
+__all__ = ["FlattenProducts"]
+
+
+@dataclass(frozen=True, slots=True)
+class FlattenProducts(Pass):
+    """Write ``MatMul(x, w) + b`` with a constant matrix ``w`` as ``FullyConnected``.
+
+    ``x [..., I]`` is reshaped to ``[N, I]`` before, and the result to ``[..., O]`` after;
+    ``w [I, O]`` becomes ``[O, I]``. The bias is taken up, with the activation of the sum, where
+    it is a constant of ``O`` elements, or of one, and the product has no other reader. All are
+    floats of known shape; a plain product of two matrices is left to `FuseFullyConnected`.
+
+    For runtimes whose fully connected layer sees the last axis only, and pays nothing for the
+    reshapes. Within rounding: the bias is added inside the product.
+    """
+
+    name: ClassVar[str] = "flatten-products"
+    promise: ClassVar[Promise] = Within(1e-5)
+
+    @override
+    def run(self, graph: Graph) -> Graph:
+        b = Builder(graph)
+        for node in graph.nodes:
+            match node.op:
+                case MatMul():
+                    done = _product(b, node)
+                case Add():
+                    done = _bias(b, node, node.op)
+                case _:
+                    done = False
+            if not done:
+                b.copy(node)
+        return b.finish()
+
+
+def _product(b: Builder, node: Node) -> bool:
+    x, w = map(b.now, node.inputs)
+    matrix = _matrix(b.array(w))
+    if matrix is None or not x.type.is_static or not x.type.dtype.is_float:
+        return False
+    if x.type.rank == w.type.rank == 2:
+        return False  # `FuseFullyConnected` writes these
+    weight = b.constant(np.ascontiguousarray(matrix.T), near=w.name)
+    rows = math.prod(x.type.ints[:-1])
+    flat = b.step(Reshape((rows, matrix.shape[0])), x, of=node, near=x.name)
+    y = b.step(FullyConnected(), flat, weight, of=node)
+    b.add(Reshape(node.output.type.ints), y, like=node)
+    return True
+
+
+def _matrix(array: Array | None) -> Array | None:
+    """Return what is multiplied with: a matrix, or one with axes of length 1 before it."""
+    if array is None or array.ndim < 2 or math.prod(array.shape[:-2]) != 1:
+        return None
+    return array.reshape(array.shape[-2:])
+
+
+def _bias(b: Builder, node: Node, op: Add) -> bool:
+    for product, offset in (node.inputs, reversed(node.inputs)):
+        after, array = b.producer(b.now(product)), b.array(b.now(offset))
+        if after is None or array is None or not isinstance(after.op, Reshape):
+            continue
+        layer = b.producer(after.inputs[0])
+        if layer is None or layer.op != FullyConnected() or len(layer.inputs) > 2:
+            continue
+        units = layer.output.type.ints[1]
+        fits = array.size == 1 or (array.size == units == array.shape[-1])
+        kept = node.output.type == after.output.type and after.output.type.ints[-1] == units
+        if not (fits and kept and b.source.is_only_read_by(product, node)):
+            continue
+        _layer(b, node, op.activation, layer, after, b.now(offset))
+        return True
+    return False
+
+
+def _layer(
+    b: Builder, node: Node, activation: Activation, layer: Node, after: Node, offset: Value
+) -> None:
+    """Write the layer again, with its bias."""
+    units, array = layer.output.type.ints[1], b.array(offset)
+    row = np.broadcast_to(np.reshape(np.asarray(array), -1), (units,))
+    bias = b.constant(np.ascontiguousarray(row), near=offset.name)
+    names = [b.fresh(layer.output.name)]
+    absorbed = (layer, after, node)
+    (y,) = b.add(FullyConnected(activation), *layer.inputs, bias, names=names, absorbs=absorbed)
+    b.add(after.op, y, like=node, absorbs=(layer, after))

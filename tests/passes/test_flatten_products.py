@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgec.ir import DType, Graph
+from edgec.ops import Activation, Add, MatMul, Relu
+from edgec.passes import FlattenProducts
+from tests.passes.properties import check_pass
+from tests.targets.graphs import Net, random
+
+
+def kinds(graph: Graph) -> list[str]:
+    return [type(n.op).__name__ for n in check_pass(FlattenProducts(), graph).nodes]
+
+
+def product(x: tuple[int | str, ...], w: tuple[int, ...]) -> Graph:
+    net = Net(x=x)
+    return net.graph(net.add("y", MatMul(), "x", random(*w)))
+
+
+def test_a_product_and_a_sum_are_one_layer_between_reshapes() -> None:
+    net = Net(x=(2, 5, 4))
+    net.add("product", MatMul(), "x", random(4, 3, seed=1))
+    graph = net.graph(net.add("y", Add(Activation.RELU), "product", random(3, seed=2)))
+
+    after = check_pass(FlattenProducts(), graph)
+    assert (
+        str(after)
+        == """\
+graph net(%x: f32[2,5,4]) {
+  %product.1.1: f32[3,4] = const
+  %y.1.1: f32[3] = const
+  %x.1: f32[10,4] = Reshape(shape=(10, 4))(%x)
+  %product.2.1: f32[10,3] = FullyConnected(activation=relu)(%x.1, %product.1.1, %y.1.1)
+  %y: f32[2,5,3] = Reshape(shape=(2, 5, 3))(%product.2.1)
+  return %y
+}"""
+    )
+    assert {o for n in after.nodes for o in n.origin} == {"product", "y"}
+
+
+@pytest.mark.parametrize(
+    ("x", "w"),
+    [((4,), (4, 3)), ((2, 2, 2, 4), (4, 3)), ((2, 4), (1, 4, 3)), ((4,), (1, 1, 4, 3))],
+    ids=str,
+)
+def test_operands_of_any_rank(x: tuple[int, ...], w: tuple[int, ...]) -> None:
+    assert kinds(product(x, w)) == ["Reshape", "FullyConnected", "Reshape"]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 1, 3)], ids=str)
+@pytest.mark.parametrize("first", [True, False])
+def test_takes_up_a_bias_of_any_form(shape: tuple[int, ...], first: bool) -> None:
+    net = Net(x=(2, 5, 4))
+    net.add("product", MatMul(), "x", random(4, 3))
+    pair = ["product", net.const("b", random(*shape)).name]
+    graph = net.graph(net.add("y", Add(), *(pair[::-1] if first else pair)))
+
+    assert kinds(graph) == ["Reshape", "FullyConnected", "Reshape"]
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (2, 5, 3), (2, 1, 3), (1, 1, 1, 3)], ids=str)
+def test_keeps_a_sum_that_is_no_bias(shape: tuple[int, ...]) -> None:
+    net = Net(x=(2, 5, 4))
+    net.add("product", MatMul(), "x", random(4, 3))
+    graph = net.graph(net.add("y", Add(), "product", random(*shape)))
+
+    assert kinds(graph)[-1] == "Add"
+
+
+def test_a_bias_needs_a_product_of_its_own() -> None:
+    net = Net(x=(2, 5, 4))
+    net.add("product", MatMul(), "x", random(4, 3))
+    net.add("y", Add(), "product", random(3))
+    graph = net.graph("y", net.add("z", Relu(), "product"))
+
+    assert "Add" in kinds(graph)
+
+
+def test_a_second_bias_is_added_after() -> None:
+    net = Net(x=(2, 5, 4))
+    net.add("product", MatMul(), "x", random(4, 3))
+    net.add("one", Add(), "product", random(3))
+    graph = net.graph(net.add("two", Add(), "one", random(3)))
+
+    assert kinds(graph) == ["Reshape", "FullyConnected", "Reshape", "Add"]
+
+
+def test_keeps_other_products() -> None:
+    flatten = FlattenProducts()
+    for graph in (
+        product((5, 4), (4, 3)),  # an ordinary layer
+        product((2, 5, 4), (2, 4, 3)),  # a matrix for each
+        product((2, 5, 4), (4,)),
+        product(("n", 5, 4), (4, 3)),
+    ):
+        assert flatten.run(graph) is graph
+    net = Net(x=(2, 5, 4), w=(4, 3))
+    computed = net.graph(net.add("y", MatMul(), "x", "w"))
+    assert flatten.run(computed) is computed
+    net = Net(DType.INT32, x=(2, 5, 4))
+    integers = net.graph(net.add("y", MatMul(), "x", np.ones((4, 3), np.int32)))
+    assert flatten.run(integers) is integers
