@@ -1,0 +1,226 @@
+"""Core node cases of onnx through edgec to float TFLite, run in LiteRT."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import subprocess
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from benchmarks.node_cases import Case, close, collected, forms, is_core, tolerances
+from benchmarks.workers import Died, judged
+from edgec.errors import EdgecError, InternalError, NumericsError
+from edgec.evaluate import OnnxSession, ort_session
+from edgec.frontend import load
+from edgec.ir import Graph
+from edgec.passes import Pipeline, lossless
+from edgec.targets import Tflite
+
+__all__ = ["LEAST", "compare", "report"]
+
+LEAST, AIM = 0.88, 0.92
+FORBIDDEN = ("WRONG NUMBER", "UNLOADABLE", "CRASH", "internal error")
+"""Ways to fail that are never allowed: anything that cannot be done must be refused."""
+
+Array = NDArray[Any]
+
+
+def report(cache: Path | None, pattern: str = "") -> int:
+    """Judge the core cases of the installed onnx; return how many bounds failed."""
+    cases = [c for c in collected(cache) if is_core(c) and re.search(pattern, c.name)]
+    print(f"core node cases of onnx {onnx.__version__}, float TFLite in LiteRT", flush=True)
+    verdicts = judge_all(cases)
+    failures = 0
+    for title, twins in (("core cases", False), ("_expanded twins", True)):
+        some = {c.name: verdicts[c.name] for c in cases if c.expanded is twins}
+        if not some:
+            continue
+        counts = Counter(_outcome(v) for v in some.values())
+        passed = counts["pass raw"] + counts["pass frozen"]
+        share = passed / len(some)
+        parts = ", ".join(f"{k} {n}" for k, n in sorted(counts.items()))
+        bound = "" if twins else f" (at least {LEAST:.0%}, aim {AIM:.0%})"
+        fails = not twins and share < LEAST
+        failures += fails
+        print(f"{title}: {passed} of {len(some)} = {100 * share:.1f} %{bound}{_flag(fails)}")
+        print(f"  {parts}")
+    for kind in FORBIDDEN:
+        names = [n for n, v in verdicts.items() if _outcome(v) == kind]
+        failures += bool(names)
+        print(f"{kind}: {len(names)} (none allowed){_flag(bool(names))}")
+        for name in names:
+            print(f"  {name}: {verdicts[name].partition(': ')[2]}")
+    _families(cases, verdicts)
+    return failures
+
+
+def compare(cache: Path, peer_python: str | None) -> int:
+    """Judge edgec and onnx2tf on the cases that the peer's onnx made; return failures.
+
+    What the peer made before is taken from the folder `cache`.
+    """
+    if peer_python is not None:
+        command = [peer_python, "-m", "benchmarks.peers.node_onnx2tf", str(cache)]
+        subprocess.run(command, check=True)
+    found = sorted(cache.glob("node-onnx2tf-*.jsonl"))
+    if not found:
+        print("onnx2tf: not measured; give --peer-python")
+        return 0
+    peer: dict[str, dict[str, str]] = {}
+    for line in found[-1].read_text().splitlines():
+        row = json.loads(line)
+        peer[row.pop("name")] = row
+    failures = 0
+    theirs = {name: _judgement(row) for name, row in peer.items()}
+    made = next(p for p in sorted(cache.glob("node-cases-*")) if onnx.__version__ not in p.name)
+    cases = [c for c in _pickled(made) if c.name in theirs]
+    ours = judge_all(cases)
+    tool = found[-1].stem.removeprefix("node-").replace("-2", " 2")
+    print(f"{made.stem}: edgec beside {tool}, {len(cases)} core cases")
+    for title, twins in (("core cases", False), ("_expanded twins", True)):
+        names = [c.name for c in cases if c.expanded is twins]
+        if not names:
+            continue
+        for who, verdicts in (("edgec", ours), (tool, theirs)):
+            counts = Counter(_outcome(verdicts[n]) for n in names)
+            passed = counts["pass raw"] + counts["pass frozen"]
+            parts = ", ".join(f"{k} {n}" for k, n in sorted(counts.items()))
+            print(
+                f"{title:16} {who:14} {passed:4} = {100 * passed / len(names):.1f} %: {parts}"
+            )
+        if not twins:
+            worse = _passed(ours, names) < _passed(theirs, names)
+            failures += worse
+            print(f"edgec passes at least as many{_flag(worse)}")
+        only = [n for n in names if _passed(theirs, [n]) and not _passed(ours, [n])]
+        print(f"  only the other passes {len(only)}:")
+        for name in only:
+            print(f"    {name}: {ours[name]}")
+    return failures
+
+
+def judge_all(cases: Sequence[Case]) -> dict[str, str]:
+    """Return the verdict on every case: an outcome, and after a colon what is known of it."""
+    order = [(case, form) for case in cases for form in ("raw", "frozen")]
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for number, verdict in judged(_judge, order):
+        case, form = order[number]
+        text = f"CRASH: {verdict.how}" if isinstance(verdict, Died) else verdict
+        found[case.name][form] = text
+    return {case.name: _judgement(found[case.name]) for case in cases}
+
+
+def _judgement(forms: Mapping[str, str]) -> str:
+    """Return the verdict on a case from those on its two forms; the worst is what counts."""
+    raw, frozen = forms["raw"], forms["frozen"]
+    for verdict, form in ((raw, "raw"), (frozen, "frozen")):
+        if _outcome(verdict) in FORBIDDEN:
+            kind, _, what = verdict.partition(": ")
+            return f"{kind}: {form}: {what}"
+    if raw == "pass":
+        return "pass raw"
+    if frozen == "pass":
+        return "pass frozen"
+    return raw if frozen == "no such form" else frozen
+
+
+def _judge(item: tuple[Case, str]) -> str:
+    case, wanted = item
+    for form, model, feeds in forms(case):
+        if form == wanted:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "model.onnx"
+                path.write_bytes(model.SerializeToString())
+                return _attempt(case, path, feeds)
+    return "no such form"
+
+
+def _attempt(case: Case, path: Path, feeds: Mapping[str, Array]) -> str:
+    target = Tflite()
+    try:
+        graph = load(path).graph
+        sample = feeds if _runs(path, feeds) else None
+        for passes in (lossless(), target.prepare(), target.finish()):
+            graph, _ = Pipeline(passes, sample).run(graph)
+        if not _depends_on_inputs(graph):
+            return "folded to a constant"
+        artifact = target.compile(graph)
+    except InternalError as error:
+        return f"internal error: {_one_line(error)}"
+    except EdgecError as error:
+        return f"refused: {_one_line(error)}"
+    except Exception as error:  # noqa: BLE001  (that is what is looked for)
+        return f"internal error: {type(error).__name__}: {_one_line(error)}"
+    try:
+        got = target.load(artifact).run(feeds)
+    except (NumericsError, RuntimeError, ValueError) as error:
+        return f"UNLOADABLE: {_one_line(error)}"
+    names = [v.name for v in case.proto().graph.output]
+    rtol, atol = tolerances(case, artifact.operators)
+    for name, want in zip(names, case.outputs, strict=False):
+        if difference := close(got[name], want, rtol, atol):
+            return f"WRONG NUMBER: {name}: {difference}"
+    return "pass"
+
+
+def _runs(path: Path, feeds: Mapping[str, Array]) -> bool:
+    """Whether ONNX Runtime runs the model: only then can passes be held to their promises."""
+    try:
+        OnnxSession(ort_session(str(path))).run(feeds)
+    except EdgecError:
+        return False
+    return True
+
+
+def _depends_on_inputs(graph: Graph) -> bool:
+    reached = {v.name for v in graph.inputs}
+    for node in graph.nodes:
+        if any(v.name in reached for v in node.reads):
+            reached.update(v.name for v in node.outputs)
+    return any(v.name in reached for v in graph.outputs)
+
+
+def _families(cases: Sequence[Case], verdicts: Mapping[str, str]) -> None:
+    """Print the operators that fail, with how often and the first reason."""
+    failed: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        if not case.expanded and not verdicts[case.name].startswith("pass"):
+            failed[_family(case)].append(verdicts[case.name])
+    print(f"families that fail: {len(failed)}")
+    for family, reasons in sorted(failed.items(), key=lambda item: (-len(item[1]), item[0])):
+        common, _ = Counter(reasons).most_common(1)[0]
+        print(f"  {family:26} {len(reasons):3}  {common[:200]}")
+
+
+def _family(case: Case) -> str:
+    """Return the operator that a case is about: the one that is not mere scaffolding."""
+    ops = [n.op_type for n in case.proto().graph.node if n.op_type != "Constant"]
+    return ops[0] if len(set(ops)) == 1 else "+".join(dict.fromkeys(ops))
+
+
+def _pickled(path: Path) -> list[Case]:
+    return [Case(*fields) for fields in pickle.loads(path.read_bytes())]
+
+
+def _outcome(verdict: str) -> str:
+    return verdict.partition(":")[0]
+
+
+def _passed(verdicts: Mapping[str, str], names: Sequence[str]) -> int:
+    return sum(verdicts[n].startswith("pass") for n in names)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _flag(fails: bool) -> str:
+    return "  FAIL" if fails else ""
