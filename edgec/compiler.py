@@ -6,7 +6,7 @@ import difflib
 import io
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -15,12 +15,12 @@ import numpy as np
 
 from edgec.calibration import DEFAULT, METHODS, Calibration, Percentile, RangeMethod, calibrate
 from edgec.data import Samples
-from edgec.errors import DataError, Diagnostic, NumericsError, OptionError
+from edgec.errors import DataError, Diagnostic, NumericsError, OptionError, UnsupportedError
 from edgec.evaluate import OnnxSession
 from edgec.files import json_bytes, write_files
 from edgec.frontend import Loaded, load
-from edgec.ir import Array, Dim, Graph
-from edgec.numerics import Agreement
+from edgec.ir import Array, ContainerType, Dim, Graph
+from edgec.numerics import Agreement, arrays_of
 from edgec.ops import Quantize
 from edgec.passes import Pass, PassRecord, Pipeline, QuantizeGraph, Scheme, lossless
 from edgec.passes.quantization_plan import plan
@@ -159,7 +159,7 @@ def compile_model(
     clock = _Clock()
     targets = _targets(options)
     loaded = load(model, options.shapes)
-    _check_static(loaded.graph)
+    _check_inputs(loaded.graph, targets)
     calibrates = options.recipe is not None
     data = Split(loaded, options.calibration, options.preprocess, calibrates=calibrates)
     labelled = _labelled(loaded, options)
@@ -205,9 +205,22 @@ def compile_model(
     return Result(report, files, tuple(p for p in given if isinstance(p, Path)))
 
 
-def _check_static(graph: Graph) -> None:
+def _check_inputs(graph: Graph, targets: Sequence[Target]) -> None:
+    for value in (*graph.inputs, *graph.outputs):
+        if isinstance(value.type, ContainerType):
+            for target in targets:
+                if not isinstance(target, OnnxRuntime):
+                    raise UnsupportedError(
+                        f"{target.name} takes and returns tensors only",
+                        [Diagnostic(f"is {value.type}", value.name, "compile for onnxruntime")],
+                    )
     for value in graph.inputs:
-        if not value.type.is_static:
+        if isinstance(value.type, ContainerType):
+            if "map" in str(value.type):
+                raise UnsupportedError(
+                    f"input {value.name} is {value.type}; edgec feeds no maps"
+                )
+        elif not value.type.is_static:
             raise OptionError(
                 f"input {value.name} is {value.type}, but artifacts have a fixed shape",
                 [Diagnostic("give numbers only, as in --shape NAME=1,3,224,224")],
@@ -392,12 +405,12 @@ def _golden(
     Members are ``input/NAME`` and ``output/NAME`` for the model, and ``TARGET/input/NAME`` and
     ``TARGET/output/NAME`` for the tensors as the artifact stores them.
     """
-    arrays = {f"input/{k}": v for k, v in feed.items()}
-    arrays |= {f"output/{k}": v for k, v in original.run(feed).items()}
+    arrays = {f"input/{k}": v for k, v in arrays_of(feed).items()}
+    arrays |= {f"output/{k}": v for k, v in arrays_of(original.run(feed)).items()}
     for target, runner in runners.items():
         stored = runner.encode(feed)
-        arrays |= {f"{target}/input/{k}": v for k, v in stored.items()}
-        arrays |= {f"{target}/output/{k}": v for k, v in runner.raw(stored).items()}
+        arrays |= {f"{target}/input/{k}": v for k, v in arrays_of(stored).items()}
+        arrays |= {f"{target}/output/{k}": v for k, v in arrays_of(runner.raw(stored)).items()}
     plain: dict[str, Any] = {k: v for k, v in arrays.items() if not v.dtype.hasobject}
     buffer = io.BytesIO()
     np.savez(buffer, **plain)

@@ -10,8 +10,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgec import __version__
-from edgec.ir import OPSET, UNKNOWN, Array, Graph, Node, OnnxForm, Value
+from edgec.ir import OPSET, Array, Graph, Node, OnnxForm, Value
 from edgec.ops import Opaque
+from edgec.ops.opaque import type_proto
 
 __all__ = ["LARGE_BYTES", "to_onnx"]
 
@@ -169,6 +170,4 @@ def _tensor(name: str, array: Array, weights: bool) -> onnx.TensorProto:
 
 
 def _info(value: Value) -> onnx.ValueInfoProto:
-    t = value.type
-    dims = None if t.dims is None else [None if d == UNKNOWN else d for d in t.dims]
-    return helper.make_tensor_value_info(value.name, t.dtype.onnx, dims)
+    return helper.make_value_info(value.name, type_proto(value.type))

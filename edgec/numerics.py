@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgec.ir import Array
 
-__all__ = ["EXACT_DB", "Agreement", "relative_error", "sqnr"]
+__all__ = ["EXACT_DB", "Agreement", "arrays_of", "relative_error", "sqnr"]
 
 EXACT_DB = 200.0
 """The signal-to-noise ratio reported where there is no noise at all."""
@@ -25,15 +25,37 @@ def sqnr(signal: float, noise: float) -> float:
     return float(min(EXACT_DB, max(-EXACT_DB, 10 * math.log10(signal / noise))))
 
 
+def arrays_of(values: Mapping[str, object]) -> dict[str, Array]:
+    """Return the arrays in a model's inputs or outputs, which may be sequences or maps.
+
+    Element 2 of sequence ``s`` is called ``s[2]``, and how many there are ``s.length``.
+    """
+    return {k: a for name, value in values.items() for k, a in _arrays(name, value)}
+
+
+def _arrays(name: str, value: object) -> Iterator[tuple[str, Array]]:
+    if isinstance(value, dict):
+        # Keys and lengths are compared as texts: they agree or they do not.
+        yield f"{name}.keys", np.array([str(key) for key in value])
+        yield f"{name}.values", np.array(list(value.values()))
+    elif isinstance(value, list):
+        yield f"{name}.length", np.array(str(len(value)))
+        for i, item in enumerate(value):
+            yield from _arrays(f"{name}[{i}]", item)
+    else:  # an optional that is not there is None, an array of no numbers
+        yield name, np.asarray(value)
+
+
 def relative_error(want: Mapping[str, Array], got: Mapping[str, Array]) -> float:
     """Return the largest error of any output, relative to the largest value of that output.
 
     Infinite where an output is not a number and should be, or has another shape.
     """
     worst = 0.0
-    for name, w in want.items():
-        g = got[name]
-        if w.shape != g.shape:
+    got = arrays_of(got)
+    for name, w in arrays_of(want).items():
+        g = got.get(name)
+        if g is None or w.shape != g.shape:
             return math.inf
         if w.dtype.kind not in "fiu":
             worst = max(worst, 0.0 if np.array_equal(w, g) else math.inf)
@@ -72,8 +94,11 @@ class _Output:
     change: float = 0.0
     varies_got: bool = False
 
-    def add(self, want: Array, got: Array) -> None:
-        """Take up one sample."""
+    def add(self, want: Array, got: Array | None) -> None:
+        """Take up one sample; ``None`` for one that is missing."""
+        if got is None:
+            self.same_kind = self.empty = False
+            return
         numbers = want.dtype.kind in "fiub" or want.dtype.name == "bfloat16"
         if want.shape != got.shape or not numbers:
             self.same_kind &= want.shape == got.shape and np.array_equal(want, got)
@@ -149,8 +174,9 @@ class Agreement:
     def add(self, want: Mapping[str, Array], got: Mapping[str, Array]) -> None:
         """Compare one sample: one array for each output."""
         self.samples += 1
-        for name, array in want.items():
-            self._outputs.setdefault(name, _Output()).add(array, got[name])
+        got = arrays_of(got)
+        for name, array in arrays_of(want).items():
+            self._outputs.setdefault(name, _Output()).add(array, got.get(name))
 
     @property
     def sqnr_db(self) -> float:

@@ -171,7 +171,7 @@ def _artifact(
 def _port(port: Port) -> dict[str, Any]:
     return {
         "name": port.name,
-        "dtype": port.dtype.name.lower(),
+        "dtype": port.container or port.dtype.name.lower(),
         "shape": list(port.shape),
         "scale": None if port.params is None else port.params.scale[0],
         "zero_point": None if port.params is None else port.params.zero_point[0],

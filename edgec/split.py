@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from edgec.data import InputSpec, Preprocessing, Samples, open_samples
-from edgec.errors import DataError, Diagnostic
+from edgec.errors import DataError, Diagnostic, OptionError
 from edgec.frontend import Loaded
-from edgec.ir import Array, DType, Graph
+from edgec.ir import Array, ContainerType, DType, Graph, TensorType
 
 __all__ = ["Source", "Split", "open_for"]
 
@@ -38,6 +38,11 @@ def open_for(
     DataError, OptionError
         If the data do not fit the model.
     """
+    for value in loaded.graph.inputs:
+        if isinstance(value.type, ContainerType):
+            raise OptionError(
+                f"input {value.name} is {value.type}, and samples can be given for tensors only"
+            )
     specs = [
         InputSpec(v.name, v.type.dtype.numpy, v.type.ints, v.name in loaded.batched)
         for v in loaded.graph.inputs
@@ -135,15 +140,19 @@ class Split:
 def _random_feed(graph: Graph) -> dict[str, Array]:
     """Return an input that is the same every time: floats in [0, 1), small integers."""
     rng = np.random.default_rng(0)
-    feed: dict[str, Array] = {}
-    for value in graph.inputs:
-        shape, dtype = value.type.ints, value.type.dtype
-        if dtype is DType.BOOL:
-            feed[value.name] = np.ones(shape, bool)
-        elif dtype.is_float:
-            feed[value.name] = rng.random(shape).astype(dtype.numpy)
-        elif dtype is DType.STRING:
-            feed[value.name] = np.full(shape, "", object)
-        else:
-            feed[value.name] = rng.integers(0, 2, shape).astype(dtype.numpy)
-    return feed
+    return {value.name: _random(value.type, rng) for value in graph.inputs}
+
+
+def _random(t: TensorType, rng: np.random.Generator) -> Any:
+    if isinstance(t, ContainerType):
+        element = _random(t.element, rng)
+        return [element] if t.kind == "seq" else element
+    # Only what is in a container can be of a length, or a rank, that is not known.
+    shape = tuple(1 if isinstance(d, str) else d for d in t.dims or ())
+    if t.dtype is DType.BOOL:
+        return np.ones(shape, bool)
+    if t.dtype.is_float:
+        return np.asarray(rng.random(shape)).astype(t.dtype.numpy)
+    if t.dtype is DType.STRING:
+        return np.full(shape, "", object)
+    return np.asarray(rng.integers(0, 2, shape)).astype(t.dtype.numpy)

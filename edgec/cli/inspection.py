@@ -11,7 +11,7 @@ from typing import Any
 from edgec.cost import cost
 from edgec.errors import EdgecError
 from edgec.frontend.onnx import load
-from edgec.ir import Dim, Graph, Node, Value
+from edgec.ir import ContainerType, Dim, Graph, Node, Value
 from edgec.ops import Dequantize, Opaque, Quantize
 from edgec.passes import Pipeline, lossless
 from edgec.targets import TARGETS
@@ -42,7 +42,12 @@ def inspect_model(path: Path, shapes: Mapping[str, Sequence[Dim]]) -> dict[str, 
 def _port(value: Value) -> dict[str, Any]:
     dims = value.type.dims
     shape = None if dims is None else list(dims)
-    return {"name": value.name, "dtype": value.type.dtype.value, "shape": shape}
+    return {"name": value.name, "dtype": _dtype(value), "shape": shape}
+
+
+def _dtype(value: Value) -> str:
+    t = value.type
+    return str(t) if isinstance(t, ContainerType) else t.dtype.value
 
 
 def _onnx_name(node: Node) -> str:

@@ -20,7 +20,8 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     for kind in ("inputs", "outputs"):
         for port in found[kind]:
             dims = "?" if port["shape"] is None else ",".join(map(str, port["shape"]))
-            out.print(f"  {kind[:-1]} {port['name']}: {port['dtype']}[{dims}]")
+            shape = "" if "(" in port["dtype"] else f"[{dims}]"  # a sequence says it itself
+            out.print(f"  {kind[:-1]} {port['name']}: {port['dtype']}{shape}")
     out.print(f"  quantization: {_quantization(found['quantization'])}\n")
     _print_cost(found)
     out.print()

@@ -12,14 +12,13 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 from onnx import inliner, numpy_helper
 
-from edgec.errors import Diagnostic, ModelError
-from edgec.frontend.opset import opset_of
+from edgec.errors import Diagnostic, ModelError, UnsupportedError
+from edgec.frontend.opset import EXPORT_HINT, check_settled, opset_of
 from edgec.ir import Array, DType
 
-__all__ = ["array_of", "read"]
+__all__ = ["array_of", "dense_array_of", "read"]
 
-_OLDEST_OPSET = 7
-_EXPORT_HINT = "export the model again, for instance with opset 17"
+_DENSE_MOST = 1 << 30  # bytes of a sparse tensor written out
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -121,15 +120,9 @@ def _check_opset(path: Path, model: onnx.ModelProto) -> None:
         raise ModelError(
             f"{path} uses opset {opset}, but the installed onnx {onnx.__version__} knows "
             f"opsets up to {newest}",
-            [Diagnostic("upgrade the onnx package, or " + _EXPORT_HINT)],
+            [Diagnostic("upgrade the onnx package, or " + EXPORT_HINT)],
         )
-    # A model of other domains only, such as trees, need not name the default opset.
-    standard = any(n.domain in ("", "ai.onnx") for _, n in _all_nodes(model.graph))
-    if opset < _OLDEST_OPSET and standard:
-        raise ModelError(
-            f"{path} uses opset {opset}; opset {_OLDEST_OPSET} is the oldest that edgec reads",
-            [Diagnostic(_EXPORT_HINT)],
-        )
+    check_settled(path, model)
 
 
 def _check_operators(path: Path, model: onnx.ModelProto) -> None:
@@ -181,6 +174,40 @@ def array_of(tensor: onnx.TensorProto, folder: Path) -> Array:
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(f"tensor {tensor.name!r} is broken: {error}") from error
     return array
+
+
+def dense_array_of(tensor: onnx.SparseTensorProto, folder: Path) -> Array:
+    """Return a sparse tensor written out, zeros and all.
+
+    Raises
+    ------
+    ModelError
+        If its indices lie outside of its shape.
+    UnsupportedError
+        If it would be too large.
+    """
+    where = f"sparse tensor {tensor.values.name!r}"
+    values, indices = array_of(tensor.values, folder), array_of(tensor.indices, folder)
+    dims = tuple(tensor.dims)
+    if any(d < 0 for d in dims) or values.ndim != 1 or indices.dtype != np.int64:
+        raise ModelError(f"{where} is broken: it has no shape, values or indices")
+    need = math.prod(dims) * values.dtype.itemsize
+    if need > _DENSE_MOST:
+        raise UnsupportedError(
+            f"{where} would need {need} bytes written out, more than {_DENSE_MOST}"
+        )
+    flat = indices
+    if indices.ndim == 2 and indices.shape[1] == len(dims) and _within(indices, dims):
+        flat = np.ravel_multi_index(tuple(indices.T), dims)
+    if flat.shape != values.shape or not _within(flat[:, None], (math.prod(dims),)):
+        raise ModelError(f"{where} is broken: its indices do not fit its shape {dims}")
+    dense = np.zeros(math.prod(dims), values.dtype)
+    dense[flat] = values
+    return dense.reshape(dims)
+
+
+def _within(indices: Array, dims: tuple[int, ...]) -> bool:
+    return bool((indices >= 0).all() and (indices < np.array(dims, np.int64)).all())
 
 
 def _location(tensor: onnx.TensorProto, folder: Path) -> Path:

@@ -13,8 +13,8 @@ import onnx
 from onnx import helper
 
 from edgec.errors import Diagnostic, ModelError, UnsupportedError
-from edgec.frontend.files import array_of, read
-from edgec.frontend.opset import opset_of, raised
+from edgec.frontend.files import array_of, dense_array_of, read
+from edgec.frontend.opset import opset_of, raised, settle
 from edgec.frontend.shapes import bind
 from edgec.frontend.typing import captures, constant_value, opaque, plain, typed
 from edgec.ir import (
@@ -30,7 +30,7 @@ from edgec.ir import (
     TensorType,
     Value,
 )
-from edgec.ops.opaque import tensor_type
+from edgec.ops.opaque import tensor_type, type_proto
 
 __all__ = ["Loaded", "load"]
 
@@ -54,7 +54,7 @@ class Loaded:
 
 
 def load(path: Path, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Loaded:
-    """Read an ONNX model of opset 7 or later.
+    """Read an ONNX model.
 
     Parameters
     ----------
@@ -70,6 +70,7 @@ def load(path: Path, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Loade
     """
     model = read(path)
     opset = opset_of(model)
+    settle(model)
     importer = _Importer(model, path, shapes or {})
     try:
         graph = importer.graph()
@@ -96,6 +97,7 @@ class _Importer:
         }
         proto = model.graph
         initialized = {t.name for t in proto.initializer}
+        initialized.update(t.values.name for t in proto.sparse_initializer)
         inputs = [v for v in proto.input if v.name not in initialized]
         self.binding = bind(inputs, shapes)
         self.inputs = tuple(Value(v.name, self.binding.types[v.name]) for v in inputs)
@@ -109,8 +111,8 @@ class _Importer:
         self._declared: dict[str, TensorType] | None = None
         for tensor in proto.initializer:
             self._constant(tensor.name, array_of(tensor, path.parent))
-        if proto.sparse_initializer:
-            raise UnsupportedError(f"{path} has sparse initializers, which edgec does not read")
+        for sparse in proto.sparse_initializer:
+            self._constant(sparse.values.name, dense_array_of(sparse, path.parent))
 
     def graph(self) -> Graph:
         for index, proto in enumerate(self.model.graph.node):
@@ -161,7 +163,7 @@ class _Importer:
             if array is None:
                 raise UnsupportedError(
                     f"{self.path} has a constant that edgec does not read",
-                    [Diagnostic("has no dense value", layer)],
+                    [Diagnostic("has no value", layer)],
                 )
             self._constant(proto.output[0], array)
             return
@@ -239,16 +241,14 @@ def _inferred(model: onnx.ModelProto, inputs: Sequence[Value]) -> dict[str, Tens
     for info in light.graph.input:
         for value in inputs:
             if value.name == info.name:
-                dims = value.type.dims
-                t = helper.make_tensor_type_proto(value.type.dtype.onnx, dims)
-                info.type.CopyFrom(t)
+                info.type.CopyFrom(type_proto(value.type))
     # If inference fails, only what the file itself declares is known.
     with suppress(onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         light = onnx.shape_inference.infer_shapes(light, data_prop=True)
     found: dict[str, TensorType] = {}
     for info in [*light.graph.value_info, *light.graph.output]:
-        if info.type.HasField("tensor_type") and info.type.tensor_type.elem_type:
-            with suppress(ValueError):  # an element type that edgec does not know
+        if info.type.WhichOneof("value") is not None:
+            with suppress(ValueError):  # a type that edgec does not know
                 found[info.name] = tensor_type(info.type)
     return found
 
@@ -276,4 +276,8 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         elif tensor.name not in named:
             info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             graph.input.append(info)
+    for sparse in model.graph.sparse_initializer:
+        values = sparse.values
+        info = helper.make_tensor_value_info(values.name, values.data_type, sparse.dims)
+        graph.input.append(info)
     return light

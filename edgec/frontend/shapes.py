@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import onnx
 
 from edgec.errors import Diagnostic, ModelError, OptionError
-from edgec.ir import UNKNOWN, Dim, DType, TensorType
+from edgec.ir import UNKNOWN, ContainerType, Dim, DType, TensorType
+from edgec.ops.opaque import tensor_type
 
 __all__ = ["Binding", "bind"]
 
@@ -33,6 +34,8 @@ class Binding:
 
     def apply(self, t: TensorType) -> TensorType:
         """Return a type that the model declares, with its symbols replaced by what they are."""
+        if isinstance(t, ContainerType):
+            return ContainerType.of(t.kind, self.apply(t.element), t.key)
         if t.dims is None:
             return t
         dims = (self.symbols.get(d, UNKNOWN) if isinstance(d, str) else d for d in t.dims)
@@ -56,6 +59,8 @@ def bind(inputs: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, Sequence[Di
     for name in shapes:
         if name not in names:
             raise OptionError(f"--shape names {name!r}, but the inputs are {', '.join(names)}")
+    containers = _containers(inputs, shapes)
+    inputs = [v for v in inputs if v.name not in containers]
     declared = {v.name: _declared(v) for v in inputs}
     known: dict[str, Dim] = {}
     for name, wanted in shapes.items():
@@ -86,7 +91,26 @@ def bind(inputs: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, Sequence[Di
     if problems:
         raise ModelError("the shape of an input is not known", problems)
     batched = (n for n, d in declared.items() if d and (isinstance(d[0], str) or d[0] == 1))
-    return Binding(types, known, frozenset(batched))
+    binding = Binding(types, known, frozenset(batched))
+    types.update({name: binding.apply(t) for name, t in containers.items()})
+    return binding
+
+
+def _containers(
+    inputs: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, Sequence[Dim]]
+) -> dict[str, TensorType]:
+    """Return the types of the inputs that are no tensors, such as sequences."""
+    found: dict[str, TensorType] = {}
+    for value in inputs:
+        if value.type.WhichOneof("value") in (None, "tensor_type"):
+            continue
+        try:
+            found[value.name] = tensor_type(value.type)
+        except ValueError as error:
+            raise ModelError(f"input {value.name} cannot be read: {error}") from error
+        if value.name in shapes:
+            raise OptionError(f"--shape {value.name}: the input is no tensor and has no shape")
+    return found
 
 
 def _dtype(value: onnx.ValueInfoProto) -> DType:
@@ -102,13 +126,11 @@ def _dtype(value: onnx.ValueInfoProto) -> DType:
 def _declared(value: onnx.ValueInfoProto) -> tuple[Dim, ...] | None:
     """Return the dims of an input, open ones as distinct names."""
     tensor = value.type.tensor_type
-    if not value.type.HasField("tensor_type"):
-        raise ModelError(f"input {value.name} is no tensor; edgec takes tensors only")
     if not tensor.HasField("shape"):
         return None
     dims: list[Dim] = []
     for i, d in enumerate(tensor.shape.dim):
-        if d.HasField("dim_value") and d.dim_value > 0:
+        if d.HasField("dim_value") and d.dim_value >= 0:
             dims.append(d.dim_value)
         else:  # some exporters write "?" or -1, which says nothing about other axes
             named = d.dim_param and d.dim_param != "?"
@@ -121,7 +143,10 @@ def _matched(
 ) -> dict[str, Dim]:
     """Return what the names in `declared` must be for the shape to be `wanted`."""
     text = ",".join(map(str, wanted))
-    if any(isinstance(d, int) and d < 1 for d in wanted):
+    same = declared or ()
+    if any(
+        isinstance(d, int) and d < 1 and same[i : i + 1] != (d,) for i, d in enumerate(wanted)
+    ):
         raise OptionError(f"--shape {name}={text}: every length must be at least 1")
     if declared is None:
         return {}

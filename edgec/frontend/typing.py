@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgec.frontend.files import array_of
+from edgec.frontend.files import array_of, dense_array_of
 from edgec.ir import OPSET, UNKNOWN, Array, OnnxNode, Op, TensorType
 from edgec.ops import OPS, Identity, Opaque, Reshape
 from edgec.ops.arguments import axis_of
@@ -171,13 +171,15 @@ def captures(proto: onnx.NodeProto) -> Iterator[str]:
     for attribute in proto.attribute:
         for body in [attribute.g, *attribute.graphs]:
             own = {v.name for v in body.input} | {t.name for t in body.initializer}
+            own.update(t.values.name for t in body.sparse_initializer)
             for node in body.node:
                 yield from (n for n in (*node.input, *captures(node)) if n and n not in own)
                 own.update(node.output)
+            yield from (v.name for v in body.output if v.name not in own)
 
 
 def constant_value(attributes: Mapping[str, Any], folder: Path | None = None) -> Array | None:
-    """Return the array of a ``Constant`` node, or ``None`` if it has no dense one.
+    """Return the array of a ``Constant`` node, or ``None`` if it has no value.
 
     Parameters
     ----------
@@ -187,6 +189,8 @@ def constant_value(attributes: Mapping[str, Any], folder: Path | None = None) ->
     for key, value in attributes.items():
         if isinstance(value, onnx.TensorProto):
             return array_of(value, folder or Path())
+        if isinstance(value, onnx.SparseTensorProto):
+            return dense_array_of(value, folder or Path())
         if key in ("value_int", "value_ints"):
             return np.array(value, np.int64)
         if key in ("value_float", "value_floats"):

@@ -16,7 +16,7 @@ from edgec.ir.op import (
     SameAsInput,
     Tie,
 )
-from edgec.ir.types import UNKNOWN, Dim, DType, QuantParams, TensorType
+from edgec.ir.types import UNKNOWN, ContainerType, Dim, DType, QuantParams, TensorType
 from edgec.ir.verify import verify
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Array",
     "Builder",
     "Constant",
+    "ContainerType",
     "DType",
     "Dim",
     "Example",

@@ -8,8 +8,9 @@ from enum import Enum
 from functools import cache
 
 import numpy as np
+from typing_extensions import override
 
-__all__ = ["UNKNOWN", "DType", "Dim", "QuantParams", "TensorType"]
+__all__ = ["UNKNOWN", "ContainerType", "DType", "Dim", "QuantParams", "TensorType"]
 
 Dim = int | str
 """A length, or the name of one that is only known when the graph runs."""
@@ -208,8 +209,10 @@ class TensorType:
 
     def refines(self, other: TensorType) -> bool:
         """Whether every value of this type is one of `other`, which may know fewer lengths."""
-        if self.dtype != other.dtype or other.dims is None:
-            return self.dtype == other.dtype
+        if self.dtype != other.dtype or isinstance(other, ContainerType):
+            return False
+        if other.dims is None:
+            return True
         if self.dims is None or len(self.dims) != len(other.dims):
             return False
         return all(
@@ -219,3 +222,46 @@ class TensorType:
     def __str__(self) -> str:
         dims = "..." if self.dims is None else ",".join(map(str, self.dims))
         return f"{self.dtype.value}[{dims}]"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerType(TensorType):
+    """A sequence, an optional or a map of what `element` says.
+
+    To whoever looks for a tensor it is one of unknown rank: every pass leaves it alone, and
+    only opaque operators take it. ONNX Runtime artifacts pass it through.
+
+    Parameters
+    ----------
+    kind
+        "seq", "optional" or "map".
+    element
+        What is in it; another container, perhaps.
+    key
+        Element type of a map's keys.
+    """
+
+    kind: str
+    element: TensorType
+    key: DType = DType.UNDEFINED
+
+    @classmethod
+    def of(cls, kind: str, element: TensorType, key: DType = DType.UNDEFINED) -> ContainerType:
+        """Return the container of `element`, which lends it its element type."""
+        return cls(element.dtype, None, kind, element, key)
+
+    @override
+    def with_shape(self, shape: tuple[Dim, ...]) -> TensorType:
+        raise ValueError(f"{self} has no shape")
+
+    @override
+    def refines(self, other: TensorType) -> bool:
+        return (
+            isinstance(other, ContainerType)
+            and (self.kind, self.key) == (other.kind, other.key)
+            and self.element.refines(other.element)
+        )
+
+    def __str__(self) -> str:
+        key = "" if self.key is DType.UNDEFINED else f"{self.key.value}, "
+        return f"{self.kind}({key}{self.element})"

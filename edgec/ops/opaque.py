@@ -13,6 +13,7 @@ from edgec.errors import InternalError
 from edgec.ir import (
     UNKNOWN,
     Array,
+    ContainerType,
     Dim,
     DType,
     Example,
@@ -138,15 +139,42 @@ def _infer(
 
 
 def type_proto(t: TensorType) -> onnx.TypeProto:
-    """Return the type of a tensor as ONNX describes it."""
+    """Return a type as ONNX describes it."""
     import onnx
 
+    if isinstance(t, ContainerType):
+        inner = type_proto(t.element)
+        match t.kind:
+            case "seq":
+                return onnx.helper.make_sequence_type_proto(inner)
+            case "optional":
+                return onnx.helper.make_optional_type_proto(inner)
+            case _:
+                return onnx.helper.make_map_type_proto(t.key.onnx, inner)
     dims = None if t.dims is None else [None if d == UNKNOWN else d for d in t.dims]
     return onnx.helper.make_tensor_type_proto(t.dtype.onnx, dims)
 
 
+_KINDS = {"sequence_type": "seq", "optional_type": "optional"}
+
+
 def tensor_type(proto: onnx.TypeProto) -> TensorType:
-    """Return the type of a tensor that ONNX describes."""
+    """Return a type that ONNX describes.
+
+    Raises
+    ------
+    ValueError
+        If edgec knows no such type.
+    """
+    match kind := proto.WhichOneof("value"):
+        case "sequence_type" | "optional_type":
+            element = tensor_type(getattr(proto, kind).elem_type)
+            return ContainerType.of(_KINDS[kind], element)
+        case "map_type":
+            key = DType.of_onnx(proto.map_type.key_type)
+            return ContainerType.of("map", tensor_type(proto.map_type.value_type), key)
+        case "sparse_tensor_type":
+            raise ValueError("sparse tensors are not read")
     tensor = proto.tensor_type
     dtype = DType.of_onnx(tensor.elem_type)
     if not tensor.HasField("shape"):
@@ -166,6 +194,11 @@ def _symbol(name: str) -> str:
 
 def _merge(inferred: TensorType, declared: TensorType) -> TensorType:
     """Return what is inferred, with gaps filled from what is declared."""
+    if isinstance(inferred, ContainerType) and isinstance(declared, ContainerType):
+        element = _merge(inferred.element, declared.element)
+        return ContainerType.of(inferred.kind, element, inferred.key)
+    if isinstance(inferred, ContainerType) or isinstance(declared, ContainerType):
+        return declared if inferred.dtype is DType.UNDEFINED else inferred
     dtype = inferred.dtype if inferred.dtype is not DType.UNDEFINED else declared.dtype
     if inferred.dims is None:
         return TensorType(dtype, declared.dims)

@@ -12,7 +12,7 @@ from typing_extensions import override
 from edgec.errors import InternalError, ModelError
 from edgec.evaluate import Evaluator
 from edgec.frontend.typing import retyped
-from edgec.ir import Array, Builder, Graph, Node, TensorType, Value
+from edgec.ir import Array, Builder, ContainerType, Graph, Node, TensorType, Value
 from edgec.ops import Dequantize, Opaque, Softmax
 from edgec.passes.base import Exact, Pass, Promise
 
@@ -141,7 +141,13 @@ class FoldConstants(Pass):
         inside = {v.name for n in nodes for v in n.outputs}
         read = {v for n in graph.nodes if n.outputs[0].name not in foldable for v in n.reads}
         read.update(graph.outputs)
-        wanted = [v for n in nodes if not read.isdisjoint(n.outputs) for v in n.outputs]
+        wanted = [
+            v
+            for n in nodes
+            if not read.isdisjoint(n.outputs)
+            for v in n.outputs
+            if not isinstance(v.type, ContainerType)
+        ]
         if not wanted:
             return {}
         needed = {v.name for n in nodes for v in n.reads} - inside

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgec.errors import Diagnostic, UnsupportedError
-from edgec.ir import Array, DType, Graph, QuantParams, Value
+from edgec.ir import Array, ContainerType, DType, Graph, QuantParams, Value
 from edgec.ops import quantize_array
 from edgec.passes import Pass, Scheme
 
@@ -29,6 +29,8 @@ class Port:
         Axis ``i`` of the artifact's tensor is axis ``perm[i]`` of the model's.
     params
         How real numbers are stored; ``None`` where they are stored as they are.
+    container
+        The whole type where the value is no tensor, such as a sequence.
     """
 
     name: str
@@ -36,12 +38,14 @@ class Port:
     shape: tuple[int | str, ...]
     perm: tuple[int, ...]
     params: QuantParams | None = None
+    container: str | None = None
 
     @classmethod
     def like(cls, value: Value) -> Port:
         """Return the port that is just as in the model."""
         dims = value.type.dims or ()
-        return cls(value.name, value.type.dtype, dims, tuple(range(len(dims))))
+        whole = str(value.type) if isinstance(value.type, ContainerType) else None
+        return cls(value.name, value.type.dtype, dims, tuple(range(len(dims))), None, whole)
 
     def encode(self, array: Array) -> Array:
         """Return what to feed for an array of the model's input."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.errors import EdgecError, ModelError, UnsupportedError
-from edgec.evaluate import evaluate
+from edgec.evaluate import OnnxSession, evaluate, ort_session
 from edgec.frontend import load
+from edgec.frontend.files import dense_array_of
 from edgec.ir import Array, verify
 from tests.models import info, onnx_model, save, unranked
 
@@ -83,7 +84,7 @@ def test_takes_a_comment_that_is_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("opset", "message"),
     [
-        (6, "uses opset 6; opset 7 is the oldest that edgec reads"),
+        (5, "uses opset 5, in which Relu had another meaning than since opset 7"),
         (999, "uses opset 999, but the installed onnx"),
     ],
 )
@@ -209,32 +210,41 @@ def test_refuses_an_input_without_a_known_type(dtype: int, tmp_path: Path) -> No
     message_of(save(model, tmp_path))
 
 
-def test_refuses_an_input_that_is_no_tensor(tmp_path: Path) -> None:
-    sequence = helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, [1, 3])
-    node = helper.make_node("ConcatFromSequence", ["x"], ["y"], axis=0)
-    path = save(onnx_model([node], [sequence], ["y"]), tmp_path)
-
-    assert message_of(path) == "input x is no tensor; edgec takes tensors only"
-
-
-def test_refuses_values_that_are_no_tensors(tmp_path: Path) -> None:
-    nodes = [
-        helper.make_node("SequenceConstruct", ["x"], ["s"], name="list"),
-        helper.make_node("ConcatFromSequence", ["s"], ["y"], axis=0),
-    ]
-    path = save(onnx_model(nodes, [info("x", 1, 3)], ["y"]), tmp_path)
-
-    text = message_of(path, UnsupportedError)
-    assert text.endswith("list: output s of SequenceConstruct")
+def sparse(dims: Sequence[int], indices: Array) -> onnx.ModelProto:
+    """A product with a sparse weight, whose values are 1, 2, ..."""
+    values = numpy_helper.from_array(np.arange(1, len(indices) + 1, dtype=np.float32), "w")
+    where = numpy_helper.from_array(indices, "i")
+    node = helper.make_node("Mul", ["x", "w"], ["y"])
+    model = onnx_model([node], [info("x", 1, 3)], ["y"])
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, where, dims))
+    return model
 
 
-def test_refuses_sparse_weights(tmp_path: Path) -> None:
-    model = simple()
-    values = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
-    indices = helper.make_tensor("i", TensorProto.INT64, [1], [0])
-    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [9]))
+@pytest.mark.parametrize("indices", [[1, 5], [[0, 1], [1, 2]]], ids=["flat", "by axis"])
+def test_writes_sparse_weights_out(indices: list[int], tmp_path: Path) -> None:
+    path = save(sparse([2, 3], np.array(indices, np.int64)), tmp_path)
+    graph = load(path).graph
 
-    assert "sparse initializers" in message_of(save(model, tmp_path), UnsupportedError)
+    np.testing.assert_array_equal(graph.constants["w"].array, [[0, 1, 0], [0, 0, 2]])
+    assert [v.name for v in graph.inputs] == ["x"]
+    x = np.full((1, 3), 2, np.float32)
+    want = OnnxSession(ort_session(str(path))).run({"x": x})["y"]
+    np.testing.assert_array_equal(evaluate(graph, {"x": x})["y"], want)
+
+
+def test_refuses_sparse_weights_that_would_fill_the_memory(tmp_path: Path) -> None:
+    path = save(sparse([2**20, 2**20], np.array([7], np.int64)), tmp_path)
+
+    assert message_of(path, UnsupportedError) == (
+        "sparse tensor 'w' would need 4398046511104 bytes written out, more than 1073741824"
+    )
+
+
+def test_refuses_sparse_weights_outside_of_their_shape(tmp_path: Path) -> None:
+    tensor = sparse([2, 3], np.array([6], np.int64)).graph.sparse_initializer[0]
+
+    with pytest.raises(ModelError, match="its indices do not fit its shape"):
+        dense_array_of(tensor, tmp_path)
 
 
 # ---- data beside the model

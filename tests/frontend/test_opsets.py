@@ -364,3 +364,48 @@ def test_a_model_of_another_domain_only_needs_no_default_opset(tmp_path: Path) -
     x = np.array([[1, 2, 4]], np.float32)
     found = evaluate(load(path).graph, {"x": x})
     np.testing.assert_allclose(found["y"], x / 4)
+
+
+def test_an_old_model_of_operators_that_never_changed(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["y"]),
+    ]
+    model = onnx_model(nodes, [info("x", *IMAGE)], ["y"], opset=6)
+
+    assert check(model, tmp_path, random(*IMAGE))[0] == "GlobalAveragePool()"
+    assert load(tmp_path / "net.onnx").opset == 6
+
+
+def old_scan(batch: int) -> onnx.ModelProto:
+    """A running sum, as opset 8 wrote it: every operand has a batch."""
+    body = helper.make_graph(
+        [helper.make_node("Add", ["s", "x"], ["t"]), helper.make_node("Relu", ["t"], ["z"])],
+        "body",
+        [info("s", 2), info("x", 2)],
+        [info("t", 2), info("z", 2)],
+    )
+    scan = helper.make_node(
+        "Scan", ["", "init", "x"], ["last", "all"], body=body, num_scan_inputs=1
+    )
+    inputs = [info("init", batch, 2), info("x", batch, 3, 2)]
+    outputs = [info("last", batch, 2), info("all", batch, 3, 2)]
+    return onnx_model([scan], inputs, outputs, opset=8)
+
+
+def test_a_scan_of_opset_8_keeps_its_batch(tmp_path: Path) -> None:
+    path = save(old_scan(1), tmp_path)
+    graph = load(path).graph
+    x = np.arange(6, dtype=np.float32).reshape(1, 3, 2) - 2
+
+    assert [str(v.type) for v in graph.inputs] == ["f32[1,2]", "f32[1,3,2]"]
+    feeds = {"init": np.ones((1, 2), np.float32), "x": x}
+    want = OnnxSession(ort_session(str(path))).run(feeds)
+    got = evaluate(graph, feeds)
+    np.testing.assert_array_equal(got["last"], want["last"])
+    np.testing.assert_array_equal(got["all"], want["all"])
+
+
+def test_a_scan_of_opset_8_over_a_batch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="Scan had a batch in opset 8, which must be 1"):
+        load(save(old_scan(2), tmp_path))

@@ -45,11 +45,18 @@ def test_an_open_batch_is_one(tmp_path: Path) -> None:
     assert bound(tmp_path, [info("x", "N", 3)]) == (["f32[1,3]"], {"x"})
 
 
-@pytest.mark.parametrize("length", [None, "?", -1, 0])
+@pytest.mark.parametrize("length", [None, "?", -1])
 def test_a_batch_without_a_name_is_one(length: int | str | None, tmp_path: Path) -> None:
     inputs = [info("a", length, 3), info("b", length, 4)]
 
     assert bound(tmp_path, inputs) == (["f32[1,3]", "f32[1,4]"], {"a", "b"})
+
+
+def test_a_length_of_zero_is_zero(tmp_path: Path) -> None:
+    inputs = [info("x", 0, 3)]
+
+    assert bound(tmp_path, inputs) == (["f32[0,3]"], set())
+    assert bound(tmp_path, inputs, x=(0, 3)) == (["f32[0,3]"], set())
 
 
 def test_the_same_name_means_the_same_length_elsewhere(tmp_path: Path) -> None:

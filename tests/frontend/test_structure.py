@@ -75,7 +75,7 @@ def test_constant_nodes_become_constants(
     assert list(evaluate(graph, {"x": X})["k"].ravel()) == list(array.ravel())
 
 
-def test_sparse_constant_nodes_are_refused(tmp_path: Path) -> None:
+def test_sparse_constant_nodes_are_written_out(tmp_path: Path) -> None:
     sparse = helper.make_sparse_tensor(
         helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0]),
         helper.make_tensor("i", I64, [1], [0]),
@@ -83,12 +83,11 @@ def test_sparse_constant_nodes_are_refused(tmp_path: Path) -> None:
     )
     nodes = [
         helper.make_node("Constant", [], ["k"], name="layer", sparse_value=sparse),
-        helper.make_node("Relu", ["x"], ["y"]),
+        helper.make_node("Add", ["x", "k"], ["y"]),
     ]
-    path = save(onnx_model(nodes, [info("x", 1, 3)], ["y"]), tmp_path)
+    path = save(onnx_model(nodes, [info("x", 1, 1)], ["y"]), tmp_path)
 
-    with pytest.raises(UnsupportedError, match="layer: has no dense value"):
-        load(path)
+    np.testing.assert_array_equal(load(path).graph.constants["k"].array, [1] + [0] * 8)
 
 
 def test_an_initializer_that_is_an_input_too_is_a_constant(tmp_path: Path) -> None:

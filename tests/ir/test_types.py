@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgec.ir import UNKNOWN, DType, QuantParams, TensorType
+from edgec.ir import UNKNOWN, ContainerType, DType, QuantParams, TensorType
 
 
 def f32(*shape: int | str) -> TensorType:
@@ -107,3 +107,29 @@ def test_quantization_parameters_are_checked(
 def test_quantization_parameters_print_briefly() -> None:
     assert str(QuantParams((0.5,), (-3,))) == "(scale=0.5, zero_point=-3)"
     assert str(QuantParams((0.5, 1), (0, 0), 1)) == "per-channel(axis=1, n=2)"
+
+
+def test_containers_print_what_is_in_them() -> None:
+    x = TensorType(DType.FLOAT32, (2, "N"))
+    rows = ContainerType.of("seq", ContainerType.of("map", x, DType.INT64))
+
+    assert str(ContainerType.of("optional", x)) == "optional(f32[2,N])"
+    assert str(rows) == "seq(map(i64, f32[2,N]))"
+
+
+def test_a_container_is_a_tensor_of_unknown_rank_to_others() -> None:
+    t = ContainerType.of("seq", f32(2, 3))
+
+    assert (t.dtype, t.dims, t.is_static) == (DType.FLOAT32, None, False)
+    with pytest.raises(ValueError, match=r"seq\(f32\[2,3\]\) has no shape"):
+        t.with_shape((6,))
+
+
+def test_a_container_refines_one_of_its_kind_only() -> None:
+    known, open_ = ContainerType.of("seq", f32(2)), ContainerType.of("seq", f32("N"))
+
+    assert known.refines(open_)
+    assert not open_.refines(known)
+    assert not known.refines(TensorType(DType.FLOAT32, None))
+    assert not TensorType(DType.FLOAT32, None).refines(known)
+    assert not known.refines(ContainerType.of("optional", f32("N")))
