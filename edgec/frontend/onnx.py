@@ -175,6 +175,7 @@ class _Importer:
             tuple(v.type for v in inputs),
             tuple(self._array(v) for v in inputs),
             max((i + 1 for i, n in enumerate(proto.output) if n in self.read), default=0),
+            len(proto.output),
         )
         op: Op | None = None
         if domain == "" and not any(name == "" for name in proto.output[:1]):

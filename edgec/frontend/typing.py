@@ -143,7 +143,15 @@ def retyped(
     if op.domain or op.captures:
         return None
     attributes = {a.name: plain(a) for a in op.node_proto().attribute}
-    node = OnnxNode(op.op_type, op.opset, attributes, tuple(inputs), tuple(constants), outputs)
+    node = OnnxNode(
+        op.op_type,
+        op.opset,
+        attributes,
+        tuple(inputs),
+        tuple(constants),
+        outputs,
+        len(op.declared),
+    )
     return typed(node)
 
 

@@ -51,6 +51,8 @@ class OnnxNode:
         type ``UNDEFINED`` and no array.
     outputs
         Number of leading outputs up to the last that something may read.
+    listed
+        Number of outputs, read or not.
     """
 
     op_type: str
@@ -59,6 +61,7 @@ class OnnxNode:
     inputs: tuple[TensorType, ...]
     constants: tuple[Array | None, ...]
     outputs: int = 1
+    listed: int = 1
 
     def constant(self, index: int) -> Array | None:
         """Return the array of an input, or ``None`` if it is absent or computed."""

@@ -4,6 +4,7 @@ from edgec.ir import Op
 from edgec.ops.activation import Activation
 from edgec.ops.conv import Conv, Convolution, DepthwiseConv, GroupedConv
 from edgec.ops.conv_transpose import ConvTranspose
+from edgec.ops.cut import Slice, Split
 from edgec.ops.elementwise import (
     Add,
     Binary,
@@ -41,6 +42,7 @@ from edgec.ops.image import DepthToSpace, Resize
 from edgec.ops.linear import FullyConnected, Gemm, MatMul
 from edgec.ops.normalization import BatchNorm, Softmax
 from edgec.ops.opaque import Opaque
+from edgec.ops.pad import MirrorPad, Pad, Padding, WrapPad
 from edgec.ops.pool import AveragePool, GlobalAveragePool, MaxPool, Pool
 from edgec.ops.quantization import (
     Dequantize,
@@ -49,7 +51,7 @@ from edgec.ops.quantization import (
     quantize_array,
 )
 from edgec.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
-from edgec.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
+from edgec.ops.shape import Concat, Expand, Reshape, Tile, Transpose
 
 __all__ = [
     "OPS",
@@ -88,11 +90,13 @@ __all__ = [
     "Max",
     "MaxPool",
     "Min",
+    "MirrorPad",
     "Mul",
     "Neg",
     "Opaque",
     "PRelu",
     "Pad",
+    "Padding",
     "Pool",
     "Quantize",
     "Reciprocal",
@@ -108,11 +112,14 @@ __all__ = [
     "Sin",
     "Slice",
     "Softmax",
+    "Split",
     "Sqrt",
     "Sub",
     "Tanh",
+    "Tile",
     "Transpose",
     "Unary",
+    "WrapPad",
     "dequantize_array",
     "quantize_array",
 ]
@@ -173,6 +180,10 @@ OPS: tuple[type[Op], ...] = (
     ReduceSum,
     ConvTranspose,
     Expand,
+    MirrorPad,
+    WrapPad,
+    Split,
+    Tile,
 )
 
 # Former names, only until every branch has moved to those above.

@@ -24,12 +24,13 @@ from edgec.ir import (
     TensorType,
     Tie,
 )
-from edgec.ops.arguments import axis_of, exact_float
+from edgec.ops.arguments import axis_of
 from edgec.ops.broadcast import broadcast
 
-__all__ = ["Concat", "Expand", "Pad", "Reshape", "Slice", "Transpose"]
+__all__ = ["MOVES", "Concat", "Expand", "Reshape", "Tile", "Transpose"]
 
-_MOVES = QuantRule((Role.ACTIVATION,), SameAsInput())
+MOVES = QuantRule((Role.ACTIVATION,), SameAsInput())
+"""How operators that only move values are quantized."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Reshape(Op):
 
     @override
     def quant_rule(self) -> QuantRule:
-        return _MOVES
+        return MOVES
 
     @classmethod
     @override
@@ -137,7 +138,7 @@ class Transpose(Op):
 
     @override
     def quant_rule(self) -> QuantRule:
-        return _MOVES
+        return MOVES
 
     @classmethod
     @override
@@ -202,7 +203,7 @@ class Concat(Op):
 
     @override
     def quant_rule(self) -> QuantRule:
-        return _MOVES
+        return MOVES
 
     @classmethod
     @override
@@ -211,185 +212,6 @@ class Concat(Op):
         yield Example(cls(1), (a, b))
         yield Example(cls(1), (a, b, a + 1))
         yield Example(cls(3), (a, a + 1))
-
-
-@dataclass(frozen=True, slots=True)
-class Pad(Op):
-    """`value` added around ``x``.
-
-    Parameters
-    ----------
-    pads
-        Elements added before every axis, then after every axis; none is negative.
-
-    References
-    ----------
-    https://onnx.ai/onnx/operators/onnx__Pad.html
-    """
-
-    onnx_name: ClassVar[str] = "Pad"
-    pads: tuple[int, ...] = ()
-    value: float = 0.0
-
-    @classmethod
-    @override
-    def from_onnx(cls, node: OnnxNode) -> Self | None:
-        x, mode = node.inputs[0], node.attributes.get("mode", "constant")
-        if mode != "constant" or x.dims is None:
-            return None
-        if node.opset < 11:
-            pads = tuple(node.attributes["pads"])
-            value = node.attributes.get("value", 0.0)
-        else:
-            array, fill, axes = node.constant(1), node.constant(2), node.constant(3)
-            computed = (node.has(2) and fill is None) or (node.has(3) and axes is None)
-            if array is None or computed:
-                return None
-            pads = tuple(map(int, array.reshape(-1)))
-            value = 0.0 if fill is None else exact_float(fill)
-            if axes is not None:
-                chosen = [axis_of(int(a), x.rank) for a in axes.reshape(-1)]
-                pads = _spread(pads, chosen, x.rank)
-        return None if value is None or any(p < 0 for p in pads) else cls(pads, value)
-
-    @override
-    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
-        fill = np.array(self.value).astype(inputs[0].dtype.numpy)
-        return OnnxForm("Pad", {}, (np.array(self.pads, np.int64), fill))
-
-    @override
-    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
-        (x,) = inputs
-        if len(self.pads) != 2 * x.rank:
-            raise ValueError(f"x is {x}, but pads are {list(self.pads)}")
-        before, after = self.pads[: x.rank], self.pads[x.rank :]
-        dims: list[Dim] = []
-        for length, a, b in zip(x.shape, before, after, strict=True):
-            grown = length + a + b if isinstance(length, int) else UNKNOWN
-            dims.append(grown if a or b else length)
-        return (x.with_shape(tuple(dims)),)
-
-    @override
-    def ties(
-        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
-    ) -> tuple[Tie, ...]:
-        rank = inputs[0].rank
-        return tuple(
-            Tie((0, axis), (1, axis))
-            for axis in range(rank)
-            if not self.pads[axis] and not self.pads[axis + rank]
-        )
-
-    @override
-    def quant_rule(self) -> QuantRule | None:
-        return _MOVES if self.value == 0 else None  # zero is on every grid
-
-    @classmethod
-    @override
-    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
-        x = _f32(rng, 1, 2, 3, 4)
-        yield Example(cls((0, 0, 1, 0, 0, 0, 2, 3)), (x,))
-        yield Example(cls((0, 1, 0, 0, 0, 1, 0, 0)), (x,))
-        yield Example(cls((0, 0, 1, 1, 0, 0, 1, 1), -1.5), (x,))
-
-
-def _spread(pads: tuple[int, ...], axes: list[int], rank: int) -> tuple[int, ...]:
-    """Return pads of all axes, given those of some."""
-    out = [0] * (2 * rank)
-    for i, axis in enumerate(axes):
-        out[axis], out[axis + rank] = pads[i], pads[i + len(axes)]
-    return tuple(out)
-
-
-@dataclass(frozen=True, slots=True)
-class Slice(Op):
-    """Every `step`-th index from `start` up to `end` (excluded), axis by axis.
-
-    Parameters
-    ----------
-    axes
-        The axes that are cut; the others stay whole.
-    starts, ends
-        As in Python: negative ones count from the end, too large ones are cut off.
-
-    References
-    ----------
-    https://onnx.ai/onnx/operators/onnx__Slice.html
-    """
-
-    onnx_name: ClassVar[str] = "Slice"
-    starts: tuple[int, ...] = ()
-    ends: tuple[int, ...] = ()
-    axes: tuple[int, ...] = ()
-    steps: tuple[int, ...] = ()
-
-    @classmethod
-    @override
-    def from_onnx(cls, node: OnnxNode) -> Self | None:
-        x, a = node.inputs[0], node.attributes
-        if x.dims is None:
-            return None
-        if node.opset < 10:
-            starts, ends = tuple(a["starts"]), tuple(a["ends"])
-            axes = tuple(a.get("axes", range(len(starts))))
-            steps = (1,) * len(starts)
-        else:
-            arrays = [node.constant(i) for i in (1, 2, 3, 4)]
-            if any(node.has(i + 1) and array is None for i, array in enumerate(arrays)):
-                return None
-            lists = [None if v is None else tuple(map(int, v.reshape(-1))) for v in arrays]
-            starts, ends = lists[0] or (), lists[1] or ()
-            axes = lists[2] or tuple(range(len(starts)))
-            steps = lists[3] or (1,) * len(starts)
-        return cls(starts, ends, tuple(axis_of(axis, x.rank) for axis in axes), steps)
-
-    @override
-    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
-        fields = (self.starts, self.ends, self.axes, self.steps)
-        return OnnxForm("Slice", {}, tuple(np.array(f, np.int64) for f in fields))
-
-    def ranges(self, x: TensorType) -> dict[int, range]:
-        """Return the indices kept of each axis that is cut."""
-        cuts = zip(self.axes, self.starts, self.ends, self.steps, strict=True)
-        return {a: range(x.ints[a])[slice(s, _stop(e, p), p)] for a, s, e, p in cuts}
-
-    @override
-    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
-        (x,) = inputs
-        dims = list(x.shape)
-        if any(not 0 <= axis < x.rank for axis in self.axes):
-            raise ValueError(f"x is {x}, which lacks one of the axes {list(self.axes)}")
-        for axis, start, end, step in zip(
-            self.axes, self.starts, self.ends, self.steps, strict=True
-        ):
-            length = dims[axis]
-            cut = slice(start, _stop(end, step), step)
-            dims[axis] = UNKNOWN if isinstance(length, str) else len(range(length)[cut])
-        return (x.with_shape(tuple(dims)),)
-
-    @override
-    def ties(
-        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
-    ) -> tuple[Tie, ...]:
-        axes = [axis for axis in range(inputs[0].rank) if axis not in self.axes]
-        return tuple(Tie((0, axis), (1, axis)) for axis in axes)
-
-    @override
-    def quant_rule(self) -> QuantRule:
-        return _MOVES
-
-    @classmethod
-    @override
-    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
-        x = _f32(rng, 1, 4, 6, 6)
-        yield Example(cls((0, 0), (2**31, 2**31), (2, 3), (2, 2)), (x,))
-        yield Example(cls((1, -4), (3, -1), (1, 3), (1, 1)), (x,))
-        yield Example(cls((-1,), (-(2**31),), (2,), (-2,)), (x,))
-
-
-def _stop(end: int, step: int) -> int | None:
-    """Return Python's form of an end far before the first index, which means "all of it"."""
-    return None if step < 0 and end < -(2**30) else end
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,11 +241,68 @@ class Expand(Op):
         (x,) = inputs
         return (x.with_shape(broadcast(x.shape, self.shape)),)
 
+    @override
+    def quant_rule(self) -> QuantRule:
+        return MOVES
+
     @classmethod
     @override
     def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
         yield Example(cls((1, 3, 4, 5)), (_f32(rng, 1, 3, 1, 5),))
         yield Example(cls((3, 1)), (_f32(rng, 1, 1, 4),))
+
+
+@dataclass(frozen=True, slots=True)
+class Tile(Op):
+    """``x`` repeated along each axis, as a whole, `repeats` times.
+
+    References
+    ----------
+    https://onnx.ai/onnx/operators/onnx__Tile.html
+    """
+
+    onnx_name: ClassVar[str] = "Tile"
+    repeats: tuple[int, ...] = ()
+
+    @classmethod
+    @override
+    def from_onnx(cls, node: OnnxNode) -> Self | None:
+        repeats = node.constant(1)
+        return None if repeats is None else cls(tuple(map(int, repeats.reshape(-1))))
+
+    @override
+    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
+        return OnnxForm("Tile", {}, (np.array(self.repeats, np.int64),))
+
+    @override
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        (x,) = inputs
+        if len(self.repeats) != x.rank or any(r < 0 for r in self.repeats):
+            raise ValueError(f"x is {x}, but repeats are {list(self.repeats)}")
+        pairs = zip(x.shape, self.repeats, strict=True)
+        return (x.with_shape(tuple(_times(d, r) for d, r in pairs)),)
+
+    @override
+    def ties(
+        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    ) -> tuple[Tie, ...]:
+        return tuple(Tie((0, a), (1, a)) for a, r in enumerate(self.repeats) if r == 1)
+
+    @override
+    def quant_rule(self) -> QuantRule:
+        return MOVES
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        yield Example(cls((1, 2, 1, 3)), (_f32(rng, 1, 3, 4, 2),))
+        yield Example(cls((1, 4)), (rng.integers(-9, 9, (2, 3)),))
+
+
+def _times(length: Dim, repeats: int) -> Dim:
+    if isinstance(length, int) or repeats == 0:
+        return repeats * length if isinstance(length, int) else 0
+    return length if repeats == 1 else UNKNOWN
 
 
 def _f32(rng: np.random.Generator, *shape: int) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from typing_extensions import override
 
 from edgec.ir import Builder, Graph, Node
-from edgec.ops import Clip, Concat, Identity, Opaque, Pad, Reshape, Slice, Transpose
+from edgec.ops import Clip, Concat, Identity, Opaque, Padding, Reshape, Slice, Transpose
 from edgec.passes.base import Exact, Pass, Promise
 
 __all__ = ["EliminateIdentities"]
@@ -84,7 +84,7 @@ def _is_identity(node: Node) -> bool:
             return True
         case Clip(low, high):
             return bool(np.isinf(low) and np.isinf(high))
-        case Pad(pads):
+        case Padding(pads):
             return not any(pads)
         case Concat():
             return len(node.inputs) == 1

@@ -41,7 +41,7 @@ class FoldPad(Pass):
         top, left, bottom, right = node.op.pad
         while (pad := b.producer(x)) is not None and isinstance(pad.op, Pad):
             n0, c0, t, le, n1, c1, bo, r = pad.op.pads
-            if pad.op.value != 0 or n0 or c0 or n1 or c1:
+            if pad.op.value != 0 or n0 or c0 or n1 or c1 or min(t, le, bo, r) < 0:
                 break
             top, left, bottom, right = top + t, left + le, bottom + bo, right + r
             x, absorbed = pad.inputs[0], [pad, *absorbed]

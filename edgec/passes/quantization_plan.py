@@ -199,9 +199,10 @@ class _Groups:
             case Fixed() as fixed:
                 self.fixed[node.output] = fixed
             case SameAsInput():
-                for value in data:
-                    self.parent[self.find(value)] = self.find(node.output)
-                self.derived.add(node.output)
+                first, *others = node.outputs
+                for value in (*data, *others):
+                    self.parent[self.find(value)] = self.find(first)
+                self.derived.update(node.outputs)
                 if len(data) > 1:
                     self.joins.append(node)
             case Measured():

@@ -124,7 +124,7 @@ class _Quantizer:
         """
         for node in self.source.nodes:
             product = self._product_scale(node, found)
-            root = self.plan.group_of.get(node.output) if product else None
+            root = self.plan.group_of.get(node.outputs[0]) if product else None
             if root is None or root in self.plan.fixed or product is None:
                 continue
             least = float(np.float32(product / 128))
@@ -160,13 +160,12 @@ class _Quantizer:
         inputs = [self._operand(node, i, v) for i, v in enumerate(node.inputs)]
         if len(inputs) > 1 and self.plan.role(node, 1) is Role.WEIGHT:
             inputs[1:] = self._layer_parameters(node, inputs[0])
-        name = node.output.name
-        (raw,) = self.b.add(
-            node.op, *inputs, names=[self.b.fresh(f"{name}.float")], absorbs=(node,)
-        )
-        _, dequantized = self._pair(raw, self.params[node.output], name, name, node)
-        self.b.replace(node.output, dequantized)
-        self.dequantized[node.output] = dequantized
+        names = [self.b.fresh(f"{v.name}.float") for v in node.outputs]
+        found = self.b.add(node.op, *inputs, names=names, absorbs=(node,))
+        for value, raw in zip(node.outputs, found, strict=True):
+            _, dequantized = self._pair(raw, self.params[value], value.name, value.name, node)
+            self.b.replace(value, dequantized)
+            self.dequantized[value] = dequantized
 
     def _operand(self, node: Node, index: int, value: Value) -> Value:
         """Return an operand after dequantization; weights and biases come separately."""

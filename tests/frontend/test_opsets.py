@@ -115,8 +115,14 @@ CASES: list[Case] = [
     (18, "Pad", {}, [ints(1, 2), None, ints(-1)], (3, 4), "Pad(pads=(0, 1, 0, 2))"),
     (18, "Pad", {}, [ints(1, 2, 3, 4), None, ints(0, -1)], (3, 5, 4),
      "Pad(pads=(1, 0, 2, 3, 0, 4))"),
-    (11, "Pad", {"mode": "reflect"}, [ints(0, 1, 0, 0)], (3, 4), "Pad"),
-    (11, "Pad", {}, [ints(0, 1, 0, -2)], (3, 4), "Pad"),
+    (11, "Pad", {"mode": "reflect"}, [ints(0, 1, 0, 0)], (3, 4),
+     "MirrorPad(pads=(0, 1, 0, 0))"),
+    (7, "Pad", {"mode": "edge", "pads": [0, 1, 0, 0]}, [], (3, 4),
+     "MirrorPad(pads=(0, 1, 0, 0), mode='edge')"),
+    (19, "Pad", {"mode": "wrap"}, [ints(5, 0), None, ints(-1)], (3, 4),
+     "WrapPad(pads=(0, 5, 0, 0))"),
+    (11, "Pad", {}, [ints(0, 1, 0, -2)], (3, 4), "Pad(pads=(0, 1, 0, -2))"),
+    (13, "Tile", {}, [ints(1, 2)], (3, 4), "Tile(repeats=(1, 2))"),
     (13, "ReduceMean", {"axes": [-1], "keepdims": 0}, [], IMAGE,
      "ReduceMean(axes=(3,), keepdims=False)"),
     (13, "ReduceMean", {}, [], (3, 4), "ReduceMean(axes=(0, 1))"),
@@ -174,7 +180,7 @@ CASES: list[Case] = [
      "Quantize(params=QuantParams(scale=(0.5,), zero_point=(0,), axis=None), dtype=u8)"),
     (9, "Sqrt", {}, [], (3, 4), "Sqrt()"),
     (9, "Erf", {}, [], (3, 4), "Erf"),
-    (18, "Split", {"num_outputs": 1}, [], (3, 4), "Split"),
+    (18, "Split", {"num_outputs": 1}, [], (3, 4), "Split(sizes=(3,))"),
 ]  # fmt: skip
 
 

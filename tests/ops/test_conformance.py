@@ -30,6 +30,7 @@ from edgec.ops import (
     Gemm,
     MatMul,
     Opaque,
+    Pad,
     Reshape,
     Transpose,
 )
@@ -62,6 +63,8 @@ def test_inferred_type_is_the_type_of_the_result(example: Example) -> None:
 @pytest.mark.parametrize("example", CASES)
 def test_the_reference_implementation_of_onnx_agrees(example: Example) -> None:
     model = to_onnx(graph_of(example))
+    if isinstance(example.op, Pad) and min(example.op.pads) < 0:
+        return  # the reference only adds
     if isinstance(example.op, Dequantize):  # the reference has it from opset 19 on, unchanged
         model.opset_import[0].version = 21
     found: Any = ReferenceEvaluator(model).run(None, {"i0": example.inputs[0]})

@@ -22,6 +22,7 @@ from edgec.ir import Array, DType, Graph, Node, QuantParams, Value
 from edgec.ops import Dequantize, Quantize, dequantize_array, quantize_array
 from edgec.targets.tflite.grids import misfits
 from edgec.targets.tflite.model import Model, Operator, Tensor
+from edgec.targets.tflite.versions import least_version
 
 __all__ = ["NHWC", "Lowering", "Perm", "Stored", "identity"]
 
@@ -83,10 +84,16 @@ class Lowering:
         inputs: Sequence[int],
         outputs: Sequence[int],
         options: str = "",
-        version: int = 1,
+        version: int | None = None,
         **fields: Any,
     ) -> None:
-        """Add an operator; `options` names its table, `fields` fill it."""
+        """Add an operator; `options` names its table, `fields` fill it.
+
+        Its version is the lowest that takes the operands, unless given.
+        """
+        if version is None:
+            given = [self.info(i) for i in inputs if i >= 0]
+            version = least_version(code, given, [self.info(i) for i in outputs])
         op = Operator(
             code, tuple(inputs), tuple(outputs), (options, fields), version, self.layer
         )
@@ -128,21 +135,24 @@ class Lowering:
         return users[0] if value not in self.graph.outputs else None
 
     def output_grid(self, node: Node) -> tuple[DType, QuantParams | None]:
-        """Return how a node's output is stored: on integers where a quantize follows.
+        """Return how a node's first output is stored: on integers where a quantize follows.
 
         A node counts as an integer one only if all the activations it reads are dequantized
-        8-bit values; the kernels take no mixture.
+        8-bit values, and all it gives are quantized; the kernels take no mixture.
         """
-        after = self.pair_after(node.output) if len(node.outputs) == 1 else None
-        quantize = after.op if after is not None else None
-        if not isinstance(quantize, Quantize) or not self.reads_integers(node):
-            return node.output.type.dtype, None
-        if why := next(misfits(self.graph, node, quantize), ""):
-            note = Diagnostic(f"{node.op} is computed in float: {why}", node.layer)
-            if note not in self.notes:
-                self.notes.append(note)
-            return node.output.type.dtype, None
-        return quantize.dtype, quantize.params
+        first = node.outputs[0]
+        found = [q.op for v in node.outputs if (q := self.pair_after(v)) is not None]
+        pairs = [op for op in found if isinstance(op, Quantize)]
+        read = [v for v in node.outputs if v in self.graph.users or v in self.graph.outputs]
+        if len(pairs) != len(read) or not pairs or not self.reads_integers(node):
+            return first.type.dtype, None
+        for quantize in pairs:
+            if why := next(misfits(self.graph, node, quantize), ""):
+                note = Diagnostic(f"{node.op} is computed in float: {why}", node.layer)
+                if note not in self.notes:
+                    self.notes.append(note)
+                return first.type.dtype, None
+        return pairs[0].dtype, pairs[0].params
 
     def reads_integers(self, node: Node) -> bool:
         """Whether every operand of a node is dequantized from an integer value."""
@@ -185,24 +195,32 @@ class Lowering:
             return None
         return self.stored[value].perm
 
-    def put(self, node: Node, perm: Perm) -> int:
-        """Add the tensor of a node's output, stored in the order `perm`."""
-        value = node.output
+    def put(self, node: Node, perm: Perm, output: int = 0) -> int:
+        """Add the tensor of one of a node's outputs, stored in the order `perm`."""
+        value = node.outputs[output]
         dtype, params = self.output_grid(node)
+        if params is None:
+            dtype = value.type.dtype
         shape = [value.type.ints[axis] for axis in perm]
         index = self.tensor(value.name.removesuffix(".float"), dtype, shape, quant=params)
-        self.alias(node, Stored(index, perm), quantized=params is not None)
+        self.alias(node, Stored(index, perm), quantized=params is not None, output=output)
         return index
 
-    def alias(self, node: Node, stored: Stored, *, quantized: bool) -> None:
-        """Let a node's output, or its quantized form, be a tensor that exists."""
-        if quantized:
-            after = self.pair_after(node.output)
-            if after is None:
-                raise InternalError(f"{node.output} has no quantized form")
-            self.stored[after.output] = stored
-        else:
-            self.stored[node.output] = stored
+    def alias(self, node: Node, stored: Stored, *, quantized: bool, output: int = 0) -> None:
+        """Let one of a node's outputs, or its quantized form, be a tensor that exists."""
+        value = node.outputs[output]
+        after = self.pair_after(value) if quantized else None
+        self.stored[value if after is None else after.output] = stored
+
+    def put_empty(self, node: Node, output: int = 0) -> None:
+        """Store an output that has no elements: nothing need compute it.
+
+        Some kernels take a length of 0 for "all of it".
+        """
+        value = node.outputs[output]
+        array = np.zeros(value.type.ints, value.type.dtype.numpy)
+        index = self.tensor(value.name, value.type.dtype, array.shape, data=array)
+        self.stored[value] = Stored(index, identity(array.ndim))
 
     def flat(self, node: Node, shape: Sequence[int]) -> int:
         """Add a tensor that holds a node's output in row-major order under another shape.
@@ -294,23 +312,26 @@ class Lowering:
         if moved == sorted(moved):
             return self.reshaped(tensor, shape)
         index = self.tensor(f"{info.name}/transposed", info.dtype, shape, quant=info.quant)
-        version = 2 if info.dtype is DType.INT8 else 1
         perm = self.ints("perm", order)
-        self.operator("TRANSPOSE", [tensor, perm], [index], "Transpose", version)
+        self.operator("TRANSPOSE", [tensor, perm], [index], "Transpose")
         return index
 
-    def reshaped(self, tensor: int, shape: Sequence[int]) -> int:
-        """Return the same elements in the same order under another shape."""
+    def reshaped(self, tensor: int, shape: Sequence[int], out: int | None = None) -> int:
+        """Return the same elements in the same order under another shape.
+
+        They are written to `out` if that is given.
+        """
         tensor = self._reshaped.get(tensor, tensor)  # chains stay one operator
         info = self.info(tensor)
-        if info.shape == tuple(shape):
+        if info.shape == tuple(shape) and out is None:
             return tensor
-        index = self.tensor(f"{info.name}/reshaped", info.dtype, shape, quant=info.quant)
+        if out is None:
+            name = f"{info.name}/reshaped"
+            out = self.tensor(name, info.dtype, shape, quant=info.quant)
         wanted = self.ints("shape", shape)
-        new_shape = list(shape)
-        self.operator("RESHAPE", [tensor, wanted], [index], "Reshape", newShape=new_shape)
-        self._reshaped[index] = tensor
-        return index
+        self.operator("RESHAPE", [tensor, wanted], [out], "Reshape", newShape=list(shape))
+        self._reshaped[out] = tensor
+        return out
 
     def common_perm(self, node: Node, rank: int, *, integer: bool) -> Perm:
         """Return the order that the largest computed operand of full rank is stored in."""

@@ -73,7 +73,7 @@ class Model:
         for op in reversed(self.operators):
             if live.intersection(op.outputs):
                 kept.append(op)
-                live.update(i for i in op.inputs if i >= 0)
+                live.update(i for i in (*op.inputs, *op.outputs) if i >= 0)
         live.update(index for _, index in self.inputs)
         number = {old: new for new, old in enumerate(sorted(live))}
         number[-1] = -1

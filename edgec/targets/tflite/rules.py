@@ -18,8 +18,26 @@ from edgec.targets.tflite.model import Model, Operator, Tensor
 __all__ = ["verify"]
 
 _WEIGHT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
-_SAME_GRID = ("MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION", "RESHAPE", "PAD", "PADV2",
-              "TRANSPOSE", "STRIDED_SLICE")  # fmt: skip
+_MOVES = frozenset({
+    "BROADCAST_TO", "CONCATENATION", "DEPTH_TO_SPACE", "DYNAMIC_UPDATE_SLICE", "GATHER",
+    "GATHER_ND", "MIRROR_PAD", "PAD", "PADV2", "RESHAPE", "REVERSE_SEQUENCE", "REVERSE_V2",
+    "SELECT_V2", "SLICE", "SPACE_TO_DEPTH", "SPLIT", "SPLIT_V", "STRIDED_SLICE", "TILE",
+    "TRANSPOSE",
+})  # fmt: skip
+"""Operators that move elements: on integers, the grid stays as it was."""
+_SAME_GRID = _MOVES | {"AVERAGE_POOL_2D", "MAX_POOL_2D"}
+_RAW = _MOVES | {"CAST", "FILL", "ONE_HOT", "SCATTER_ND", "TOPK_V2"}
+"""Operators that take 8-bit elements as the integers they are, without a scale."""
+_MIXING = frozenset({
+    "ARG_MAX", "ARG_MIN", "CAST", "DEQUANTIZE", "DYNAMIC_UPDATE_SLICE", "EQUAL", "FILL",
+    "GATHER", "GATHER_ND", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL",
+    "ONE_HOT", "QUANTIZE", "REVERSE_SEQUENCE", "SCATTER_ND", "SELECT_V2", "SHAPE", "TOPK_V2",
+    "WHERE",
+})  # fmt: skip
+"""Operators whose computed operands and results are of several types."""
+_DATA = {"SPLIT": slice(1, 2), "SELECT_V2": slice(1, 3), "CONCATENATION": slice(None),
+         "DYNAMIC_UPDATE_SLICE": slice(2)}  # fmt: skip
+"""Where the inputs whose elements are moved are not just the first."""
 _FIXED = {
     "SOFTMAX": (1 / 256, -128),
     "LOGISTIC": (1 / 256, -128),
@@ -46,8 +64,6 @@ def _grids(model: Model) -> Iterator[Diagnostic]:
     for t in model.tensors:
         q = t.quant
         if q is None:
-            if t.dtype in (DType.INT8, DType.UINT8):
-                yield Diagnostic("has 8-bit elements but no scale", t.name)
             continue
         limits = np.iinfo(t.dtype.numpy)  # type: ignore[type-var]
         if not all(limits.min <= z <= limits.max for z in q.zero_point):
@@ -82,9 +98,14 @@ def _operator(model: Model, op: Operator) -> Iterator[Diagnostic]:
     integer = inputs[0].dtype is DType.INT8
     if op.code in _WEIGHT_AXIS:
         yield from _layer(op, inputs)
-    if integer and op.code in _SAME_GRID:
-        data = inputs if op.code == "CONCATENATION" else inputs[:1]
-        if any(t.quant != outputs[0].quant for t in data):
+    for t in (*inputs, *outputs):
+        raw = t.dtype in (DType.INT8, DType.UINT8) and t.quant is None
+        if raw and op.code not in _RAW:
+            yield Diagnostic(f"{op.code} has 8-bit elements but no scale", op.layer)
+            break
+    if op.code in _SAME_GRID:
+        data = (*inputs[_DATA.get(op.code, slice(1))], *outputs)
+        if len({t.quant for t in data}) > 1:
             yield Diagnostic(f"{op.code} has different grids before and after", op.layer)
     if integer and op.code in _FIXED:
         q, (scale, zero) = outputs[0].quant, _FIXED[op.code]
@@ -92,7 +113,7 @@ def _operator(model: Model, op: Operator) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 f"{op.code} must have scale {scale} and zero point {zero}", op.layer
             )
-    if op.code not in ("QUANTIZE", "DEQUANTIZE"):
+    if op.code not in _MIXING:
         computed = {t.dtype for t in (*inputs, *outputs) if t.data is None}
         if len(computed) > 1:
             yield Diagnostic(f"{op.code} mixes {sorted(t.value for t in computed)}", op.layer)

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
+import numpy as np
 from typing_extensions import override
 
 from edgec.errors import Diagnostic, NumericsError
 from edgec.ir import Array
-from edgec.targets.base import Artifact, Runner
+from edgec.targets.base import Artifact, Port, Runner
 
 __all__ = ["LiteRtRunner", "interpreter"]
 
@@ -71,4 +72,10 @@ class LiteRtRunner(Runner):
             self._interpreter.set_tensor(index, feeds[port.name])
         self._interpreter.invoke()
         pairs = zip(self.artifact.outputs, self._outputs, strict=True)
-        return {port.name: self._interpreter.get_tensor(index) for port, index in pairs}
+        return {port.name: self._output(port, index) for port, index in pairs}
+
+    def _output(self, port: Port, index: int) -> Array:
+        if 0 in port.shape:  # it has no memory to read
+            return np.zeros(tuple(map(int, port.shape)), port.dtype.numpy)
+        found: Array = self._interpreter.get_tensor(index)
+        return found

@@ -33,5 +33,9 @@ CONSTRAINTS: tuple[Constraint, ...] = tuple(
 
 
 def lower(b: Lowering, node: Node) -> None:
-    """Add the operators of one node."""
+    """Add the operators of one node; none if nothing comes out of it."""
+    if all(v.type.size == 0 for v in node.outputs):
+        for output in range(len(node.outputs)):
+            b.put_empty(node, output)
+        return
     LOWERINGS[type(node.op)].lower(b, node, node.op)

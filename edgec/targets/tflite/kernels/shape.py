@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from math import prod
 
-from edgec.ir import Graph, Node
-from edgec.ops import Concat, Expand, Identity, Pad, Reshape, Slice, Transpose
-from edgec.targets.tflite.kernels.kernel import Constraint, Kernel, is_int8
+from edgec.ir import Array, DType, Node
+from edgec.ops import (
+    Concat,
+    Expand,
+    Identity,
+    MirrorPad,
+    Pad,
+    Reshape,
+    Slice,
+    Split,
+    Tile,
+    Transpose,
+    WrapPad,
+)
+from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, is_int8
+from edgec.targets.tflite.kernels.moves import gathered, moved, padded_axes, sliced
 from edgec.targets.tflite.lower import Lowering, Stored, identity
 from edgec.targets.tflite.views import grouped_perm, reshaped_perm
 
@@ -54,34 +69,72 @@ def unchanged(b: Lowering, node: Node) -> None:
 
 def _concat(b: Lowering, node: Node, op: Concat) -> None:
     integer = is_int8(b, node)
-    perm = b.common_perm(node, node.output.type.rank, integer=integer)
-    operands = [b.get(v, perm, integer=integer) for v in node.inputs]
-    target = b.put(node, perm)
-    b.operator(
-        "CONCATENATION",
-        operands,
-        [target],
-        "Concatenation",
-        2 if integer else 1,
-        axis=perm.index(op.axis),
-        fusedActivationFunction=0,
+    out = node.output.type
+    perm = b.common_perm(node, out.rank, integer=integer)
+    given = [v for v in node.inputs if v.type.size] or list(node.inputs[:1])
+    operands = [b.get(v, perm, integer=integer) for v in given]
+    target, axis = b.put(node, perm), perm.index(op.axis)
+    fields = {"axis": axis, "fusedActivationFunction": 0}
+    if out.rank <= _CONCAT_AXES:
+        b.operator("CONCATENATION", operands, [target], "Concatenation", **fields)
+        return
+    flat = [_three(b.info(t).shape, axis) for t in operands]
+    operands = [b.reshaped(t, shape) for t, shape in zip(operands, flat, strict=True)]
+    shape = _three(b.info(target).shape, axis)
+    joined = moved(
+        b, "CONCATENATION", operands, shape, "Concatenation", axis=1, fusedActivationFunction=0
     )
+    b.reshaped(joined, b.info(target).shape, target)
 
 
-def _pad(b: Lowering, node: Node, op: Pad) -> None:
+_CONCAT_AXES = 6
+
+
+def _three(shape: Sequence[int], axis: int) -> tuple[int, int, int]:
+    """Return a shape as what is before an axis, the axis and what is after it."""
+    return prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
+
+
+def _pad(b: Lowering, node: Node, op: Pad | MirrorPad | WrapPad) -> None:
     integer = is_int8(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
     perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
-    rank = x.type.rank
-    amounts = b.ints("pads", [[op.pads[axis], op.pads[axis + rank]] for axis in perm])
     target = b.put(node, perm)
-    version = 2 if integer else 1
-    if op.value == 0:
-        b.operator("PAD", [source, amounts], [target], "Pad", version)
+    pads = [op.ends()[axis] for axis in perm]
+    shape = b.info(source).shape
+    cuts = [range(max(-p, 0), n - max(-q, 0)) for n, (p, q) in zip(shape, pads, strict=True)]
+    grows = [(max(p, 0), max(q, 0)) for p, q in pads]
+    cutting = any(len(r) < n for r, n in zip(cuts, shape, strict=True))
+    growing = any(p or q for p, q in grows)
+    if cutting or not growing:
+        source = sliced(b, source, cuts, None if growing else target)
+    if not growing:
+        return
+    if isinstance(op, Pad):
+        padded_axes(b, source, grows, op.value, target)
+    elif isinstance(op, MirrorPad) and op.mode == "reflect":
+        amounts = b.ints("pads", grows)
+        b.operator("MIRROR_PAD", [source, amounts], [target], "MirrorPad", mode=_REFLECT)
     else:
-        fill = b.constant(f"{b.layer}/fill", np.array(op.value, np.float32))
-        b.operator("PADV2", [source, amounts, fill], [target], "PadV2", version)
+        _continued(b, source, grows, op.places, target)
+
+
+_REFLECT = 0  # enum MirrorPadMode
+
+
+def _continued(
+    b: Lowering,
+    source: int,
+    pads: Sequence[tuple[int, int]],
+    places: Callable[[int, int, int], Array],
+    target: int,
+) -> None:
+    """Pick the elements of each padded axis by their indices."""
+    axes = [axis for axis, ends in enumerate(pads) if ends != (0, 0)]
+    for axis in axes:
+        indices = places(b.info(source).shape[axis], *pads[axis])
+        source = gathered(b, source, indices, axis, target if axis == axes[-1] else None)
 
 
 def _slice(b: Lowering, node: Node, op: Slice) -> None:
@@ -91,36 +144,63 @@ def _slice(b: Lowering, node: Node, op: Slice) -> None:
     perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
     cuts = op.ranges(x.type)
     ranges = [cuts.get(axis, range(x.type.ints[axis])) for axis in perm]
-    fields = ("begin", [r.start for r in ranges]), ("end", [r.stop for r in ranges])
-    tensors = [b.ints(name, values) for name, values in fields]
-    tensors.append(b.ints("strides", [r.step for r in ranges]))
-    target = b.put(node, perm)
-    version = 2 if integer else 1
-    b.operator("STRIDED_SLICE", [source, *tensors], [target], "StridedSlice", version)
+    sliced(b, source, ranges, b.put(node, perm))
+
+
+def _split(b: Lowering, node: Node, op: Split) -> None:
+    integer = is_int8(b, node)
+    x = node.inputs[0]
+    source = b.get(x, integer=integer)
+    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    info, axis = b.info(source), perm.index(op.axis)
+    given = [i for i, size in enumerate(op.sizes) if size]
+    for i in set(range(len(op.sizes))) - set(given):
+        b.put_empty(node, i)
+    parts = [b.put(node, perm, i) for i in given]
+    sizes = [op.sizes[i] for i in given]
+    if info.dtype is DType.BOOL:  # no SPLIT takes it
+        ranges = [range(n) for n in info.shape]
+        for part, size, end in zip(parts, sizes, accumulate(sizes), strict=True):
+            ranges[axis] = range(end - size, end)
+            sliced(b, source, ranges, part)
+    elif len(set(sizes)) == 1:
+        at = b.ints("axis", axis)
+        b.operator("SPLIT", [at, source], parts, "Split", numSplits=len(parts))
+    else:
+        tensors = [source, b.ints("sizes", sizes), b.ints("axis", axis)]
+        b.operator("SPLIT_V", tensors, parts, "SplitV", numSplits=len(parts))
 
 
 def _expand(b: Lowering, node: Node, op: Expand) -> None:
+    integer = is_int8(b, node)
     x, out = node.inputs[0], node.output.type
-    perm = b.common_perm(node, out.rank, integer=False)
-    source = b.broadcastable(x, out.rank, perm, integer=False)
+    perm = b.common_perm(node, out.rank, integer=integer)
+    source = b.broadcastable(x, out.rank, perm, integer=integer)
     shape = b.ints("shape", [out.ints[axis] for axis in perm])
-    b.operator("BROADCAST_TO", [source, shape], [b.put(node, perm)], "BroadcastTo", 2)
+    b.operator("BROADCAST_TO", [source, shape], [b.put(node, perm)], "BroadcastTo")
 
 
-def _forward(graph: Graph, node: Node) -> str | None:
-    """A slice steps forwards."""
-    steps = node.op.steps if isinstance(node.op, Slice) else ()
-    return f"steps are {list(steps)}" if any(step < 1 for step in steps) else None
+def _tile(b: Lowering, node: Node, op: Tile) -> None:
+    integer = is_int8(b, node)
+    x = node.inputs[0]
+    source = b.get(x, integer=integer)
+    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    repeats = b.ints("repeats", [op.repeats[axis] for axis in perm])
+    b.operator("TILE", [source, repeats], [b.put(node, perm)], "Tile")
 
 
 LOWERINGS = {
-    Concat: Kernel(_concat),
-    Expand: Kernel(_expand),
-    Identity: Kernel(_identity),
-    Pad: Kernel(_pad),
-    Reshape: Kernel(_reshape),
-    Slice: Kernel(_slice),
-    Transpose: Kernel(_transpose),
+    Concat: Kernel(_concat, ANY, axes=8),
+    Expand: Kernel(_expand, ANY, axes=8),
+    Identity: Kernel(_identity, ANY, axes=8),
+    MirrorPad: Kernel(_pad, ANY, axes=8),
+    Pad: Kernel(_pad, ANY, axes=8),
+    Reshape: Kernel(_reshape, ANY, axes=8),
+    Slice: Kernel(_slice, ANY, axes=8),
+    Split: Kernel(_split, ANY, axes=8),
+    Tile: Kernel(_tile, ANY, axes=8),
+    Transpose: Kernel(_transpose, ANY, axes=8),
+    WrapPad: Kernel(_pad, ANY, axes=8),
 }
 
-CONSTRAINTS = (Constraint((Slice,), _forward),)
+CONSTRAINTS: tuple[Constraint, ...] = ()
