@@ -13,7 +13,7 @@ from edgec.errors import EdgecError
 from edgec.frontend.onnx import load
 from edgec.ir import ContainerType, Dim, Graph, Node, Value
 from edgec.ops import Dequantize, Opaque, Quantize
-from edgec.passes import Pipeline, lossless
+from edgec.passes import Pipeline, simplify
 from edgec.targets import TARGETS
 from edgec.targets.base import Target
 
@@ -24,7 +24,7 @@ def inspect_model(path: Path, shapes: Mapping[str, Sequence[Dim]]) -> dict[str, 
     """Return what `edgec inspect` prints, as plain data."""
     loaded = load(path, shapes)
     graph = loaded.graph
-    simplified, _ = Pipeline(lossless()).run(graph)
+    simplified, _ = simplify(graph)
     return {
         "file": path.name,
         "bytes": path.stat().st_size,

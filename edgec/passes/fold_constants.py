@@ -15,20 +15,11 @@ from edgec.frontend.typing import retyped
 from edgec.ir import Array, Builder, ContainerType, Graph, Node, TensorType, Value
 from edgec.ops import Dequantize, Opaque, Softmax
 from edgec.passes.base import Exact, Pass, Promise
+from edgec.passes.determinism import is_function
 
 __all__ = ["FoldConstants"]
 
-_KNOWN_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")  # ONNX Runtime has no others
 _ONES_MOST = 1 << 16
-_RANDOM = {
-    "Dropout",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-    "Bernoulli",
-    "Multinomial",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +112,7 @@ class FoldConstants(Pass):
     ) -> bool:
         if isinstance(node.op, Dequantize):
             return False
-        if isinstance(node.op, Opaque) and not _is_function(node.op):
+        if not is_function(node.op):
             return False
         known = (graph.constants.keys(), foldable.keys(), found.keys())
         if not all(any(v.name in names for names in known) for v in node.reads):
@@ -162,11 +153,6 @@ class FoldConstants(Pass):
             for name, array in results.items()
             if array.nbytes <= max(self.growth_bytes, _fed_bytes(foldable[name]))
         }
-
-
-def _is_function(op: Opaque) -> bool:
-    """Whether a node computes the same from the same operands, all of which it shows."""
-    return op.domain in _KNOWN_DOMAINS and op.op_type not in _RANDOM and not op.captures
 
 
 def _fed_bytes(node: Node) -> int:
