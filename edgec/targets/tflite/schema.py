@@ -64,9 +64,11 @@ _RUNTIMES = {
     ("TRANSPOSE_CONV", 3): "2.3.0",
     ("RESIZE_BILINEAR", 3): "2.2.0",
     ("RESIZE_NEAREST_NEIGHBOR", 3): "2.3.0",
+    ("GELU", 1): "2.9.0",
     ("HARD_SWISH", 1): "1.15.0",
     ("LEAKY_RELU", 2): "2.3.0",
     ("RELU", 2): "2.1.0",
+    ("SELECT_V2", 1): "2.2.0",
 }
 
 

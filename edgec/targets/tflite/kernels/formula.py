@@ -4,33 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from edgec.errors import InternalError
 from edgec.ir import Array, DType, Node, Value
-from edgec.targets.tflite.lower import Lowering, Perm, identity
+from edgec.targets.tflite.lower import Lowering, Perm, Stored, identity
 
 __all__ = ["Formula"]
 
 
 class Formula:
-    """Writes the builtins of one node on float tensors; its methods return tensor numbers.
+    """Writes builtins on float tensors; its methods return the tensor they add.
 
-    Operands are tensors or numbers. All computed tensors keep the order of axes of `x`, the
-    node's first operand.
+    An operand is a tensor, given as its ``int``, or a number, given as a ``float``.
+
+    Parameters
+    ----------
+    x
+        The tensor that the formula is of.
+    perm
+        The order that its axes are stored in, and those of all that is computed from it.
     """
 
-    def __init__(self, b: Lowering, node: Node, perm: Perm | None = None) -> None:
-        self.b, self.node = b, node
+    def __init__(self, b: Lowering, x: int, perm: Perm) -> None:
+        self.b, self.x, self.perm = b, x, perm
+
+    @classmethod
+    def of(cls, b: Lowering, node: Node, last: int | None = None) -> Self:
+        """Return a formula of a node's first operand, stored as it is or with an axis last."""
         value = node.inputs[0]
-        self.perm = perm or b.perm_of(value) or identity(value.type.rank)
-        self.x = b.get(value, self.perm)
+        perm = b.perm_of(value) or identity(value.type.rank)
+        if last is not None and perm[-1] != last:
+            perm = (*(axis for axis in perm if axis != last), last)
+        return cls(b, b.get(value, perm), perm)
 
     def __call__(
         self,
         code: str,
-        *operands: int | float | Array,
+        *operands: int | float,
         options: str = "",
         shape: Sequence[int] | None = None,
         dtype: DType = DType.FLOAT32,
@@ -85,10 +98,9 @@ class Formula:
         self.b.operator(code, [tensor, where], [out], "Reducer", keepDims=True)
         return out
 
-    def done(self, result: int) -> None:
+    def done(self, node: Node, result: int) -> None:
         """Let the last builtin, which made `result`, fill the node's output."""
         last = self.b.model.operators[-1]
-        target = self.b.put(self.node, self.perm)
-        self.b.model.operators[-1] = replace(last, outputs=(target,))
         if last.outputs != (result,):
-            raise InternalError(f"{self.node.layer} does not end with its result")
+            raise InternalError(f"the formula of {node.layer} does not end with its result")
+        self.b.model.operators[-1] = replace(last, outputs=(self.b.put(node, self.perm),))
