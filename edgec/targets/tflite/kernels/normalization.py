@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgec.ir import DType, Node
+from edgec.ir import DType, Node, Value
 from edgec.ops import (
     LRN,
     GroupNorm,
@@ -77,8 +77,16 @@ def _inverse_deviation(f: Formula, x: int, axes: Sequence[int], epsilon: float) 
 def _scaled(f: Formula, node: Node, y: int, axes: Sequence[int]) -> int:
     """``gamma * y + beta``, whose axes are those of `x` named."""
     gamma, *beta = node.inputs[1:]
-    y = f.mul(y, f.parameter(gamma, axes))
-    return f.add(y, f.parameter(beta[0], axes)) if beta else y
+    if not _is_all(f, gamma, 1):
+        y = f.mul(y, f.parameter(gamma, axes))
+    if beta and not _is_all(f, beta[0], 0):
+        y = f.add(y, f.parameter(beta[0], axes))
+    return y
+
+
+def _is_all(f: Formula, value: Value, number: float) -> bool:
+    array = f.b.graph.constant(value)
+    return array is not None and bool((array == number).all())
 
 
 def _layer_norm(b: Lowering, node: Node, op: LayerNorm) -> None:
