@@ -358,7 +358,7 @@ def test_all_that_is_not_supported_is_listed_at_once() -> None:
     net.add("product", Gemm(), "x", random(4, 4))
     root = next(e.op for e in Opaque.examples(np.random.default_rng(0)))
     net.add("root", root, "product")
-    net.add("steep", Elu(2.0), "root")
+    net.add("steep", Celu(-2.0), "root")
     net.add("flat", Reshape((1, 16)), "steep")
     net.add("y", FullyConnected(), "flat", random(2, 16))
 
@@ -372,5 +372,5 @@ def test_all_that_is_not_supported_is_listed_at_once() -> None:
         "(compile for onnxruntime, or replace the layer)\n"
         "  root: untyped operator Erf has no TFLite form "
         "(compile for onnxruntime, or replace the layer)\n"
-        "  steep: Elu(alpha=2.0): The alpha of an Elu is 1, but alpha is 2.0"
+        "  steep: Celu(alpha=-2.0): The alpha of a Celu is positive, but alpha is -2.0"
     )
