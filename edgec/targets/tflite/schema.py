@@ -12,11 +12,11 @@ from edgec import __version__
 from edgec.ir import DType, QuantParams
 from edgec.targets.tflite.model import Model, Operator, Tensor
 
-__all__ = ["min_runtime_version", "serialize"]
+__all__ = ["TYPES", "min_runtime_version", "serialize"]
 
 _ALIGNMENT = 16  # schema.fbs: Buffer.data is aligned so that kernels may read it in place
 
-_TYPES = {
+TYPES = {
     DType.FLOAT32: schema.TensorType.FLOAT32,
     DType.FLOAT16: schema.TensorType.FLOAT16,
     DType.INT8: schema.TensorType.INT8,
@@ -132,7 +132,7 @@ def _tensor(tensor: Tensor, buffers: list[Any], shared: dict[tuple[bytes, int], 
     out = schema.TensorT()
     out.name = tensor.name
     out.shape = list(tensor.shape)
-    out.type = _TYPES[tensor.dtype]
+    out.type = TYPES[tensor.dtype]
     out.buffer = 0
     if tensor.data is not None:
         contents = np.ascontiguousarray(tensor.data).tobytes()
@@ -164,7 +164,7 @@ def _operator(op: Operator, code: int) -> Any:
     if table:
         options = getattr(schema, f"{table}OptionsT")()
         for key, value in fields.items():
-            setattr(options, key, _TYPES[value] if isinstance(value, DType) else value)
+            setattr(options, key, TYPES[value] if isinstance(value, DType) else value)
         out.builtinOptionsType = getattr(schema.BuiltinOptions, f"{table}Options")
         out.builtinOptions = options
     return out
