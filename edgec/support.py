@@ -16,7 +16,7 @@ from typing import Any
 from edgec.errors import Diagnostic, EdgecError, InternalError, ModelError, OptionError
 from edgec.frontend.onnx import load
 from edgec.ir import Dim, Graph
-from edgec.passes import Pipeline, lossless
+from edgec.passes import Pipeline, simplify
 from edgec.profiling.placement import placement
 from edgec.targets import TARGETS, Artifact, Target, Tflite
 from edgec.targets.tflite.gpu import gpu_misfits
@@ -95,8 +95,8 @@ def refusals(target: Target, graph: Graph) -> tuple[tuple[Diagnostic, ...], Arti
         As it was loaded, before any pass.
     """
     try:
-        passes = (*lossless(), *target.prepare(), *target.finish())
-        ready, _ = Pipeline(passes).run(graph)
+        simple, _ = simplify(graph)
+        ready, _ = Pipeline((*target.prepare(), *target.finish())).run(simple)
         if problems := target.check(ready):
             return tuple(problems), None
         artifact = target.emit(ready)

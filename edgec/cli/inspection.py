@@ -12,7 +12,7 @@ from edgec.cost import cost
 from edgec.frontend.onnx import load
 from edgec.ir import ContainerType, Dim, Graph, Node, Value
 from edgec.ops import Dequantize, Opaque, Quantize
-from edgec.passes import Pipeline, simplify
+from edgec.passes import simplify
 from edgec.targets import TARGETS
 from edgec.targets.base import Target
 from edgec.targets.tflite.model import Model
