@@ -73,7 +73,11 @@ def _opsets(graph: Graph) -> tuple[int, list[onnx.OperatorSetIdProto]]:
     opaque = [node.op for node in graph.nodes if isinstance(node.op, Opaque)]
     typed = [type(node.op).since for node in graph.nodes if not isinstance(node.op, Opaque)]
     default = max([OPSET, *typed, *(op.opset for op in opaque if not op.domain)])
-    others = sorted({(op.domain, op.opset) for op in opaque if op.domain})
+    others = sorted(
+        {(op.domain, op.opset) for op in opaque if op.domain}.union(
+            *(op.imports for op in opaque)
+        )
+    )
     return default, [helper.make_opsetid(*pair) for pair in others]
 
 

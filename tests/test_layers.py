@@ -47,8 +47,6 @@ LAYERS = [
     "compiler",
     "profiling",
     "gate",
-    "structure",
-    "support",
     "cli",
     "__main__",
 ]

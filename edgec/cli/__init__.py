@@ -22,8 +22,6 @@ __all__ = ["main"]
 _COMMANDS = (
     "compile",
     "inspect",
-    "check",
-    "diff",
     "profile",
     "gate",
     "demo",

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, Message
-from onnx import inliner, numpy_helper
+from onnx import numpy_helper
 
 from edgec.errors import Diagnostic, ModelError, UnsupportedError
+from edgec.frontend.inline import inline
 from edgec.frontend.opset import EXPORT_HINT, check_settled, opset_of
 from edgec.ir import Array, DType
 
 __all__ = ["array_of", "dense_array_of", "read"]
 
-_DENSE_MOST = 1 << 30  # bytes of a sparse tensor written out
+_DENSE_MOST = 1 << 30  # bytes that are copied into memory: sparse tensors, constants of nodes
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -47,8 +48,12 @@ def read(path: Path) -> onnx.ModelProto:
     _check_texts(path, model)
     _check_opset(path, model)
     _check_operators(path, model)
+    _embed(path, model)
     _check(path, model)
-    return inliner.inline_local_functions(model) if model.functions else model
+    if model.functions:
+        inline(path, model)
+        _check_operators(path, model)
+    return model
 
 
 def _check_texts(path: Path, model: onnx.ModelProto) -> None:
@@ -72,6 +77,32 @@ def _texts(message: Message) -> Iterator[str | bytes]:
         elif field.type == field.TYPE_MESSAGE:
             for inner in (value,) if single else value:
                 yield from _texts(inner)
+
+
+def _embed(path: Path, model: onnx.ModelProto) -> None:
+    """Read what lies beside the model but belongs to a node: it is kept with the node."""
+    size = 0
+    nodes = [*model.graph.node, *(n for f in model.functions for n in f.node)]
+    for tensor in _inner_tensors(nodes):
+        if tensor.data_location == tensor.EXTERNAL:
+            array = array_of(tensor, path.parent)
+            size += array.nbytes
+            if size > _DENSE_MOST:
+                raise UnsupportedError(
+                    f"{path} has more than {_DENSE_MOST} bytes of constants in its nodes",
+                    [Diagnostic("make them initializers of the graph")],
+                )
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(array), tensor.name))
+
+
+def _inner_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            yield from ([attribute.t] if attribute.HasField("t") else [])
+            yield from attribute.tensors
+            for body in [attribute.g, *attribute.graphs]:
+                yield from body.initializer
+                yield from _inner_tensors(body.node)
 
 
 def _check(path: Path, model: onnx.ModelProto) -> None:

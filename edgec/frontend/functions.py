@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import onnx
@@ -10,11 +11,22 @@ from onnx.defs import OpSchema, SchemaError
 
 from edgec.errors import InternalError
 from edgec.frontend.typing import captures, constant_value, opaque, plain, typed
-from edgec.ir import ABSENT, Builder, DType, Node, OnnxNode, TensorType, Value
+from edgec.ir import (
+    ABSENT,
+    OPSET,
+    Builder,
+    ContainerType,
+    DType,
+    Node,
+    OnnxNode,
+    Op,
+    TensorType,
+    Value,
+)
 from edgec.ops import Identity, Opaque
 from edgec.ops.opaque import type_proto
 
-__all__ = ["add_nodes", "body_of", "expand"]
+__all__ = ["add_nodes", "body_of", "expand", "name_results"]
 
 
 def body_of(
@@ -115,12 +127,26 @@ def expand(b: Builder, node: Node) -> bool:
     values.update(zip(body.input, inputs, strict=False))
     names = dict(zip(body.output, node.output_names, strict=False))
     add_nodes(b, body.node, opset, values, names, node)
-    for output, value in zip(body.output, node.outputs, strict=False):
-        found = values[output]
-        if found.name != value.name:  # a body may return a constant, or what it was given
-            (found,) = b.add(Identity(), found, names=[value.name], absorbs=(node,))
-        b.replace(value, found)
+    name_results(b, body.output, values, node)
     return True
+
+
+def name_results(
+    b: Builder, results: Iterable[str], values: Mapping[str, Value], node: Node
+) -> None:
+    """Let what a body returns stand for the outputs of `node`, under their names."""
+    for result, value in zip(results, node.outputs, strict=False):
+        found = values[result]
+        if found.name != value.name:  # a body may return a constant, or what it was given
+            (found,) = b.add(_identity(found), found, names=[value.name], absorbs=(node,))
+        b.replace(value, found)
+
+
+def _identity(value: Value) -> Op:
+    if not isinstance(value.type, ContainerType):
+        return Identity()
+    proto = onnx.NodeProto(op_type="Identity").SerializeToString(deterministic=True)
+    return Opaque("Identity", "", OPSET, proto, (value.type,))
 
 
 def _is_stale(proto: onnx.NodeProto, opset: int) -> bool:
@@ -135,6 +161,9 @@ def add_nodes(
     values: dict[str, Value],
     names: Mapping[str, str],
     caller: Node,
+    *,
+    versions: Mapping[str, int] | None = None,
+    declared: Mapping[str, TensorType] | None = None,
 ) -> None:
     """Add ONNX nodes to a graph, typed where they can be.
 
@@ -147,32 +176,41 @@ def add_nodes(
     names
         Names in the graph of some of the results; the others get names near the caller's.
     caller
-        Whose layer the new nodes belong to.
+        Whose layer the new nodes belong to, unless they have names.
+    versions
+        Of other domains.
+    declared
+        Types by name, for nodes of which onnx cannot tell.
     """
-    read = {name for proto in protos for name in proto.input} | names.keys()
+    read = {n for proto in protos for n in (*proto.input, *captures(proto))} | names.keys()
+    unknown = TensorType(DType.UNDEFINED, None)
     for proto in protos:
         attributes = {a.name: plain(a) for a in proto.attribute}
-        if proto.op_type == "Constant":
+        if proto.op_type == "Constant" and not proto.domain:
             array = constant_value(attributes)
             if array is None:
                 raise InternalError("the body of a function has a constant without a value")
             values[proto.output[0]] = b.constant(array, near=_near(caller, proto.output[0]))
             continue
         inputs = [values[name] if name else ABSENT for name in proto.input]
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        version = (versions or {}).get(domain, 1) if domain else opset
         node = OnnxNode(
             proto.op_type,
-            opset,
+            version,
             attributes,
             tuple(v.type for v in inputs),
             tuple(b.array(v) for v in inputs),
             max((i + 1 for i, name in enumerate(proto.output) if name in read), default=0),
         )
-        op = typed(node)
+        op = None if domain else typed(node)
         if op is None:
-            unknown = (TensorType(DType.UNDEFINED, None),) * len(proto.output)
-            op = opaque(proto, "", opset, unknown, ())
+            known = tuple((declared or {}).get(name, unknown) for name in proto.output)
+            outer = tuple(dict.fromkeys(captures(proto)))
+            op = opaque(proto, domain, version, known, outer, versions)
             if op is None:
                 raise InternalError(f"{proto.op_type} of opset {opset} cannot be kept")
+            inputs += [values[name] for name in outer]
         else:
             inputs = inputs[: type(op).operands]
         while inputs and inputs[-1].is_absent:
@@ -181,7 +219,8 @@ def add_nodes(
             names[name] if name in names else b.fresh(_near(caller, name or "unused"))
             for name in proto.output
         ]
-        found = b.add(op, *inputs, names=wanted, absorbs=(caller,))
+        layer = replace(caller, origin=(proto.name,)) if proto.name else caller
+        found = b.add(op, *inputs, names=wanted, absorbs=(layer,))
         values.update(zip(proto.output, found, strict=False))
 
 

@@ -193,7 +193,7 @@ class _Importer:
             self._add(op, operands, list(proto.output), layer)
             return
         captured = tuple(dict.fromkeys(captures(proto)))
-        op = opaque(proto, domain, node.opset, self._types(proto), captured)
+        op = opaque(proto, domain, node.opset, self._types(proto), captured, self.versions)
         if op is None:
             raise _NeedsNewerOpset
         outer = tuple(self.values[name] for name in captured)

@@ -92,8 +92,15 @@ def opaque(
     opset: int,
     declared: tuple[TensorType, ...],
     captures: tuple[str, ...],
+    versions: Mapping[str, int] | None = None,
 ) -> Opaque | None:
-    """Return a node kept as it is, or ``None`` if the model must first be raised to `OPSET`."""
+    """Return a node kept as it is, or ``None`` if the model must first be raised to `OPSET`.
+
+    Parameters
+    ----------
+    versions
+        Of the domains that nodes in subgraphs may have.
+    """
     kept = onnx.NodeProto(op_type=proto.op_type, domain=domain)
     kept.attribute.extend(sorted(proto.attribute, key=lambda a: a.name))
     if domain == "":
@@ -102,7 +109,16 @@ def opaque(
             return None
         opset = opset if changed else OPSET
     data = kept.SerializeToString(deterministic=True)
-    return Opaque(proto.op_type, domain, opset, data, declared, captures)
+    inside = sorted({n.domain for n in _inner_nodes(proto)} - {"", "ai.onnx", domain})
+    imports = tuple((name, (versions or {}).get(name, 1)) for name in inside)
+    return Opaque(proto.op_type, domain, opset, data, declared, captures, imports)
+
+
+def _inner_nodes(proto: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    for body in _bodies(proto):
+        for inner in body.node:
+            yield inner
+            yield from _inner_nodes(inner)
 
 
 def _since(op_type: str, opset: int) -> int:

@@ -2,17 +2,6 @@
 
 from edgec.ir import Op
 from edgec.ops.activation import Activation
-from edgec.ops.activations import (
-    Celu,
-    Gelu,
-    Mish,
-    Selu,
-    Shrink,
-    Softplus,
-    Softsign,
-    Swish,
-    ThresholdedRelu,
-)
 from edgec.ops.conv import Conv, Convolution, DepthwiseConv, GroupedConv
 from edgec.ops.conv_transpose import ConvTranspose
 from edgec.ops.cut import Slice, Split
@@ -51,20 +40,7 @@ from edgec.ops.functions import (
 from edgec.ops.gather import Gather
 from edgec.ops.image import DepthToSpace, Resize
 from edgec.ops.linear import FullyConnected, Gemm, MatMul
-from edgec.ops.normalization import (
-    LRN,
-    BatchNorm,
-    GroupNorm,
-    Hardmax,
-    InstanceNorm,
-    LayerNorm,
-    LogSoftmax,
-    LpNorm,
-    MeanVarianceNorm,
-    OverClasses,
-    RMSNorm,
-    Softmax,
-)
+from edgec.ops.normalization import BatchNorm, Softmax
 from edgec.ops.opaque import Opaque
 from edgec.ops.pad import MirrorPad, Pad, Padding, WrapPad
 from edgec.ops.pool import AveragePool, GlobalAveragePool, MaxPool, Pool
@@ -78,7 +54,6 @@ from edgec.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduct
 from edgec.ops.shape import Concat, Expand, Reshape, Tile, Transpose
 
 __all__ = [
-    "LRN",
     "OPS",
     "Abs",
     "Activation",
@@ -87,7 +62,6 @@ __all__ = [
     "BatchNorm",
     "Binary",
     "Ceil",
-    "Celu",
     "Clip",
     "Concat",
     "Conv",
@@ -104,38 +78,27 @@ __all__ = [
     "Floor",
     "FullyConnected",
     "Gather",
-    "Gelu",
     "Gemm",
     "GlobalAveragePool",
-    "GroupNorm",
     "GroupedConv",
     "HardSigmoid",
     "HardSwish",
-    "Hardmax",
     "Identity",
-    "InstanceNorm",
-    "LayerNorm",
     "LeakyRelu",
     "Log",
-    "LogSoftmax",
-    "LpNorm",
     "MatMul",
     "Max",
     "MaxPool",
-    "MeanVarianceNorm",
     "Min",
     "MirrorPad",
-    "Mish",
     "Mul",
     "Neg",
     "Opaque",
-    "OverClasses",
     "PRelu",
     "Pad",
     "Padding",
     "Pool",
     "Quantize",
-    "RMSNorm",
     "Reciprocal",
     "ReduceMax",
     "ReduceMean",
@@ -145,20 +108,14 @@ __all__ = [
     "Relu",
     "Reshape",
     "Resize",
-    "Selu",
-    "Shrink",
     "Sigmoid",
     "Sin",
     "Slice",
     "Softmax",
-    "Softplus",
-    "Softsign",
     "Split",
     "Sqrt",
     "Sub",
-    "Swish",
     "Tanh",
-    "ThresholdedRelu",
     "Tile",
     "Transpose",
     "Unary",
@@ -227,24 +184,6 @@ OPS: tuple[type[Op], ...] = (
     WrapPad,
     Split,
     Tile,
-    Celu,
-    Gelu,
-    Mish,
-    Selu,
-    Shrink,
-    Softplus,
-    Softsign,
-    Swish,
-    ThresholdedRelu,
-    GroupNorm,
-    Hardmax,
-    InstanceNorm,
-    LRN,
-    LayerNorm,
-    LogSoftmax,
-    LpNorm,
-    MeanVarianceNorm,
-    RMSNorm,
 )
 
 # Former names, only until every branch has moved to those above.

@@ -47,6 +47,8 @@ class Opaque(Op):
         cannot tell.
     captures
         Names by which subgraphs read values from outside. These values are the last operands.
+    imports
+        Other domains of nodes in subgraphs, with their versions.
     """
 
     onnx_name: ClassVar[str] = ""
@@ -57,6 +59,7 @@ class Opaque(Op):
     proto: bytes = b""
     declared: tuple[TensorType, ...] = ()
     captures: tuple[str, ...] = ()
+    imports: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     @override

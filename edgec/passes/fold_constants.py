@@ -9,22 +9,34 @@ from typing import ClassVar
 import numpy as np
 from typing_extensions import override
 
-from edgec.errors import InternalError, ModelError
+from edgec.errors import Diagnostic, InternalError, ModelError
 from edgec.evaluate import Evaluator
+from edgec.frontend.branches import take_branch
 from edgec.frontend.typing import retyped
 from edgec.ir import Array, Builder, ContainerType, Graph, Node, TensorType, Value
 from edgec.ops import Dequantize, Opaque, Softmax
 from edgec.passes.base import Exact, Pass, Promise
-from edgec.passes.determinism import is_function
 
 __all__ = ["FoldConstants"]
 
+_KNOWN_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")  # ONNX Runtime has no others
 _ONES_MOST = 1 << 16
+_RANDOM = {
+    "Dropout",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class FoldConstants(Pass):
     """Replace what depends on constants only by its value.
+
+    An `If` whose condition is known becomes the branch that is taken.
 
     So are `Shape`, by the shape it yields, and `Softmax` of one class, by ones.
 
@@ -63,7 +75,7 @@ class FoldConstants(Pass):
                 arrays = [known.get(v.name) for v in node.outputs]
                 if all(a is not None for a in arrays):
                     self._replace(b, node, [a for a in arrays if a is not None])
-                elif not self._retype(b, node):
+                elif not _settled(b, node):
                     b.copy(node)
         except InternalError as error:  # nothing else was changed: it is the model's own fault
             raise ModelError(
@@ -77,22 +89,6 @@ class FoldConstants(Pass):
                 b.copy(node)
                 return
             b.replace(value, b.constant(array, near=value.name))
-
-    def _retype(self, b: Builder, node: Node) -> bool:
-        if not isinstance(node.op, Opaque):
-            return False
-        inputs = tuple(map(b.now, node.inputs))
-        read = b.source.users.keys() | set(b.source.outputs)
-        count = max((i + 1 for i, v in enumerate(node.outputs) if v in read), default=0)
-        types, arrays = [v.type for v in inputs], [b.array(v) for v in inputs]
-        op = retyped(node.op, types, arrays, count)
-        if op is None:
-            return False
-        kept = list(inputs[: type(op).operands])
-        while kept and kept[-1].is_absent:
-            kept.pop()
-        b.add(op, *kept, like=node)
-        return True
 
     def _computed(self, graph: Graph) -> dict[str, Array]:
         """Return the values of nodes that depend on constants only."""
@@ -112,7 +108,7 @@ class FoldConstants(Pass):
     ) -> bool:
         if isinstance(node.op, Dequantize):
             return False
-        if not is_function(node.op):
+        if isinstance(node.op, Opaque) and not _is_function(node.op):
             return False
         known = (graph.constants.keys(), foldable.keys(), found.keys())
         if not all(any(v.name in names for names in known) for v in node.reads):
@@ -153,6 +149,39 @@ class FoldConstants(Pass):
             for name, array in results.items()
             if array.nbytes <= max(self.growth_bytes, _fed_bytes(foldable[name]))
         }
+
+
+def _settled(b: Builder, node: Node) -> bool:
+    """Put in place of an untyped node what it turns out to be, if that is known by now."""
+    try:
+        return take_branch(b, node) or _retype(b, node)
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        problem = Diagnostic(f"{node.op}: {error}", node.layer)
+        raise ModelError(
+            "the model has a node that makes no sense once its operands are known", (problem,)
+        ) from error
+
+
+def _retype(b: Builder, node: Node) -> bool:
+    if not isinstance(node.op, Opaque):
+        return False
+    inputs = tuple(map(b.now, node.inputs))
+    read = b.source.users.keys() | set(b.source.outputs)
+    count = max((i + 1 for i, v in enumerate(node.outputs) if v in read), default=0)
+    types, arrays = [v.type for v in inputs], [b.array(v) for v in inputs]
+    op = retyped(node.op, types, arrays, count)
+    if op is None:
+        return False
+    kept = list(inputs[: type(op).operands])
+    while kept and kept[-1].is_absent:
+        kept.pop()
+    b.add(op, *kept, like=node)
+    return True
+
+
+def _is_function(op: Opaque) -> bool:
+    """Whether a node computes the same from the same operands, all of which it shows."""
+    return op.domain in _KNOWN_DOMAINS and op.op_type not in _RANDOM and not op.captures
 
 
 def _fed_bytes(node: Node) -> int:

@@ -293,6 +293,44 @@ def test_takes_an_empty_tensor_from_an_empty_file(tmp_path: Path) -> None:
     message_of(path)  # x of 2 rows does not fit, but the data were read
 
 
+def beside(name: str, location: str = "w") -> TensorProto:
+    """A tensor of three numbers in a file."""
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[3])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+def with_inner(folder: Path, location: str = "w") -> Path:
+    """A model whose nodes hold tensors in a file beside it: a constant, and a body's weight."""
+    (folder / "w").write_bytes(np.arange(3, dtype=np.float32).tobytes())
+    body = helper.make_graph(
+        [helper.make_node("Add", ["x", "v"], ["t"])],
+        "body",
+        [],
+        [unranked("t")],
+        [beside("v", location)],
+    )
+    nodes = [
+        helper.make_node("Constant", [], ["k"], value=beside("k", location)),
+        helper.make_node("If", ["c"], ["b"], then_branch=body, else_branch=body),
+        helper.make_node("Mul", ["b", "k"], ["y"]),
+    ]
+    inputs = [info("x", 1, 3), info("c", dtype=TensorProto.BOOL)]
+    return save(onnx_model(nodes, inputs, ["y"]), folder)
+
+
+def test_reads_what_nodes_have_beside_the_model(tmp_path: Path) -> None:
+    graph = load(with_inner(tmp_path)).graph
+
+    feeds = {"x": np.ones((1, 3), np.float32), "c": np.array(True)}
+    np.testing.assert_array_equal(evaluate(graph, feeds)["y"], [[0, 2, 6]])
+
+
+def test_refuses_what_nodes_have_elsewhere(tmp_path: Path) -> None:
+    assert "outside the model's folder; refused" in message_of(with_inner(tmp_path, "../w"))
+
+
 def test_raises_the_opset_of_a_model_with_external_data(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(np.ones(6, np.float32).tobytes())
     path = with_external(tmp_path)

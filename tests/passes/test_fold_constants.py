@@ -10,7 +10,7 @@ from onnx import helper
 
 from edgec.errors import ModelError
 from edgec.evaluate import evaluate
-from edgec.ir import DType, Graph, QuantParams, TensorType
+from edgec.ir import ABSENT, DType, Graph, QuantParams, TensorType
 from edgec.ops import Add, Dequantize, Mul, Opaque, Relu
 from edgec.passes import FoldConstants
 from tests.models import Sketch, graphs
@@ -140,20 +140,14 @@ def test_keeps_a_random_node_without_operands() -> None:
 
 def test_keeps_a_node_that_reads_from_outside_its_body() -> None:
     body = helper.make_graph(
-        [helper.make_node("Identity", ["c1"], ["t"])],
+        [helper.make_node("Identity", ["c1"], ["t"]), helper.make_node("Not", ["c"], ["d"])],
         "b",
-        [],
-        [helper.make_tensor_value_info("t", 1, [3])],
+        [helper.make_tensor_value_info("i", 7, []), helper.make_tensor_value_info("c", 9, [])],
+        [helper.make_tensor_value_info("d", 9, []), helper.make_tensor_value_info("t", 1, [3])],
     )
-    op = opaque(
-        "If",
-        TensorType(DType.FLOAT32, (3,)),
-        captures=("c1",),
-        then_branch=body,
-        else_branch=body,
-    )
+    op = opaque("Loop", TensorType(DType.FLOAT32, (1, 3)), captures=("c1",), body=body)
     s = Sketch(1, 3)
-    y = s.add(op, s.const(np.array(True)), s.random(3))
+    y = s.add(op, s.const(np.array(1)), ABSENT, s.random(3))
     graph = s.graph(s.add(Add(), s.x, y))
 
     assert fold.run(graph) is graph

@@ -12,11 +12,11 @@ from edgec import __version__
 from edgec.ir import DType, QuantParams
 from edgec.targets.tflite.model import Model, Operator, Tensor
 
-__all__ = ["TYPES", "min_runtime_version", "serialize"]
+__all__ = ["min_runtime_version", "serialize"]
 
 _ALIGNMENT = 16  # schema.fbs: Buffer.data is aligned so that kernels may read it in place
 
-TYPES = {
+_TYPES = {
     DType.FLOAT32: schema.TensorType.FLOAT32,
     DType.FLOAT16: schema.TensorType.FLOAT16,
     DType.INT8: schema.TensorType.INT8,
@@ -64,11 +64,9 @@ _RUNTIMES = {
     ("TRANSPOSE_CONV", 3): "2.3.0",
     ("RESIZE_BILINEAR", 3): "2.2.0",
     ("RESIZE_NEAREST_NEIGHBOR", 3): "2.3.0",
-    ("GELU", 1): "2.9.0",
     ("HARD_SWISH", 1): "1.15.0",
     ("LEAKY_RELU", 2): "2.3.0",
     ("RELU", 2): "2.1.0",
-    ("SELECT_V2", 1): "2.2.0",
 }
 
 
@@ -132,7 +130,7 @@ def _tensor(tensor: Tensor, buffers: list[Any], shared: dict[tuple[bytes, int], 
     out = schema.TensorT()
     out.name = tensor.name
     out.shape = list(tensor.shape)
-    out.type = TYPES[tensor.dtype]
+    out.type = _TYPES[tensor.dtype]
     out.buffer = 0
     if tensor.data is not None:
         contents = np.ascontiguousarray(tensor.data).tobytes()
@@ -164,7 +162,7 @@ def _operator(op: Operator, code: int) -> Any:
     if table:
         options = getattr(schema, f"{table}OptionsT")()
         for key, value in fields.items():
-            setattr(options, key, TYPES[value] if isinstance(value, DType) else value)
+            setattr(options, key, _TYPES[value] if isinstance(value, DType) else value)
         out.builtinOptionsType = getattr(schema.BuiltinOptions, f"{table}Options")
         out.builtinOptions = options
     return out
