@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgec import __version__
-from edgec.ir import OPSET, Array, Graph, Node, OnnxForm, Value
+from edgec.ir import OPSET, Array, Constant, Graph, Node, OnnxForm, Value
 from edgec.ops import Opaque
 from edgec.ops.opaque import type_proto
 
@@ -33,17 +34,17 @@ def to_onnx(graph: Graph, *, outputs: Sequence[Value] = (), weights: bool = True
         Whether large constants are written out. Without them each is a reference to an
         external file that does not exist, for a runtime that is handed the arrays instead.
     """
-    nodes = _named_apart([proto for node in graph.nodes for proto in _node_protos(node)])
-    extra = [t for node in graph.nodes for t in _field_constants(node)]
+    opset, others = _opsets(graph)
+    fields = _Fields(graph)
+    nodes = [proto for node in graph.nodes for proto in _node_protos(node, fields, opset)]
     tensors = [_tensor(name, c.array, weights) for name, c in graph.constants.items()]
     proto = helper.make_graph(
-        nodes,
+        _named_apart(nodes),
         graph.name,
         [_info(v) for v in graph.inputs],
         [_info(v) for v in outputs or graph.outputs],
-        [*tensors, *extra],
+        [*tensors, *fields.tensors],
     )
-    opset, others = _opsets(graph)
     model = helper.make_model(
         proto,
         opset_imports=[helper.make_opsetid("", opset), *others],
@@ -81,7 +82,52 @@ def _opsets(graph: Graph) -> tuple[int, list[onnx.OperatorSetIdProto]]:
     return default, [helper.make_opsetid(*pair) for pair in others]
 
 
-def _node_protos(node: Node) -> Iterator[onnx.NodeProto]:
+class _Fields:
+    """Constants that ONNX wants as inputs and the IR keeps in operators, each written once."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.tensors: list[onnx.TensorProto] = []
+        self._names = {_key(c.array): name for name, c in graph.constants.items() if _small(c)}
+        self._taken = {value.name for value in graph.values()}
+        for node in graph.nodes:
+            if isinstance(node.op, Opaque):
+                self._taken.update(_names_inside(node.op.node_proto()))
+
+    def name(self, array: Array) -> str:
+        """Return the name of a constant of the graph or of a new one with these elements."""
+        key = _key(array)
+        if key not in self._names:
+            n = len(self.tensors)
+            while (name := f"constant{n}") in self._taken:
+                n += 1
+            self._taken.add(name)
+            self._names[key] = name
+            self.tensors.append(_tensor(name, array, weights=True))
+        return self._names[key]
+
+
+def _small(const: Constant) -> bool:
+    return const.array.nbytes < LARGE_BYTES and not const.array.dtype.hasobject
+
+
+def _key(array: Array) -> object:
+    return array.dtype, array.shape, array.tobytes()
+
+
+def _names_inside(proto: onnx.NodeProto) -> Iterator[str]:
+    """Yield every name that subgraphs of a node use."""
+    for body in _bodies(proto):
+        yield from (v.name for v in (*body.input, *body.output, *body.initializer))
+        for node in body.node:
+            yield from (*node.input, *node.output, *_names_inside(node))
+
+
+def _bodies(proto: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in proto.attribute:
+        yield from ([attribute.g] if attribute.HasField("g") else attribute.graphs)
+
+
+def _node_protos(node: Node, shared: _Fields, opset: int) -> Iterator[onnx.NodeProto]:
     """Return the ONNX nodes of one node of the graph: several if it carries an activation."""
     inputs, outputs = [v.name for v in node.inputs], [v.name for v in node.outputs]
     name = "+".join(node.origin) or outputs[0]
@@ -91,10 +137,7 @@ def _node_protos(node: Node) -> Iterator[onnx.NodeProto]:
     form: OnnxForm | None = node.op.to_onnx([v.type for v in node.inputs])
     step = 0
     while form is not None:
-        fields = [
-            _field_name(node, step, k) if array is not None else ""
-            for k, array in enumerate(form.constants)
-        ]
+        fields = ["" if a is None else shared.name(np.asarray(a)) for a in form.constants]
         names = outputs if form.then is None else [f"{outputs[0]}.{step}"]
         label = name if step == 0 else f"{name}/{form.op_type}"
         proto = onnx.NodeProto(op_type=form.op_type, name=label)
@@ -102,32 +145,32 @@ def _node_protos(node: Node) -> Iterator[onnx.NodeProto]:
         while proto.input and not proto.input[-1]:
             proto.input.pop()
         proto.output.extend(names)
-        proto.attribute.extend(_attributes(form))
+        proto.attribute.extend(_attributes(form, opset))
         yield proto
         inputs, form, step = names, form.then, step + 1
 
 
-def _attributes(form: OnnxForm) -> Iterator[onnx.AttributeProto]:
+def _attributes(form: OnnxForm, opset: int) -> Iterator[onnx.AttributeProto]:
+    """Return the attributes that say something: those with the default of ONNX do not."""
     for key in sorted(form.attributes):
         value = form.attributes[key]
-        yield helper.make_attribute(key, list(value) if isinstance(value, tuple) else value)
+        if key in _WINDOW_DEFAULTS and set(value) == {_WINDOW_DEFAULTS[key]}:
+            continue
+        attribute = helper.make_attribute(
+            key, list(value) if isinstance(value, tuple) else value
+        )
+        if attribute != _defaults(form.op_type, opset).get(key):
+            yield attribute
 
 
-def _field_name(node: Node, step: int, index: int) -> str:
-    return f"{node.outputs[0].name}.field{step}{index}"
+# Defaults "along each spatial axis", which ONNX's schemas say in words only.
+_WINDOW_DEFAULTS = {"dilations": 1, "strides": 1, "pads": 0}
 
 
-def _field_constants(node: Node) -> Iterator[onnx.TensorProto]:
-    """Return the constants that ONNX wants as inputs and the IR keeps in the operator."""
-    if isinstance(node.op, Opaque):
-        return
-    form: OnnxForm | None = node.op.to_onnx([v.type for v in node.inputs])
-    step = 0
-    while form is not None:
-        for k, array in enumerate(form.constants):
-            if array is not None:
-                yield _tensor(_field_name(node, step, k), np.asarray(array), weights=True)
-        form, step = form.then, step + 1
+@cache
+def _defaults(op_type: str, opset: int) -> dict[str, onnx.AttributeProto]:
+    schema = onnx.defs.get_schema(op_type, opset, "")
+    return {name: a.default_value for name, a in schema.attributes.items() if not a.required}
 
 
 def _opaque(op: Opaque, inputs: list[str], outputs: list[str], name: str) -> onnx.NodeProto:

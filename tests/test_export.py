@@ -4,14 +4,28 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import given
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from edgec.errors import InternalError, ModelError
 from edgec.evaluate import Evaluator, OnnxSession, evaluate, ort_session
 from edgec.export import LARGE_BYTES, to_onnx
 from edgec.ir import DType, Graph, QuantParams, TensorType
-from edgec.ops import Activation, Add, Clip, Conv, Dequantize, Opaque, Quantize, Relu
-from tests.models import Sketch, feeds, graphs
+from edgec.ops import (
+    Activation,
+    Add,
+    Clip,
+    Conv,
+    Dequantize,
+    LeakyRelu,
+    MaxPool,
+    Mul,
+    Opaque,
+    Quantize,
+    ReduceMax,
+    Relu,
+    Sigmoid,
+)
+from tests.models import Sketch, feeds, graphs, info
 
 
 def small() -> Graph:
@@ -26,11 +40,63 @@ def test_writes_a_node_for_each_node_and_activation() -> None:
 
     assert [(n.op_type, n.name, list(n.input), list(n.output)) for n in model.graph.node] == [
         ("Conv", "n0", ["x", "c0", "c1"], ["v0.0"]),
-        ("Clip", "n0/Clip", ["v0.0", "v0.field10", "v0.field11"], ["v0"]),
-        ("Clip", "n1", ["v0", "", "v1.field01"], ["v1"]),
+        ("Clip", "n0/Clip", ["v0.0", "constant0", "constant1"], ["v0"]),
+        ("Clip", "n1", ["v0", "", "constant2"], ["v1"]),
     ]
     assert (model.opset_import[0].version, model.ir_version) == (18, 8)
     assert model.producer_name == "edgec"
+
+
+def test_equal_constants_of_operators_are_written_once() -> None:
+    s = Sketch(1, 2, 4, 4)
+    bound = s.const(np.array(6.0, np.float32))
+    y = s.add(
+        Clip(0.0, 6.0), s.add(Sigmoid(), s.add(Clip(-0.0, 6.0), s.add(Mul(), s.x, bound)))
+    )
+    model = to_onnx(s.graph(y))
+    onnx.checker.check_model(model, full_check=True)
+
+    clips = [list(n.input[1:]) for n in model.graph.node if n.op_type == "Clip"]
+    assert clips == [["constant0", "c0"], ["constant1", "c0"]]  # zero and minus zero are two
+    assert [t.name for t in model.graph.initializer] == ["c0", "constant0", "constant1"]
+
+
+def test_constants_of_operators_get_names_that_nothing_has() -> None:
+    relu = helper.make_node("Relu", ["x"], ["constant0"])
+    body = helper.make_graph([relu], "body", [], [info("constant0", 1, 3)])
+    choice = helper.make_node("If", ["flag"], ["y"], then_branch=body, else_branch=body)
+    proto = onnx.NodeProto(op_type="If", attribute=choice.attribute).SerializeToString()
+    op = Opaque("If", "", 18, proto, (TensorType(DType.FLOAT32, (1, 3)),), ("x",))
+    s = Sketch(1, 3)
+    flag = s.input("constant1", dtype=DType.BOOL)
+    model = to_onnx(s.graph(s.add(Clip(low=0.5), s.add(op, flag, s.x))))
+    onnx.checker.check_model(model, full_check=True)
+
+    assert [t.name for t in model.graph.initializer] == ["constant2"]
+
+
+def test_attributes_with_the_default_of_onnx_are_left_out() -> None:
+    s = Sketch(1, 2, 6, 6)
+    y = s.add(Conv(stride=(2, 1)), s.x, s.random(2, 2, 3, 3))
+    y = s.add(MaxPool((2, 2), dilation=(1, 2)), y)
+    model = to_onnx(s.graph(s.add(ReduceMax((2,)), s.add(LeakyRelu(), y))))
+    onnx.checker.check_model(model, full_check=True)
+
+    found = {n.op_type: [a.name for a in n.attribute] for n in model.graph.node}
+    assert found == {
+        "Conv": ["kernel_shape", "strides"],
+        "MaxPool": ["dilations", "kernel_shape"],
+        "LeakyRelu": [],
+        "ReduceMax": [],
+    }
+
+
+def test_a_reduction_along_no_axis_reduces_nothing() -> None:
+    s = Sketch(2, 3)
+    graph = s.graph(s.add(ReduceMax(()), s.x))
+    x = feeds(graph)
+
+    np.testing.assert_array_equal(evaluate(graph, x)["v0"], x["x"])
 
 
 def test_names_of_layers_are_joined_and_told_apart() -> None:
@@ -89,15 +155,15 @@ def test_lengths_keep_their_names() -> None:
 
 
 def test_quantization_is_written_with_its_axis() -> None:
-    s = Sketch(1, 2, 4)
-    params = QuantParams((0.5, 0.25), (1, -1), 1)
+    s = Sketch(2, 4)
+    params = QuantParams((0.5, 0.25), (1, -1), 0)
     y = s.add(Dequantize(params), s.add(Quantize(params), s.x))
     model = to_onnx(s.graph(y))
     onnx.checker.check_model(model, full_check=True)
 
     assert [(n.op_type, n.attribute[0].i) for n in model.graph.node] == [
-        ("QuantizeLinear", 1),
-        ("DequantizeLinear", 1),
+        ("QuantizeLinear", 0),
+        ("DequantizeLinear", 0),
     ]
 
 

@@ -103,6 +103,8 @@ def opaque(
     """
     kept = onnx.NodeProto(op_type=proto.op_type, domain=domain)
     kept.attribute.extend(sorted(proto.attribute, key=lambda a: a.name))
+    for body in _bodies(kept):
+        _forget_remarks(body)
     if domain == "":
         changed = _is_changed(proto, opset)
         if changed and opset < OPSET:
@@ -119,6 +121,16 @@ def _inner_nodes(proto: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
         for inner in body.node:
             yield inner
             yield from _inner_nodes(inner)
+
+
+def _forget_remarks(body: onnx.GraphProto) -> None:
+    """Drop what exporters note about each node of a subgraph: whole stack traces, at times."""
+    for thing in (body, *body.input, *body.output, *body.value_info, *body.node):
+        thing.ClearField("doc_string")
+        thing.ClearField("metadata_props")
+    for node in body.node:
+        for inner in _bodies(node):
+            _forget_remarks(inner)
 
 
 def _since(op_type: str, opset: int) -> int:

@@ -42,7 +42,9 @@ class Reduction(Op):
 
     @override
     def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
-        attributes = {"keepdims": int(self.keepdims), "noop_with_empty_axes": 1}
+        attributes = {"keepdims": int(self.keepdims)}
+        if not self.axes:  # no axes would otherwise mean all
+            attributes["noop_with_empty_axes"] = 1
         return OnnxForm(self.onnx_name, attributes, (np.array(self.axes, np.int64),))
 
     @override

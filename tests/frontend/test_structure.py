@@ -280,6 +280,22 @@ def test_a_captured_value_may_get_another_name(flag: bool, tmp_path: Path) -> No
     np.testing.assert_array_equal(got, want)
 
 
+def test_remarks_of_exporters_in_subgraphs_are_dropped(tmp_path: Path) -> None:
+    model = conditional()
+    body = model.graph.node[1].attribute[0].g
+    body.doc_string = "a branch"
+    body.node[0].doc_string = "a sum"
+    body.node[0].metadata_props.add(key="stack_trace", value="all of it")
+    graph = same(save(model, tmp_path), x=X, flag=np.array(True))
+
+    (written,) = (n for n in to_onnx(graph).graph.node if n.op_type == "If")
+    for attribute in written.attribute:
+        assert b"stack_trace" not in attribute.SerializeToString()
+        assert b"a sum" not in attribute.SerializeToString()
+        assert b"a branch" not in attribute.SerializeToString()
+        assert attribute.g.node[0].op_type in ("Add", "Sub")
+
+
 def test_a_captured_value_may_get_a_name_that_the_body_has_too(tmp_path: Path) -> None:
     inner = [
         helper.make_node("Exp", ["a"], ["a.1"]),
