@@ -10,11 +10,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgec import __version__
 from edgec.ir import DType, QuantParams
+from edgec.targets.tflite.buffers import Buffers
 from edgec.targets.tflite.model import Model, Operator, Tensor
 
 __all__ = ["min_runtime_version", "serialize"]
-
-_ALIGNMENT = 16  # schema.fbs: Buffer.data is aligned so that kernels may read it in place
 
 _TYPES = {
     DType.FLOAT32: schema.TensorType.FLOAT32,
@@ -26,6 +25,10 @@ _TYPES = {
     DType.INT64: schema.TensorType.INT64,
     DType.BOOL: schema.TensorType.BOOL,
 }
+
+_FAR_RUNTIME = "2.15.0"  # reads contents outside the FlatBuffer: version 3c of the schema
+
+_NO_TENSOR = -1  # what is no tensor shares no buffer with one
 
 # The first TensorFlow release that reads a version of an operator, where that is later than
 # 1.14, the first with int8. Source: tensorflow/compiler/mlir/lite/tools/versioning/
@@ -70,34 +73,17 @@ _RUNTIMES = {
 }
 
 
-class _Buffer(schema.BufferT):  # type: ignore[misc]
-    """A buffer whose contents are aligned, which the generated code forgets."""
-
-    def Pack(self, builder: Any) -> int:  # noqa: N802
-        if self.data is None:
-            return int(schema.BufferT.Pack(self, builder))
-        contents = self.data
-        builder.StartVector(1, len(contents), _ALIGNMENT)
-        builder.head = builder.Head() - len(contents)
-        builder.Bytes[builder.Head() : builder.Head() + len(contents)] = contents
-        vector = builder.EndVector()
-        schema.BufferStart(builder)
-        schema.BufferAddData(builder, vector)
-        return int(schema.BufferEnd(builder))
-
-
 def serialize(model: Model) -> bytes:
     """Return the file; equal models give equal bytes."""
     root = schema.ModelT()
     root.version = 3
     root.description = f"edgec {__version__}"
-    root.buffers = [_Buffer()]
+    buffers = Buffers()
     codes = list(dict.fromkeys((op.code, op.version) for op in model.operators))
     root.operatorCodes = [_code(*pair) for pair in codes]
     graph = schema.SubGraphT()
     graph.name = model.name
-    shared: dict[tuple[bytes, int], int] = {}
-    graph.tensors = [_tensor(t, root.buffers, shared) for t in model.tensors]
+    graph.tensors = [_tensor(t, buffers) for t in model.tensors]
     graph.inputs = [i for _, i in model.inputs]
     graph.outputs = [i for _, i in model.outputs]
     graph.operators = [
@@ -105,17 +91,22 @@ def serialize(model: Model) -> bytes:
     ]
     root.subgraphs = [graph]
     root.signatureDefs = [_signature(model)]
-    root.metadata = [_metadata(root.buffers, min_runtime_version(model))]
-    size = sum(len(b.data) for b in root.buffers if b.data is not None)
-    builder = flatbuffers.Builder(size + (1 << 16) + 1024 * len(model.tensors))
+    versions = [min_runtime_version(model), *([_FAR_RUNTIME] if buffers.far else [])]
+    root.metadata = [_metadata(buffers, max(versions, key=_release))]
+    root.buffers = buffers.tables()
+    builder = flatbuffers.Builder((1 << 16) + 1024 * len(model.tensors))
     builder.Finish(root.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return buffers.file(builder.Output())
 
 
 def min_runtime_version(model: Model) -> str:
     """Return the first TensorFlow release whose runtime reads all operators."""
     found = [_RUNTIMES.get((op.code, op.version), "1.14.0") for op in model.operators]
-    return max([*found, "1.14.0"], key=lambda text: tuple(map(int, text.split("."))))
+    return max([*found, "1.14.0"], key=_release)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def _code(name: str, version: int) -> Any:
@@ -126,21 +117,14 @@ def _code(name: str, version: int) -> Any:
     return code
 
 
-def _tensor(tensor: Tensor, buffers: list[Any], shared: dict[tuple[bytes, int], int]) -> Any:
+def _tensor(tensor: Tensor, buffers: Buffers) -> Any:
     out = schema.TensorT()
     out.name = tensor.name
     out.shape = list(tensor.shape)
     out.type = _TYPES[tensor.dtype]
     out.buffer = 0
     if tensor.data is not None:
-        contents = np.ascontiguousarray(tensor.data).tobytes()
-        key = (contents, out.type)
-        if key not in shared:
-            shared[key] = len(buffers)
-            buffer = _Buffer()
-            buffer.data = contents
-            buffers.append(buffer)
-        out.buffer = shared[key]
+        out.buffer = buffers.add(tensor.data, out.type)
     if tensor.quant is not None:
         out.quantization = _quantization(tensor.quant)
     return out
@@ -182,11 +166,9 @@ def _entry(name: str, index: int) -> Any:
     return entry
 
 
-def _metadata(buffers: list[Any], version: str) -> Any:
+def _metadata(buffers: Buffers, version: str) -> Any:
     out = schema.MetadataT()
     out.name = "min_runtime_version"
-    out.buffer = len(buffers)
-    buffer = _Buffer()
-    buffer.data = version.encode().ljust(16, b"\0")
-    buffers.append(buffer)
+    text = np.frombuffer(version.encode().ljust(16, b"\0"), np.uint8)
+    out.buffer = buffers.add(text, _NO_TENSOR)
     return out
