@@ -139,9 +139,7 @@ def _temper(model: onnx.ModelProto, rng: np.random.Generator) -> None:
         light.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     (image,) = session.get_inputs()
-    found = session.run(
-        [last.output[0]], {image.name: rng.random(image.shape, np.float32)}
-    )
+    found = session.run([last.output[0]], {image.name: rng.random(image.shape, np.float32)})
     for tensor in model.graph.initializer:
         if tensor.name == last.input[1]:
             scaled = numpy_helper.to_array(tensor) * np.float32(2 / found[0].std())
