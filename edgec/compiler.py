@@ -22,7 +22,7 @@ from edgec.frontend import Loaded, load
 from edgec.ir import Array, ContainerType, Dim, Graph
 from edgec.numerics import Agreement, arrays_of
 from edgec.ops import Quantize
-from edgec.passes import Pass, PassRecord, Pipeline, QuantizeGraph, Scheme, lossless
+from edgec.passes import Pass, PassRecord, Pipeline, QuantizeGraph, Scheme, simplify
 from edgec.passes.quantization_plan import plan
 from edgec.proof import (
     Evaluation,
@@ -167,7 +167,7 @@ def compile_model(
     original = reference(model)
     clock.lap("load")
     sample = data.first() if options.verify else None
-    graph, records = _run(lossless(), loaded.graph, sample, say)
+    graph, records = simplify(loaded.graph, sample, lambda name: say(name, 0, 0))
     clock.lap("simplify")
     calibrations: list[tuple[Graph, Calibration]] = []
     schemes = [target.scheme() for target in targets]

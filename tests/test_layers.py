@@ -47,6 +47,8 @@ LAYERS = [
     "compiler",
     "profiling",
     "gate",
+    "structure",
+    "support",
     "cli",
     "__main__",
 ]

@@ -22,6 +22,8 @@ __all__ = ["main"]
 _COMMANDS = (
     "compile",
     "inspect",
+    "check",
+    "diff",
     "profile",
     "gate",
     "demo",

@@ -16,14 +16,15 @@ __all__ = ["command"]
 @shape_option
 @json_option("what was found")
 def command(model: Path, shapes: tuple[str, ...], as_json: bool) -> None:
-    """Say what is in MODEL, an ONNX file, and which targets take it."""
-    from edgec.cli.inspection import inspect_model
+    """Say what is in MODEL, an ONNX or TFLite file."""
+    from edgec.cli.inspection import inspect_model, inspect_tflite
     from edgec.files import json_bytes
 
-    found = inspect_model(model, parse_shapes(shapes))
+    lite = model.suffix == ".tflite"
+    found = inspect_tflite(model) if lite else inspect_model(model, parse_shapes(shapes))
     if as_json:
         click.echo(json_bytes(found), nl=False)
         return
-    from edgec.cli.render_inspection import print_inspection
+    from edgec.cli.render_inspection import print_inspection, print_tflite
 
-    print_inspection(found)
+    (print_tflite if lite else print_inspection)(found)

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from edgec.cost import cost
-from edgec.errors import EdgecError
 from edgec.frontend.onnx import load
 from edgec.ir import ContainerType, Dim, Graph, Node, Value
 from edgec.ops import Dequantize, Opaque, Quantize
-from edgec.passes import Pipeline, lossless
+from edgec.passes import simplify
 from edgec.targets import TARGETS
 from edgec.targets.base import Target
+from edgec.targets.tflite.model import Model
 
-__all__ = ["inspect_model"]
+__all__ = ["inspect_model", "inspect_tflite"]
 
 
 def inspect_model(path: Path, shapes: Mapping[str, Sequence[Dim]]) -> dict[str, Any]:
-    """Return what `edgec inspect` prints, as plain data."""
+    """Return what `edgec inspect` prints of an ONNX file, as plain data."""
     loaded = load(path, shapes)
     graph = loaded.graph
-    simplified, _ = Pipeline(lossless()).run(graph)
+    simplified, _ = simplify(graph)
     return {
         "file": path.name,
         "bytes": path.stat().st_size,
@@ -35,7 +35,53 @@ def inspect_model(path: Path, shapes: Mapping[str, Sequence[Dim]]) -> dict[str, 
         "operators": _operators(graph, simplified),
         "quantization": _quantization(graph),
         "simplified": _cost(simplified),
-        "targets": {t.name: _refusals(t(), simplified) for t in TARGETS},
+        "targets": {t.name: _refusals(t(), graph) for t in TARGETS},
+    }
+
+
+def inspect_tflite(path: Path) -> dict[str, Any]:
+    """Return what `edgec inspect` prints of a TFLite file, as plain data."""
+    from edgec.structure import structure_of
+    from edgec.support import check_support
+    from edgec.targets.tflite.reader import read_tflite
+
+    model = read_tflite(path)
+    made = structure_of(path)
+    kinds = Counter(
+        (op.code, op.version, _computed(model, op.outputs)) for op in model.operators
+    )
+    delegate = check_support(path, "tflite")["delegates"]["xnnpack"]
+    return {
+        "file": path.name,
+        "bytes": made.bytes,
+        "inputs": [_tensor(model, i) for _, i in model.inputs],
+        "outputs": [_tensor(model, i) for _, i in model.outputs],
+        "nodes": len(made.units),
+        "parameters": made.parameters,
+        "macs": made.macs,
+        "weight_bytes": made.weight_bytes,
+        "operators": [
+            {"name": code, "version": version, "dtype": dtype, "count": count}
+            for (code, version, dtype), count in sorted(kinds.items(), key=lambda k: (-k[1], k))
+        ],
+        "delegate": {"name": "XNNPACK", **delegate},
+    }
+
+
+def _computed(model: Model, outputs: Sequence[int]) -> str:
+    """Return the element type of what an operator computes."""
+    return model.tensors[outputs[0]].dtype.value if outputs else "nothing"
+
+
+def _tensor(model: Model, index: int) -> dict[str, Any]:
+    tensor = model.tensors[index]
+    grid = tensor.quant
+    return {
+        "name": tensor.name,
+        "dtype": tensor.dtype.value,
+        "shape": list(tensor.shape),
+        "scale": None if grid is None else list(grid.scale),
+        "zero_point": None if grid is None else list(grid.zero_point),
     }
 
 
@@ -106,9 +152,7 @@ def _quantization(graph: Graph) -> dict[str, Any]:
 
 def _refusals(target: Target, graph: Graph) -> list[dict[str, str]]:
     """Return what keeps `target` from expressing the graph; nothing if it takes it."""
-    try:
-        ready, _ = Pipeline((*target.prepare(), *target.finish())).run(graph)
-        found = target.check(ready)
-    except EdgecError as error:
-        return [{"where": "", "message": error.summary, "hint": ""}]
-    return [{"where": d.where, "message": d.message, "hint": d.hint} for d in found]
+    from edgec.support import refusals
+
+    problems, _ = refusals(target, graph)
+    return [{"where": d.where, "message": d.message, "hint": d.hint} for d in problems]

@@ -8,7 +8,7 @@ from typing import Any
 from edgec.cli.numbers import bytes_text, count_text
 from edgec.cli.render import console, table
 
-__all__ = ["print_inspection"]
+__all__ = ["print_inspection", "print_tflite"]
 
 _SHOWN = 20
 
@@ -33,6 +33,36 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     out.print()
     for name, refusals in found["targets"].items():
         _print_target(name, refusals)
+
+
+def print_tflite(found: Mapping[str, Any]) -> None:
+    """Print what :func:`edgec.cli.inspection.inspect_tflite` found."""
+    out = console()
+    out.print(f"{found['file']}: {bytes_text(found['bytes'])}, TFLite")
+    for kind in ("inputs", "outputs"):
+        for port in found[kind]:
+            dims = ",".join(map(str, port["shape"]))
+            line = f"  {kind[:-1]} {port['name']}: {port['dtype']}[{dims}]"
+            if port["scale"]:
+                line += f", scale {port['scale'][0]:.6g}, zero point {port['zero_point'][0]}"
+            out.print(line)
+    sizes = table("operators", "parameters", "MACs", "weights", text=0)
+    sizes.add_row(
+        count_text(found["nodes"]),
+        count_text(found["parameters"]),
+        count_text(found["macs"]),
+        bytes_text(found["weight_bytes"]),
+    )
+    out.print()
+    out.print(sizes)
+    operators = table("operator", "computes", "version", "count", text=2)
+    for entry in found["operators"]:
+        numbers = (str(entry["version"]), str(entry["count"]))
+        operators.add_row(entry["name"], entry["dtype"], *numbers)
+    out.print()
+    out.print(operators)
+    said = found["delegate"]
+    out.print(f"\nXNNPACK runs {said['delegated']} of {said['operators']} ({said['version']})")
 
 
 def _print_cost(found: Mapping[str, Any]) -> None:

@@ -69,7 +69,7 @@ class Constant:
             return False
         if a.dtype.hasobject:
             return bool(np.array_equal(a, b))
-        return self.tobytes() == other.tobytes()
+        return _same_bytes(a, b)
 
     def __hash__(self) -> int:
         return hash((self.array.dtype.str, self.array.shape))
@@ -79,6 +79,18 @@ class Constant:
         if self.array.dtype.hasobject:
             return "\0".join(map(str, self.array.ravel())).encode()
         return self.array.tobytes()
+
+
+def _same_bytes(a: Array, b: Array) -> bool:
+    """Compare two arrays of one type and shape bit by bit, without a copy of either."""
+    left, right = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
+    starts = range(0, len(left), _CHUNK_BYTES)
+    return all(
+        np.array_equal(left[s : s + _CHUNK_BYTES], right[s : s + _CHUNK_BYTES]) for s in starts
+    )
+
+
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

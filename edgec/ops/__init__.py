@@ -2,6 +2,17 @@
 
 from edgec.ir import Op
 from edgec.ops.activation import Activation
+from edgec.ops.activations import (
+    Celu,
+    Gelu,
+    Mish,
+    Selu,
+    Shrink,
+    Softplus,
+    Softsign,
+    Swish,
+    ThresholdedRelu,
+)
 from edgec.ops.conv import Conv, Convolution, DepthwiseConv, GroupedConv
 from edgec.ops.conv_transpose import ConvTranspose
 from edgec.ops.cut import Slice, Split
@@ -40,7 +51,20 @@ from edgec.ops.functions import (
 from edgec.ops.gather import Gather
 from edgec.ops.image import DepthToSpace, Resize
 from edgec.ops.linear import FullyConnected, Gemm, MatMul
-from edgec.ops.normalization import BatchNorm, Softmax
+from edgec.ops.normalization import (
+    LRN,
+    BatchNorm,
+    GroupNorm,
+    Hardmax,
+    InstanceNorm,
+    LayerNorm,
+    LogSoftmax,
+    LpNorm,
+    MeanVarianceNorm,
+    OverClasses,
+    RMSNorm,
+    Softmax,
+)
 from edgec.ops.opaque import Opaque
 from edgec.ops.pad import MirrorPad, Pad, Padding, WrapPad
 from edgec.ops.pool import AveragePool, GlobalAveragePool, MaxPool, Pool
@@ -54,6 +78,7 @@ from edgec.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduct
 from edgec.ops.shape import Concat, Expand, Reshape, Tile, Transpose
 
 __all__ = [
+    "LRN",
     "OPS",
     "Abs",
     "Activation",
@@ -62,6 +87,7 @@ __all__ = [
     "BatchNorm",
     "Binary",
     "Ceil",
+    "Celu",
     "Clip",
     "Concat",
     "Conv",
@@ -78,27 +104,38 @@ __all__ = [
     "Floor",
     "FullyConnected",
     "Gather",
+    "Gelu",
     "Gemm",
     "GlobalAveragePool",
+    "GroupNorm",
     "GroupedConv",
     "HardSigmoid",
     "HardSwish",
+    "Hardmax",
     "Identity",
+    "InstanceNorm",
+    "LayerNorm",
     "LeakyRelu",
     "Log",
+    "LogSoftmax",
+    "LpNorm",
     "MatMul",
     "Max",
     "MaxPool",
+    "MeanVarianceNorm",
     "Min",
     "MirrorPad",
+    "Mish",
     "Mul",
     "Neg",
     "Opaque",
+    "OverClasses",
     "PRelu",
     "Pad",
     "Padding",
     "Pool",
     "Quantize",
+    "RMSNorm",
     "Reciprocal",
     "ReduceMax",
     "ReduceMean",
@@ -108,14 +145,20 @@ __all__ = [
     "Relu",
     "Reshape",
     "Resize",
+    "Selu",
+    "Shrink",
     "Sigmoid",
     "Sin",
     "Slice",
     "Softmax",
+    "Softplus",
+    "Softsign",
     "Split",
     "Sqrt",
     "Sub",
+    "Swish",
     "Tanh",
+    "ThresholdedRelu",
     "Tile",
     "Transpose",
     "Unary",
@@ -184,6 +227,24 @@ OPS: tuple[type[Op], ...] = (
     WrapPad,
     Split,
     Tile,
+    Celu,
+    Gelu,
+    Mish,
+    Selu,
+    Shrink,
+    Softplus,
+    Softsign,
+    Swish,
+    ThresholdedRelu,
+    GroupNorm,
+    Hardmax,
+    InstanceNorm,
+    LRN,
+    LayerNorm,
+    LogSoftmax,
+    LpNorm,
+    MeanVarianceNorm,
+    RMSNorm,
 )
 
 # Former names, only until every branch has moved to those above.

@@ -10,6 +10,7 @@ from edgec.passes.base import (
     Within,
 )
 from edgec.passes.decompose_gemm import DecomposeGemm
+from edgec.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from edgec.passes.eliminate_identities import EliminateIdentities
 from edgec.passes.expand_functions import ExpandFunctions
 from edgec.passes.flatten_products import FlattenProducts
@@ -18,13 +19,16 @@ from edgec.passes.fold_constants import FoldConstants
 from edgec.passes.fold_pad import FoldPad
 from edgec.passes.fuse_activations import FuseActivations
 from edgec.passes.fuse_fully_connected import FuseFullyConnected
-from edgec.passes.pipelines import lossless
+from edgec.passes.join_moves import JoinMoves
+from edgec.passes.pipelines import lossless, simplify
 from edgec.passes.quantize import QuantizeGraph, Scheme
+from edgec.passes.share_constants import ShareConstants
 from edgec.passes.simplify_pools import SimplifyPools
 
 __all__ = [
     "PASSES",
     "DecomposeGemm",
+    "EliminateCommonSubexpressions",
     "EliminateIdentities",
     "Exact",
     "ExpandFunctions",
@@ -34,6 +38,7 @@ __all__ = [
     "FoldPad",
     "FuseActivations",
     "FuseFullyConnected",
+    "JoinMoves",
     "Lossy",
     "Pass",
     "PassRecord",
@@ -41,14 +46,19 @@ __all__ = [
     "Promise",
     "QuantizeGraph",
     "Scheme",
+    "ShareConstants",
     "SimplifyPools",
     "Within",
     "lossless",
+    "simplify",
 ]
 
 PASSES: tuple[type[Pass], ...] = (
     FoldConstants,
+    ShareConstants,
+    EliminateCommonSubexpressions,
     EliminateIdentities,
+    JoinMoves,
     FoldPad,
     SimplifyPools,
     FuseFullyConnected,

@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from edgec.cost import Cost, cost
@@ -57,6 +57,8 @@ class Lossy:
 
 
 Promise = Exact | Within | Lossy
+
+_MOST_TURNS = 50  # each pass makes a graph smaller or simpler; real models need 2 to 4
 
 
 class Pass(ABC):
@@ -112,49 +114,93 @@ class Pipeline:
         changes something; ``None`` takes the passes at their word.
     progress
         Called with the name of each pass before it runs.
+    repeat
+        Whether to begin again until no pass changes the graph any more. A pass that has seen
+        the graph as it is does not run on it again.
     """
 
     passes: tuple[Pass, ...]
     sample: Mapping[str, Array] | None = None
     progress: Callable[[str], None] | None = None
+    repeat: bool = False
 
     def run(self, graph: Graph) -> tuple[Graph, tuple[PassRecord, ...]]:
         """Run every pass.
 
+        Returns the graph, and one record for each pass, followed by one for each change that
+        a pass made when its turn came again. What a pass could not do is said once, as it
+        stands in the end.
+
         Raises
         ------
         PassError
-            If a pass breaks the graph, its interface or its promise.
+            If a pass breaks the graph, its interface or its promise, or if passes undo each
+            other's work for ever.
         """
         verify(graph)
+        state = _State(graph, self.sample, cost(graph))
         records: list[PassRecord] = []
-        price, known = cost(graph), None
-        for step in self.passes:
-            if self.progress is not None:
-                self.progress(step.name)
-            start = time.perf_counter()
-            problems = step.diagnostics(graph)
-            after = step.run(graph)
-            seconds = time.perf_counter() - start
-            error: float | None = None
-            before, changed = price, after is not graph
-            if changed:
-                _check_graph(step, graph, after)
-                if self.sample is not None and not isinstance(step.promise, Lossy):
-                    known = evaluate(graph, self.sample) if known is None else known
-                    now = evaluate(after, self.sample)
-                    error, known = _hold(step, graph, self.sample, known, now), now
-                else:
-                    known = None
-                price = cost(after)
-            elif self.sample is not None:
-                error = 0.0
-            promise = str(step.promise)
-            records.append(
-                PassRecord(step.name, promise, changed, before, price, error, seconds, problems)
-            )
-            graph = after
-        return graph, tuple(records)
+        seen: list[Graph | None] = [None] * len(self.passes)
+        problems: dict[str, tuple[Diagnostic, ...]] = {}
+        for turn in range(_MOST_TURNS):
+            for i, step in enumerate(self.passes):
+                if seen[i] is state.graph:
+                    continue
+                if self.progress is not None:
+                    self.progress(step.name)
+                record = state.take(step)
+                problems[step.name] = record.diagnostics
+                if record.changed or not turn:
+                    records.append(record)
+                seen[i] = state.graph
+            if not self.repeat or all(last is state.graph for last in seen):
+                return state.graph, _with_diagnostics(records, problems)
+        names = ", ".join(dict.fromkeys(r.name for r in records[len(self.passes) :]))
+        raise PassError(f"passes undo each other's work for ever: {names}")
+
+
+@dataclass(slots=True)
+class _State:
+    """A graph on its way through a pipeline, with what is known of it."""
+
+    graph: Graph
+    sample: Mapping[str, Array] | None
+    price: Cost
+    known: Mapping[str, Array] | None = None
+    """Its outputs for the sample, if they were computed."""
+
+    def take(self, step: Pass) -> PassRecord:
+        """Run one pass and hold it to its word."""
+        graph, before = self.graph, self.price
+        start = time.perf_counter()
+        problems = step.diagnostics(graph)
+        after = step.run(graph)
+        seconds = time.perf_counter() - start
+        error: float | None = None
+        changed = after is not graph
+        if changed:
+            _check_graph(step, graph, after)
+            if self.sample is not None and not isinstance(step.promise, Lossy):
+                want = evaluate(graph, self.sample) if self.known is None else self.known
+                self.known = evaluate(after, self.sample)
+                error = _hold(step, graph, self.sample, want, self.known)
+            else:
+                self.known = None
+            self.graph, self.price = after, cost(after)
+        elif self.sample is not None:
+            error = 0.0
+        promise = str(step.promise)
+        return PassRecord(
+            step.name, promise, changed, before, self.price, error, seconds, problems
+        )
+
+
+def _with_diagnostics(
+    records: list[PassRecord], problems: Mapping[str, tuple[Diagnostic, ...]]
+) -> tuple[PassRecord, ...]:
+    """Return the records, the first of each pass with what the pass could not do in the end."""
+    left = dict(problems)
+    return tuple(replace(r, diagnostics=left.pop(r.name, ())) for r in records)
 
 
 def _check_graph(step: Pass, before: Graph, after: Graph) -> None:

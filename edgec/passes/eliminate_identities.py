@@ -9,7 +9,7 @@ import numpy as np
 from typing_extensions import override
 
 from edgec.ir import Builder, Graph, Node
-from edgec.ops import Clip, Concat, Identity, Opaque, Padding, Reshape, Slice, Transpose
+from edgec.ops import Clip, Concat, Expand, Identity, Opaque, Padding, Reshape, Slice, Transpose
 from edgec.passes.base import Exact, Pass, Promise
 
 __all__ = ["EliminateIdentities"]
@@ -17,12 +17,11 @@ __all__ = ["EliminateIdentities"]
 
 @dataclass(frozen=True, slots=True)
 class EliminateIdentities(Pass):
-    """Drop nodes whose result is their operand, and join pairs that amount to one node.
+    """Drop nodes whose result is their operand.
 
     Identity (and Dropout, which import writes so), Clip without bounds, Pad by nothing, Slice
-    of everything, Concat of one, Cast to the same type, Reshape to the same shape and
-    Transpose that keeps the order are dropped. Reshape of Reshape is one Reshape; Transpose of
-    Transpose is one Transpose.
+    of everything, Concat of one, Cast to the same type, Reshape and Expand to the same shape,
+    and Transpose that keeps the order.
 
     A node between two ends of the graph's interface stays: both names must exist.
     Exact: no number is touched.
@@ -35,7 +34,7 @@ class EliminateIdentities(Pass):
     def run(self, graph: Graph) -> Graph:
         b = Builder(graph)
         for node in graph.nodes:
-            if not (self._drop(b, node) or self._join(b, node)):
+            if not self._drop(b, node):
                 b.copy(node)
         after = b.finish()
         return after if after is graph else self.run(after)
@@ -60,22 +59,6 @@ class EliminateIdentities(Pass):
         b.rename(x, node.output)
         return True
 
-    def _join(self, b: Builder, node: Node) -> bool:
-        inner = b.producer(b.now(node.inputs[0])) if node.inputs else None
-        if inner is None:
-            return False
-        match node.op, inner.op:
-            case Reshape(), Reshape() if node.output.type.is_static:
-                b.add(
-                    Reshape(node.output.type.ints), inner.inputs[0], like=node, absorbs=(inner,)
-                )
-            case Transpose(outer), Transpose(perm):
-                joined = Transpose(tuple(perm[axis] for axis in outer))
-                b.add(joined, inner.inputs[0], like=node, absorbs=(inner,))
-            case _:
-                return False
-        return True
-
 
 def _is_identity(node: Node) -> bool:
     x = node.inputs[0].type if node.inputs else None
@@ -90,7 +73,7 @@ def _is_identity(node: Node) -> bool:
             return len(node.inputs) == 1
         case Transpose(perm):
             return perm == tuple(range(len(perm)))
-        case Reshape():
+        case Reshape() | Expand():
             return x is not None and x.is_static and x == node.output.type
         case Slice(steps=steps):
             forward = all(step == 1 for step in steps)

@@ -16,20 +16,11 @@ from edgec.frontend.typing import retyped
 from edgec.ir import Array, Builder, ContainerType, Graph, Node, TensorType, Value
 from edgec.ops import Dequantize, Opaque, Softmax
 from edgec.passes.base import Exact, Pass, Promise
+from edgec.passes.determinism import is_function
 
 __all__ = ["FoldConstants"]
 
-_KNOWN_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")  # ONNX Runtime has no others
 _ONES_MOST = 1 << 16
-_RANDOM = {
-    "Dropout",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-    "Bernoulli",
-    "Multinomial",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +99,7 @@ class FoldConstants(Pass):
     ) -> bool:
         if isinstance(node.op, Dequantize):
             return False
-        if isinstance(node.op, Opaque) and not _is_function(node.op):
+        if not is_function(node.op):
             return False
         known = (graph.constants.keys(), foldable.keys(), found.keys())
         if not all(any(v.name in names for names in known) for v in node.reads):
@@ -177,11 +168,6 @@ def _retype(b: Builder, node: Node) -> bool:
         kept.pop()
     b.add(op, *kept, like=node)
     return True
-
-
-def _is_function(op: Opaque) -> bool:
-    """Whether a node computes the same from the same operands, all of which it shows."""
-    return op.domain in _KNOWN_DOMAINS and op.op_type not in _RANDOM and not op.captures
 
 
 def _fed_bytes(node: Node) -> int:

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from edgec.passes.base import Pass
+from collections.abc import Callable, Mapping
+
+from edgec.ir import Array, Graph
+from edgec.passes.base import Pass, PassRecord, Pipeline
+from edgec.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from edgec.passes.eliminate_identities import EliminateIdentities
 from edgec.passes.fold_batchnorm import FoldBatchNorm
 from edgec.passes.fold_constants import FoldConstants
 from edgec.passes.fold_pad import FoldPad
 from edgec.passes.fuse_activations import FuseActivations
 from edgec.passes.fuse_fully_connected import FuseFullyConnected
+from edgec.passes.join_moves import JoinMoves
+from edgec.passes.share_constants import ShareConstants
 from edgec.passes.simplify_pools import SimplifyPools
 
-__all__ = ["lossless"]
+__all__ = ["lossless", "simplify"]
+
+
+def simplify(
+    graph: Graph,
+    sample: Mapping[str, Array] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[Graph, tuple[PassRecord, ...]]:
+    """Run `lossless` again and again, until nothing changes any more.
+
+    A graph that is simple already comes back as the very same object. Parameters and results
+    are those of :class:`edgec.passes.Pipeline`.
+    """
+    return Pipeline(lossless(), sample, progress, repeat=True).run(graph)
 
 
 def lossless() -> tuple[Pass, ...]:
@@ -20,8 +39,12 @@ def lossless() -> tuple[Pass, ...]:
         # First: exporters compute pads, axes and shapes in the graph, and the other passes
         # see only operators whose attributes are known.
         FoldConstants(),
+        # Nodes that read equal constants are equal only once these are one.
+        ShareConstants(),
+        EliminateCommonSubexpressions(),
         # Before the folds: an identity between two layers would keep them apart.
         EliminateIdentities(),
+        JoinMoves(),
         FoldPad(),
         SimplifyPools(),
         # Before FoldBatchNorm: affine nodes fold into fully connected layers too.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from edgec.errors import Diagnostic, ModelError, UnsupportedError
+from edgec.profiling.placement import placement
 from edgec.profiling.profile import OperatorTime
 
 __all__ = ["Array", "Input", "LiteRT", "OnnxRuntime", "Runtime", "first_line", "runtime_of"]
@@ -252,9 +253,17 @@ class LiteRT(Runtime):
 
     @override
     def delegation(self) -> dict[str, Any] | None:
-        # The only place where the Python package tells the placement; it is private to it.
-        details = getattr(self._interpreter, "_get_ops_details", None)
-        return None if details is None else _placement(details())
+        found = placement(self._interpreter)
+        if found is None:
+            return None
+        outside = Counter(found.codes[i] for i in found.fallen)
+        inside = Counter(found.codes[i] for i in sorted(found.delegated))
+        return {
+            "delegate": "XNNPACK" if found.partitions else None,
+            "partitions": found.partitions,
+            "delegated": dict(sorted(inside.items())),
+            "not_delegated": dict(sorted(outside.items())),
+        }
 
     @override
     def notes(self) -> tuple[str, ...]:
@@ -262,29 +271,3 @@ class LiteRT(Runtime):
             "LiteRT's Python package gives no time per operator; its benchmark_model tool "
             "does, with --enable_op_profiling=true.",
         )
-
-
-def _placement(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what is delegated, from the operators and the DELEGATE rows that replace them."""
-    operators = [r for r in rows if r["op_name"] != "DELEGATE"]
-    delegates = [r for r in rows if r["op_name"] == "DELEGATE"]
-    producer = {int(t): i for i, r in enumerate(operators) for t in r["outputs"]}
-    inside: set[int] = set()
-    for row in delegates:
-        # A partition is everything between its inputs and its outputs.
-        ends = {int(t) for t in row["inputs"]}
-        waiting = [int(t) for t in row["outputs"]]
-        while waiting:
-            found = producer.get(waiting.pop())
-            if found is not None and found not in inside:
-                inside.add(found)
-                waiting += [int(t) for t in operators[found]["inputs"] if int(t) not in ends]
-    names = [str(r["op_name"]) for r in operators]
-    return {
-        "delegate": "XNNPACK" if delegates else None,
-        "partitions": len(delegates),
-        "delegated": dict(sorted(Counter(names[i] for i in sorted(inside)).items())),
-        "not_delegated": dict(
-            sorted(Counter(n for i, n in enumerate(names) if i not in inside).items())
-        ),
-    }

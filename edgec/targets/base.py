@@ -77,6 +77,8 @@ class Artifact:
         How often each operator of the runtime occurs.
     notes
         What the user should know about this artifact.
+    layers
+        The user's layer of each operator, in their order; empty where operators keep names.
     """
 
     data: bytes
@@ -85,6 +87,7 @@ class Artifact:
     outputs: tuple[Port, ...]
     operators: Mapping[str, int]
     notes: tuple[Diagnostic, ...] = ()
+    layers: tuple[str, ...] = ()
 
 
 class Runner(ABC):

@@ -30,7 +30,9 @@ Options:
 
 Commands:
   compile  Compile MODEL, an ONNX file, for one or more targets.
-  inspect  Say what is in MODEL, an ONNX file, and which targets take it.
+  inspect  Say what is in MODEL, an ONNX or TFLite file.
+  check    Say what a target or its delegates do not take of MODEL.
+  diff     Say how two models differ: A and B are ONNX or TFLite files.
   profile  Measure FILE, a .onnx or .tflite file, on this machine.
   gate     Hold REPORT, a report.json, against budgets.
   demo     Compile the model that ships with edgec, in float and in int8.

@@ -9,10 +9,11 @@ import onnx
 import pytest
 
 from edgec.ir import DType, Graph, TensorType, Value
-from edgec.ops import Add, BatchNorm, Conv, Identity, MatMul, Mul, Opaque, Relu
+from edgec.ops import Add, BatchNorm, Conv, Div, Identity, MatMul, Mul, Opaque, Relu, Reshape
 from edgec.passes import (
     PASSES,
     DecomposeGemm,
+    EliminateCommonSubexpressions,
     EliminateIdentities,
     ExpandFunctions,
     FlattenProducts,
@@ -20,10 +21,12 @@ from edgec.passes import (
     FoldConstants,
     FuseActivations,
     FuseFullyConnected,
+    JoinMoves,
     Lossy,
     Pass,
     Pipeline,
     QuantizeGraph,
+    ShareConstants,
     lossless,
 )
 from tests.models import Sketch
@@ -85,9 +88,23 @@ def normalised_and_clipped() -> Graph:
     return s.graph(s.add(Add(), s.add(Relu(), s.batchnorm(s.conv(s.x, 3))), s.random(3, 1, 1)))
 
 
+def equal_constants() -> Graph:
+    s = Sketch(1, 4)
+    a, b = (s.add(Div(), s.x, s.const(np.ones(4, np.float32))) for _ in range(2))
+    return s.graph(s.add(Mul(), a, b))
+
+
+def identity_between_moves() -> Graph:
+    s = Sketch(1, 4)
+    y = s.add(Reshape((1, 4)), s.add(Identity(), s.add(Reshape((2, 2)), s.x)))
+    return s.graph(s.add(Relu(), y))
+
+
 @pytest.mark.parametrize(
     ("build", "first", "second"),
     [
+        (equal_constants, ShareConstants, EliminateCommonSubexpressions),
+        (identity_between_moves, EliminateIdentities, JoinMoves),
         (computed_shapes, FoldConstants, EliminateIdentities),
         (computed_weights, FoldConstants, FuseFullyConnected),
         (computed_statistics, FoldConstants, FoldBatchNorm),

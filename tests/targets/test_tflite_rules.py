@@ -12,10 +12,10 @@ from edgec.errors import InternalError, UnsupportedError
 from edgec.ir import DType, Graph, Op, QuantParams
 from edgec.ops import (
     AveragePool,
+    Celu,
     Conv,
     ConvTranspose,
     Dequantize,
-    Elu,
     FullyConnected,
     Gemm,
     GroupedConv,
@@ -305,8 +305,8 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         "broadcast alike, but there are 4",
     ),
     (
-        "_unit_alpha", one(Elu(), (1, 4)), one(Elu(2.0), (1, 4)),
-        "y: Elu(alpha=2.0): The alpha of an Elu is 1, but alpha is 2.0",
+        "_positive_alpha", one(Celu(0.5), (1, 4)), one(Celu(-2.0), (1, 4)),
+        "y: Celu(alpha=-2.0): The alpha of a Celu is positive, but alpha is -2.0",
     ),
     (
         "_plain_transposed", one(ConvTranspose((2, 2)), IMAGE, (2, 3, 2, 2)),
@@ -358,7 +358,7 @@ def test_all_that_is_not_supported_is_listed_at_once() -> None:
     net.add("product", Gemm(), "x", random(4, 4))
     root = next(e.op for e in Opaque.examples(np.random.default_rng(0)))
     net.add("root", root, "product")
-    net.add("steep", Elu(2.0), "root")
+    net.add("steep", Celu(-2.0), "root")
     net.add("flat", Reshape((1, 16)), "steep")
     net.add("y", FullyConnected(), "flat", random(2, 16))
 
@@ -372,5 +372,5 @@ def test_all_that_is_not_supported_is_listed_at_once() -> None:
         "(compile for onnxruntime, or replace the layer)\n"
         "  root: untyped operator Erf has no TFLite form "
         "(compile for onnxruntime, or replace the layer)\n"
-        "  steep: Elu(alpha=2.0): The alpha of an Elu is 1, but alpha is 2.0"
+        "  steep: Celu(alpha=-2.0): The alpha of a Celu is positive, but alpha is -2.0"
     )

@@ -13,9 +13,9 @@ from edgec.ir import DType, QuantParams
 from edgec.targets.tflite.buffers import Buffers
 from edgec.targets.tflite.model import Model, Operator, Tensor
 
-__all__ = ["min_runtime_version", "serialize"]
+__all__ = ["TYPES", "min_runtime_version", "serialize"]
 
-_TYPES = {
+TYPES = {
     DType.FLOAT32: schema.TensorType.FLOAT32,
     DType.FLOAT16: schema.TensorType.FLOAT16,
     DType.INT8: schema.TensorType.INT8,
@@ -67,9 +67,11 @@ _RUNTIMES = {
     ("TRANSPOSE_CONV", 3): "2.3.0",
     ("RESIZE_BILINEAR", 3): "2.2.0",
     ("RESIZE_NEAREST_NEIGHBOR", 3): "2.3.0",
+    ("GELU", 1): "2.9.0",
     ("HARD_SWISH", 1): "1.15.0",
     ("LEAKY_RELU", 2): "2.3.0",
     ("RELU", 2): "2.1.0",
+    ("SELECT_V2", 1): "2.2.0",
 }
 
 
@@ -121,7 +123,7 @@ def _tensor(tensor: Tensor, buffers: Buffers) -> Any:
     out = schema.TensorT()
     out.name = tensor.name
     out.shape = list(tensor.shape)
-    out.type = _TYPES[tensor.dtype]
+    out.type = TYPES[tensor.dtype]
     out.buffer = 0
     if tensor.data is not None:
         out.buffer = buffers.add(tensor.data, out.type)
@@ -146,7 +148,7 @@ def _operator(op: Operator, code: int) -> Any:
     if table:
         options = getattr(schema, f"{table}OptionsT")()
         for key, value in fields.items():
-            setattr(options, key, _TYPES[value] if isinstance(value, DType) else value)
+            setattr(options, key, TYPES[value] if isinstance(value, DType) else value)
         out.builtinOptionsType = getattr(schema.BuiltinOptions, f"{table}Options")
         out.builtinOptions = options
     return out

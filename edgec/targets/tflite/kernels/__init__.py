@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from edgec.ir import Node, Op
 from edgec.targets.tflite.kernels import (
+    activations,
     conv,
     elementwise,
     image,
     index,
     linear,
+    normalization,
     pool,
     reduce,
     shape,
@@ -20,7 +22,18 @@ from edgec.targets.tflite.lower import Lowering
 
 __all__ = ["CONSTRAINTS", "LOWERINGS", "lower"]
 
-_FAMILIES = (conv, elementwise, image, index, linear, pool, reduce, shape)
+_FAMILIES = (
+    activations,
+    normalization,
+    conv,
+    elementwise,
+    image,
+    index,
+    linear,
+    pool,
+    reduce,
+    shape,
+)
 
 LOWERINGS: Mapping[type[Op], Kernel] = {
     op: kernel for family in _FAMILIES for op, kernel in family.LOWERINGS.items()

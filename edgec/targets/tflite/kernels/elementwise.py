@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgec.ir import DType, Graph, Node, Op
+from edgec.ir import DType, Node, Op
 from edgec.ops import (
     Abs,
     Activation,
@@ -17,10 +17,8 @@ from edgec.ops import (
     Clip,
     Cos,
     Div,
-    Elu,
     Exp,
     Floor,
-    HardSigmoid,
     HardSwish,
     LeakyRelu,
     Log,
@@ -88,22 +86,6 @@ def _clip(b: Lowering, node: Node, op: Clip | Relu) -> None:
         source = out
 
 
-def _hard_sigmoid(b: Lowering, node: Node, op: HardSigmoid) -> None:
-    x = node.inputs[0]
-    source, perm = b.get(x), b.perm_of(x) or identity(x.type.rank)
-    shape = b.info(source).shape
-    steps = (("MUL", "Mul", op.alpha), ("ADD", "Add", op.beta))
-    for code, options, number in steps:
-        out = b.tensor(f"{b.layer}/{code.lower()}", DType.FLOAT32, shape)
-        value = b.constant(f"{b.layer}/{code.lower()}/by", np.array(number, np.float32))
-        b.operator(code, [source, value], [out], options, fusedActivationFunction=0)
-        source = out
-    high = b.constant(f"{b.layer}/one", np.array(1, np.float32))
-    capped = b.tensor(f"{b.layer}/capped", DType.FLOAT32, shape)
-    b.operator("MINIMUM", [source, high], [capped], "MaximumMinimum")
-    b.operator("RELU", [capped], [b.put(node, perm)])
-
-
 def _batch_norm(b: Lowering, node: Node, op: BatchNorm) -> None:
     arrays = [b.graph.constant(v) for v in node.inputs[1:]]
     gamma, beta, mean, var = (a.astype(np.float64) for a in arrays if a is not None)
@@ -150,12 +132,6 @@ def _prelu(b: Lowering, node: Node, op: PRelu) -> None:
     b.operator("PRELU", [source, alpha], [b.put(node, perm)])
 
 
-def _unit_alpha(graph: Graph, node: Node) -> str | None:
-    """The alpha of an Elu is 1."""
-    op = node.op
-    return f"alpha is {op.alpha}" if isinstance(op, Elu) and op.alpha != 1 else None
-
-
 LOWERINGS = {
     Abs: Kernel(elementwise("ABS", "Abs")),
     Add: Kernel(_binary),
@@ -164,10 +140,8 @@ LOWERINGS = {
     Clip: Kernel(_clip),
     Cos: Kernel(elementwise("COS", "Cos")),
     Div: Kernel(_binary),
-    Elu: Kernel(elementwise("ELU")),
     Exp: Kernel(elementwise("EXP", "Exp")),
     Floor: Kernel(elementwise("FLOOR")),
-    HardSigmoid: Kernel(_hard_sigmoid),
     HardSwish: Kernel(elementwise("HARD_SWISH", "HardSwish", 1)),
     LeakyRelu: Kernel(elementwise("LEAKY_RELU", "LeakyRelu")),
     Log: Kernel(elementwise("LOG")),
@@ -185,7 +159,4 @@ LOWERINGS = {
     Tanh: Kernel(elementwise("TANH")),
 }
 
-CONSTRAINTS = (
-    Constraint((BatchNorm,), constant_parameters, "store the weights in the model"),
-    Constraint((Elu,), _unit_alpha),
-)
+CONSTRAINTS = (Constraint((BatchNorm,), constant_parameters, "store the weights in the model"),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgec.ir import Node
-from edgec.ops import ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction, Softmax
+from edgec.ops import ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
 from edgec.targets.tflite.kernels.kernel import Constraint, Kernel, is_int8
 from edgec.targets.tflite.lower import Lowering, identity
 
@@ -37,24 +37,11 @@ def _reduce(code: str) -> Callable[[Lowering, Node, Reduction], None]:
     return run
 
 
-def _softmax(b: Lowering, node: Node, op: Softmax) -> None:
-    integer = is_int8(b, node)
-    x = node.inputs[0]
-    axis = x.type.rank + op.axis
-    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
-    if perm[-1] != axis:  # the kernel works along the last axis
-        perm = (*(a for a in perm if a != axis), axis)
-    source = b.get(x, perm, integer=integer)
-    target = b.put(node, perm)
-    b.operator("SOFTMAX", [source], [target], "Softmax", 2 if integer else 1, beta=1.0)
-
-
 LOWERINGS = {
     ReduceMax: Kernel(_reduce("REDUCE_MAX")),
     ReduceMean: Kernel(_reduce("MEAN")),
     ReduceMin: Kernel(_reduce("REDUCE_MIN")),
     ReduceSum: Kernel(_reduce("SUM")),
-    Softmax: Kernel(_softmax),
 }
 
 CONSTRAINTS: tuple[Constraint, ...] = ()

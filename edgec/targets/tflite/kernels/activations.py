@@ -1,0 +1,129 @@
+"""Activations with a curve of their own, as formulas where TFLite has no builtin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edgec.ir import DType, Graph, Node
+from edgec.ops import (
+    Activation,
+    Celu,
+    Elu,
+    Gelu,
+    HardSigmoid,
+    Mish,
+    Selu,
+    Shrink,
+    Softplus,
+    Softsign,
+    Swish,
+    ThresholdedRelu,
+)
+from edgec.targets.tflite.kernels.formula import Formula
+from edgec.targets.tflite.kernels.kernel import FUSED, Constraint, Kernel
+from edgec.targets.tflite.lower import Lowering
+
+__all__ = ["CONSTRAINTS", "LOWERINGS"]
+
+
+def _curve(write: Callable[[Formula, Any], int]) -> Kernel:
+    """Return the lowering of a function of one value that `write` gives as a formula."""
+
+    def run(b: Lowering, node: Node, op: Any) -> None:
+        f = Formula.of(b, node)
+        f.done(node, write(f, op))
+
+    return Kernel(run)
+
+
+def _exponential(f: Formula, x: int, alpha: float) -> int:
+    """``x`` where positive, ``alpha * (exp(x) - 1)`` elsewhere."""
+    y = f("ELU", x)
+    return y if alpha == 1 else f("LEAKY_RELU", y, options="LeakyRelu", alpha=alpha)
+
+
+def _celu(f: Formula, op: Celu) -> int:
+    if op.alpha == 1:
+        return f("ELU", f.x)
+    return f.mul(f("ELU", f.mul(f.x, 1 / op.alpha)), op.alpha)
+
+
+def _elu(f: Formula, op: Elu) -> int:
+    return _exponential(f, f.x, op.alpha)
+
+
+def _selu(f: Formula, op: Selu) -> int:
+    return f.mul(_exponential(f, f.x, op.alpha), op.gamma)
+
+
+def _gelu(f: Formula, op: Gelu) -> int:
+    return f("GELU", f.x, options="Gelu", approximate=op.approximate == "tanh")
+
+
+def _hard_sigmoid(f: Formula, op: HardSigmoid) -> int:
+    # Six times as large it is what an addition can carry: clipped to [0, 6].
+    alpha, beta = np.float32(6 * op.alpha), 6 * op.beta
+    steep = f.x if alpha == 1 else f.mul(f.x, float(alpha))
+    return f.mul(f.add(steep, beta, FUSED[Activation.RELU6]), 1 / 6)
+
+
+def _mish(f: Formula, op: Mish) -> int:
+    # With w = exp(x), tanh(ln(1 + w)) is n / (n + 2) for n = w * (w + 2). Where x is 20, n is
+    # too large for 2 to matter; beyond that it would overflow.
+    w = f("EXP", f("MINIMUM", f.x, 20.0, options="MaximumMinimum"), options="Exp")
+    n = f.mul(w, f.add(w, 2.0))
+    return f.mul(f.x, f.div(n, f.add(n, 2.0)))
+
+
+def _shrink(f: Formula, op: Shrink) -> int:
+    below = f("LESS", f.x, -op.lambd, options="Less", dtype=DType.BOOL)
+    above = f("GREATER", f.x, op.lambd, options="Greater", dtype=DType.BOOL)
+    inner = f("SELECT_V2", above, f.sub(f.x, op.bias), 0.0, options="SelectV2")
+    return f("SELECT_V2", below, f.add(f.x, op.bias), inner, options="SelectV2")
+
+
+def _softplus(f: Formula, op: Softplus) -> int:
+    # ln(1 + exp(x)) without overflow: max(x, 0) + ln(1 + exp(-|x|)), and that logarithm is
+    # the one of sigmoid(|x|) with the other sign.
+    magnitude = f("ABS", f.x, options="Abs")
+    return f.sub(f("RELU", f.x), f("LOG", f("LOGISTIC", magnitude)))
+
+
+def _softsign(f: Formula, op: Softsign) -> int:
+    return f.div(f.x, f.add(f("ABS", f.x, options="Abs"), 1.0))
+
+
+def _swish(f: Formula, op: Swish) -> int:
+    inner = f.x if op.alpha == 1 else f.mul(f.x, op.alpha)
+    return f.mul(f.x, f("LOGISTIC", inner))
+
+
+def _thresholded(f: Formula, op: ThresholdedRelu) -> int:
+    above = f("GREATER", f.x, op.alpha, options="Greater", dtype=DType.BOOL)
+    return f("SELECT_V2", above, f.x, 0.0, options="SelectV2")
+
+
+def _positive_alpha(graph: Graph, node: Node) -> str | None:
+    """The alpha of a Celu is positive."""
+    op = node.op
+    return f"alpha is {op.alpha}" if isinstance(op, Celu) and op.alpha <= 0 else None
+
+
+LOWERINGS = {
+    Celu: _curve(_celu),
+    Elu: _curve(_elu),
+    Gelu: _curve(_gelu),
+    HardSigmoid: _curve(_hard_sigmoid),
+    Mish: _curve(_mish),
+    Selu: _curve(_selu),
+    Shrink: _curve(_shrink),
+    Softplus: _curve(_softplus),
+    Softsign: _curve(_softsign),
+    Swish: _curve(_swish),
+    ThresholdedRelu: _curve(_thresholded),
+}
+
+CONSTRAINTS = (Constraint((Celu,), _positive_alpha),)

@@ -1,0 +1,126 @@
+"""Read a TFLite file back into tensors and operators."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgec.errors import Diagnostic, ModelError
+from edgec.ir import DType, QuantParams
+from edgec.targets.tflite.model import Model, Operator, Tensor
+from edgec.targets.tflite.schema import TYPES
+
+__all__ = ["read_tflite"]
+
+_DTYPES = {code: dtype for dtype, code in TYPES.items()}
+_CODES = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
+_MOST = 1 << 22
+"""More entries than any vector of tensors, operators or axes has."""
+
+
+def read_tflite(path: Path) -> Model:
+    """Return the first subgraph of a file; constants are views of it.
+
+    Custom operators have the code ``CUSTOM:`` and their name; options are not read.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read, or is no TFLite file that makes sense.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    if data[4:8] != b"TFL3":
+        raise ModelError(f"{path} is not a TFLite file")
+    try:
+        return _model(data, path.stem)
+    except (struct.error, IndexError, ValueError, KeyError, TypeError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{path} is damaged", [Diagnostic(reason)]) from error
+
+
+def _model(data: bytes, name: str) -> Model:
+    root = schema.Model.GetRootAs(data)
+    if root.SubgraphsLength() < 1:
+        raise ValueError("there is no subgraph")
+    graph = root.Subgraphs(0)
+    codes = [_code(root.OperatorCodes(i)) for i in range(_count(root.OperatorCodesLength()))]
+    tensors = [_tensor(graph.Tensors(i), root) for i in range(_count(graph.TensorsLength()))]
+    model = Model(name, tensors)
+    for i in range(_count(graph.OperatorsLength())):
+        op = graph.Operators(i)
+        code, version = codes[op.OpcodeIndex()]
+        inputs = _indices(op.InputsAsNumpy(), tensors)
+        outputs = _indices(op.OutputsAsNumpy(), tensors)
+        layer = tensors[outputs[0]].name if outputs else f"operator {i}"
+        model.operators.append(Operator(code, inputs, outputs, ("", {}), version, layer))
+    model.inputs = [(tensors[i].name, i) for i in _indices(graph.InputsAsNumpy(), tensors)]
+    model.outputs = [(tensors[i].name, i) for i in _indices(graph.OutputsAsNumpy(), tensors)]
+    return model
+
+
+def _count(length: int) -> int:
+    if length > _MOST:
+        raise ValueError(f"a list claims {length} entries")
+    return length
+
+
+def _code(code: Any) -> tuple[str, int]:
+    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+    if number == schema.BuiltinOperator.CUSTOM:
+        return f"CUSTOM:{(code.CustomCode() or b'').decode('utf-8', 'replace')}", code.Version()
+    return _CODES.get(number, f"operator {number}"), code.Version()
+
+
+def _indices(found: Any, tensors: list[Tensor]) -> tuple[int, ...]:
+    if isinstance(found, int):  # what the generated code returns for an absent vector
+        return ()
+    indices = tuple(int(i) for i in found)
+    if any(i >= len(tensors) or i < -1 for i in indices):
+        raise ValueError(f"a tensor is named by the number {max(indices)} of {len(tensors)}")
+    return indices
+
+
+def _tensor(tensor: Any, root: Any) -> Tensor:
+    dims = tensor.ShapeAsNumpy()
+    shape = () if isinstance(dims, int) else tuple(int(d) for d in dims)
+    if any(d < 0 for d in shape):
+        raise ValueError(f"a tensor has the shape {list(shape)}")
+    name = (tensor.Name() or b"").decode("utf-8", "replace")
+    dtype = _DTYPES.get(tensor.Type(), DType.UNDEFINED)
+    return Tensor(name, dtype, shape, _data(tensor, root, dtype, shape), _grid(tensor))
+
+
+def _data(tensor: Any, root: Any, dtype: DType, shape: tuple[int, ...]) -> Any:
+    index = tensor.Buffer()
+    if not 0 <= index < root.BuffersLength():
+        raise ValueError(f"a tensor has the buffer {index} of {root.BuffersLength()}")
+    raw = root.Buffers(index).DataAsNumpy()
+    if isinstance(raw, int) or raw.size == 0 or dtype in (DType.UNDEFINED, DType.STRING):
+        return None
+    array = raw.view(np.uint8)
+    wanted = int(np.prod(shape, dtype=np.float64)) * dtype.numpy.itemsize
+    if array.size != wanted:
+        return array if dtype.name.endswith("INT4") else _wrong(array.size, wanted)
+    return np.frombuffer(array, dtype.numpy).reshape(shape)
+
+
+def _wrong(size: int, wanted: int) -> Any:
+    raise ValueError(f"a constant has {size} bytes where its shape needs {wanted}")
+
+
+def _grid(tensor: Any) -> QuantParams | None:
+    quantization = tensor.Quantization()
+    scales = None if quantization is None else quantization.ScaleAsNumpy()
+    if quantization is None or scales is None or isinstance(scales, int) or not scales.size:
+        return None
+    zeros = quantization.ZeroPointAsNumpy()
+    points = [0] * scales.size if isinstance(zeros, int) else [int(z) for z in zeros]
+    axis = quantization.QuantizedDimension() if scales.size > 1 else None
+    return QuantParams(tuple(float(s) for s in scales), tuple(points), axis)
