@@ -22,6 +22,8 @@ from edgec.passes.fuse_fully_connected import FuseFullyConnected
 from edgec.passes.join_moves import JoinMoves
 from edgec.passes.pipelines import lossless, simplify
 from edgec.passes.quantize import QuantizeGraph, Scheme
+from edgec.passes.recognize_gelu import RecognizeGelu
+from edgec.passes.recognize_hard_swish import RecognizeHardSwish
 from edgec.passes.share_constants import ShareConstants
 from edgec.passes.simplify_pools import SimplifyPools
 
@@ -45,6 +47,8 @@ __all__ = [
     "Pipeline",
     "Promise",
     "QuantizeGraph",
+    "RecognizeGelu",
+    "RecognizeHardSwish",
     "Scheme",
     "ShareConstants",
     "SimplifyPools",
@@ -68,4 +72,6 @@ PASSES: tuple[type[Pass], ...] = (
     QuantizeGraph,
     DecomposeGemm,
     FlattenProducts,
+    RecognizeGelu,
+    RecognizeHardSwish,
 )

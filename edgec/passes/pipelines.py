@@ -14,6 +14,8 @@ from edgec.passes.fold_pad import FoldPad
 from edgec.passes.fuse_activations import FuseActivations
 from edgec.passes.fuse_fully_connected import FuseFullyConnected
 from edgec.passes.join_moves import JoinMoves
+from edgec.passes.recognize_gelu import RecognizeGelu
+from edgec.passes.recognize_hard_swish import RecognizeHardSwish
 from edgec.passes.share_constants import ShareConstants
 from edgec.passes.simplify_pools import SimplifyPools
 
@@ -45,6 +47,9 @@ def lossless() -> tuple[Pass, ...]:
         # Before the folds: an identity between two layers would keep them apart.
         EliminateIdentities(),
         JoinMoves(),
+        # Patterns before all folds, which would take up their constants one by one.
+        RecognizeGelu(),
+        RecognizeHardSwish(),
         FoldPad(),
         SimplifyPools(),
         # Before FoldBatchNorm: affine nodes fold into fully connected layers too.
