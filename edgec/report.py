@@ -149,6 +149,7 @@ def _artifact(
         "sha256": hashlib.sha256(c.artifact.data).hexdigest(),
         "bytes": len(c.artifact.data),
         "operators": dict(c.artifact.operators),
+        "transposes": [name for code, name in c.artifact.layers if code == "TRANSPOSE"],
         "quantized": c.is_quantized,
         "settings": dict(c.settings),
         **asdict(cost(c.graph)),

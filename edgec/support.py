@@ -72,7 +72,7 @@ def check_support(
         found["refused"] = [asdict(d) for d in problems]
         if artifact is None or artifact.suffix != ".tflite":
             return {**found, "delegates": {}}
-        data, layers = artifact.data, artifact.layers
+        data, layers = artifact.data, tuple(layer for _, layer in artifact.layers)
     return {**found, "delegates": _delegates(path, data, layers, delegates)}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
@@ -204,6 +205,31 @@ def test_integer_interface(io_dtype: str) -> None:
     assert artifact["outputs"][0]["zero_point"] == {"int8": -128, "uint8": 0}[io_dtype]
     assert artifact["accuracy"] >= 0.98
     assert "TRANSPOSE" not in artifact["operators"]
+
+
+def test_transposes_are_counted_with_the_layers_that_insist_on_them(tmp_path: Path) -> None:
+    """A convolution over three channels reads them last; the caller gives them first."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        net (float[1, 3, 8, 8] x) => (float[1, 3, 8, 8] y) {
+           [first] y = Conv(x, w)
+        }
+    """)
+    weight = np.ones((3, 3, 1, 1), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    path = tmp_path / "net.onnx"
+    onnx.save(model, path)
+
+    keep, nhwc = (
+        compile_model(path, CompileOptions(("tflite",), io_layout=layout)).report["artifacts"][
+            0
+        ]
+        for layout in ("keep", "nhwc")
+    )
+
+    assert keep["transposes"] == ["first", "y"]
+    assert keep["operators"]["TRANSPOSE"] == 2
+    assert nhwc["transposes"] == []
 
 
 def test_a_worse_artifact_than_allowed_is_no_output() -> None:

@@ -133,7 +133,9 @@ def artifact_cells(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> It
     yield str(artifact["file"])
     yield bytes_text(size)
     yield f"{size / model_size:.2f}x" if model_size else "-"
-    yield str(sum((artifact.get("operators") or {}).values()))
+    transposes = len(artifact.get("transposes") or ())
+    moved = f", {transposes} TRANSPOSE" if transposes else ""
+    yield f"{sum((artifact.get('operators') or {}).values())}{moved}"
     yield "-" if sqnr is None else f"{sqnr:.1f} dB"
     yield "-" if agreement is None else share_text(agreement)
     yield score_text(report, artifact)

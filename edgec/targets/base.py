@@ -78,7 +78,8 @@ class Artifact:
     notes
         What the user should know about this artifact.
     layers
-        The user's layer of each operator, in their order; empty where operators keep names.
+        Pairs of each operator of the runtime and the user's layer it is for, in their order;
+        empty where the file itself tells.
     """
 
     data: bytes
@@ -87,7 +88,7 @@ class Artifact:
     outputs: tuple[Port, ...]
     operators: Mapping[str, int]
     notes: tuple[Diagnostic, ...] = ()
-    layers: tuple[str, ...] = ()
+    layers: tuple[tuple[str, str], ...] = ()
 
 
 class Runner(ABC):

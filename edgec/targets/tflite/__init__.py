@@ -115,7 +115,7 @@ class Tflite(Target):
             tuple(outputs),
             dict(sorted(counts.items())),
             tuple(b.notes),
-            tuple(op.layer for op in model.operators),
+            tuple((op.code, op.layer) for op in model.operators),
         )
 
     @override
