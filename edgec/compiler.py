@@ -15,7 +15,14 @@ import numpy as np
 
 from edgec.calibration import DEFAULT, METHODS, Calibration, Percentile, RangeMethod, calibrate
 from edgec.data import Samples
-from edgec.errors import DataError, Diagnostic, NumericsError, OptionError, UnsupportedError
+from edgec.errors import (
+    DataError,
+    Diagnostic,
+    ModelError,
+    NumericsError,
+    OptionError,
+    UnsupportedError,
+)
 from edgec.evaluate import OnnxSession
 from edgec.files import json_bytes, write_files
 from edgec.frontend import Loaded, load
@@ -33,6 +40,7 @@ from edgec.proof import (
     prove,
     reference,
     rounding,
+    spelled_out,
 )
 from edgec.report import build_report
 from edgec.split import Source, Split, open_for
@@ -164,7 +172,14 @@ def compile_model(
     data = Split(loaded, options.calibration, options.preprocess, calibrates=calibrates)
     labelled = _labelled(loaded, options)
     _check_layers(loaded.graph, options.keep_float)
-    original = reference(model)
+    proven: Path | Graph = model
+    unusual: tuple[Diagnostic, ...] = ()
+    try:
+        original = reference(model)
+    except ModelError as refusal:
+        proven, note = spelled_out(loaded, refusal)
+        loaded, unusual = replace(loaded, graph=proven), (note,)
+        original = reference(proven)
     clock.lap("load")
     sample = data.first() if options.verify else None
     graph, records = simplify(loaded.graph, sample, lambda name: say(name, 0, 0))
@@ -180,7 +195,7 @@ def compile_model(
         c.target: target.load(c.artifact) for target, c in zip(targets, compiled, strict=True)
     }
     proof = prove(original, runners, data.proof(), _counter(say, "prove", data.proof_count))
-    _refuse_broken(compiled, proof, options, lambda: rounding(original, model, data.proof()))
+    _refuse_broken(compiled, proof, options, lambda: rounding(original, proven, data.proof()))
     clock.lap("prove")
     evaluation = _evaluation(original, runners, labelled, options, say)
     clock.lap("evaluate")
@@ -194,7 +209,7 @@ def compile_model(
         proof=proof,
         evaluation=evaluation,
         data=data.summary(),
-        notes=data.notes,
+        notes=(*unusual, *data.notes),
         stem=stem,
         golden=golden,
         seconds=clock.seconds,

@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from edgec.errors import DataError, Diagnostic, EdgecError, OptionError
+from edgec.errors import DataError, Diagnostic, EdgecError, ModelError, OptionError
 from edgec.evaluate import OnnxSession, ort_session
-from edgec.ir import Array
+from edgec.export import to_onnx
+from edgec.frontend import Loaded
+from edgec.ir import Array, Graph
 from edgec.numerics import Agreement
+from edgec.ops import Opaque
+from edgec.passes import ExpandFunctions
 from edgec.targets import Runner
 
 __all__ = [
@@ -28,6 +32,7 @@ __all__ = [
     "prove",
     "reference",
     "rounding",
+    "spelled_out",
 ]
 
 Feeds = Iterator[Mapping[str, Array]]
@@ -74,12 +79,37 @@ class Evaluation:
     top1: Mapping[str, float | None]
 
 
-def reference(model: Path, *, optimize: bool = True) -> OnnxSession:
-    """Return the original file in ONNX Runtime: what every artifact is compared with."""
-    return OnnxSession(ort_session(str(model), optimize=optimize))
+def reference(model: Path | Graph, *, optimize: bool = True) -> OnnxSession:
+    """Return a model in ONNX Runtime: what every artifact is compared with."""
+    if isinstance(model, Path):
+        return OnnxSession(ort_session(str(model), optimize=optimize))
+    return OnnxSession(ort_session(to_onnx(model).SerializeToString(), optimize=optimize))
 
 
-def rounding(original: OnnxSession, model: Path, feeds: Feeds) -> float:
+def spelled_out(loaded: Loaded, refusal: ModelError) -> tuple[Graph, Diagnostic]:
+    """Return a model that ONNX Runtime refuses in terms of operators that it has.
+
+    The newest operators of the standard come before runtimes have them; the standard says what
+    most of them are in terms of others.
+
+    Raises
+    ------
+    ModelError
+        The refusal, if there is nothing to spell out.
+    """
+    graph = ExpandFunctions().run(loaded.graph)
+    if graph is loaded.graph:
+        raise refusal
+    kinds = [n.op.op_type for n in loaded.graph.nodes if isinstance(n.op, Opaque)]
+    left = {n.op.op_type for n in graph.nodes if isinstance(n.op, Opaque)}
+    gone = ", ".join(k for k in dict.fromkeys(kinds) if k not in left)
+    return graph, Diagnostic(
+        f"ONNX Runtime does not run this model; it is proven with {gone} written out as the "
+        "ONNX standard defines it"
+    )
+
+
+def rounding(original: OnnxSession, model: Path | Graph, feeds: Feeds) -> float:
     """Return how far the model is from itself, run as written instead of optimised.
 
     Relative to the range of the output, the worst over all samples. No artifact can be held to

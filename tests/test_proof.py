@@ -9,17 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from typing_extensions import override
 
 from edgec.compiler import CompileOptions, compile_model
 from edgec.demo import CALIBRATION, MODEL, TEST
-from edgec.errors import DataError, OptionError, UnsupportedError
+from edgec.errors import DataError, ModelError, OptionError, UnsupportedError
 from edgec.evaluate import OnnxSession, ort_session
 from edgec.export import to_onnx
+from edgec.frontend import Loaded, load
 from edgec.ir import Array, Constant, Graph
 from edgec.numerics import EXACT_DB, Agreement
-from edgec.ops import Dequantize, Relu
+from edgec.ops import Dequantize, Opaque, Relu
 from edgec.proof import (
     Evaluation,
     Limits,
@@ -28,9 +30,11 @@ from edgec.proof import (
     metric_named,
     prove,
     reference,
+    spelled_out,
 )
 from edgec.targets import Artifact, OnnxRuntime, Runner, Target, Tflite
 from edgec.targets.onnxruntime.devices import DEVICES
+from tests.models import info, onnx_model, save
 from tests.targets.graphs import Net, f32, quantized, random, tiny_cnn
 
 Feeds = Mapping[str, Array]
@@ -467,3 +471,38 @@ def test_an_output_without_a_range_is_judged_by_its_magnitude(
     want: list[float], got: list[float], broken: bool
 ) -> None:
     assert bool(said(one(want, got), quantized=False)) == broken
+
+
+# ---- operators that ONNX Runtime lacks
+
+
+def attention(folder: Path, kind: str = "Attention") -> Loaded:
+    shape = [1, 2, 3, 4]
+    node = onnx.helper.make_node(
+        kind, ["q", "k", "v"][: 3 if kind == "Attention" else 1], ["y"]
+    )
+    infos = [info(name, *shape) for name in node.input]
+    return load(save(onnx_model([node], infos, [info("y", *shape)], opset=23), folder))
+
+
+def test_what_the_runtime_lacks_is_proven_by_its_definition(tmp_path: Path) -> None:
+    loaded = attention(tmp_path)
+    rng = np.random.default_rng(0)
+    feeds = {
+        v.name: rng.standard_normal(v.type.ints).astype(np.float32) for v in loaded.graph.inputs
+    }
+
+    graph, note = spelled_out(loaded, ModelError("no kernel"))
+
+    assert "Attention" not in {n.op.op_type for n in graph.nodes if isinstance(n.op, Opaque)}
+    assert "with Attention written out" in note.message
+    want = reference(loaded.path).run(feeds)["y"]
+    np.testing.assert_allclose(reference(graph).run(feeds)["y"], want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_refusal_without_a_way_out_stands(tmp_path: Path) -> None:
+    refusal = ModelError("no kernel")
+
+    with pytest.raises(ModelError) as found:
+        spelled_out(attention(tmp_path, "Relu"), refusal)
+    assert found.value is refusal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -24,9 +25,17 @@ from edgec.ir import (
     Value,
 )
 from edgec.ops import Identity, Opaque
-from edgec.ops.opaque import type_proto
+from edgec.ops.opaque import tensor_type, type_proto
 
 __all__ = ["add_nodes", "body_of", "expand", "name_results"]
+
+# Operators that no opset after 18 gave another meaning, only more element types: version
+# history of https://onnx.ai/onnx/operators/.
+_SETTLED = frozenset({
+    "Cast", "CastLike", "Constant", "ConstantOfShape", "Conv", "ConvTranspose", "Equal",
+    "Flatten", "Identity", "If", "IsInf", "IsNaN", "Loop", "Range", "ReduceMax",
+    "ReduceMin", "Reshape", "Scan", "Shape", "Size", "Squeeze", "Transpose", "Unsqueeze",
+})  # fmt: skip
 
 
 def body_of(
@@ -121,12 +130,13 @@ def expand(b: Builder, node: Node) -> bool:
     if body is None:
         return False
     opset = next((o.version for o in body.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if any(list(captures(n)) or _is_stale(n, opset) for n in body.node):
-        return False
+    if any(opaque(n, "", _kept_at(n, opset), (), ()) is None for n in body.node):
+        return False  # a node that can be neither typed nor kept: its meaning has changed since
     values: dict[str, Value] = dict.fromkeys(body.input, ABSENT)
     values.update(zip(body.input, inputs, strict=False))
     names = dict(zip(body.output, node.output_names, strict=False))
-    add_nodes(b, body.node, opset, values, names, node)
+    declared = _inferred(body.node, opset, values)
+    add_nodes(b, body.node, opset, values, names, node, declared=declared)
     name_results(b, body.output, values, node)
     return True
 
@@ -149,9 +159,45 @@ def _identity(value: Value) -> Op:
     return Opaque("Identity", "", OPSET, proto, (value.type,))
 
 
-def _is_stale(proto: onnx.NodeProto, opset: int) -> bool:
-    """Whether a node can be neither typed nor kept, for its meaning has changed since."""
-    return opaque(proto, "", opset, (), ()) is None
+def _kept_at(proto: onnx.NodeProto, opset: int) -> int:
+    """Return the lowest opset that gives a node of `opset` the same meaning.
+
+    What bodies compute shapes and types with has only ever got more element types, and the
+    newest opsets are those that runtimes do not have yet.
+    """
+    inner = (n for a in proto.attribute for g in (a.g, *a.graphs) for n in g.node)
+    settled = all(
+        n.op_type in _SETTLED or _since(n.op_type, opset) <= OPSET
+        for n in (proto, *inner)
+        if n.domain in ("", "ai.onnx")
+    )
+    return min(opset, OPSET) if settled else opset
+
+
+def _since(op_type: str, opset: int) -> int:
+    version: int = onnx.defs.get_schema(op_type, opset, "").since_version
+    return version
+
+
+def _inferred(
+    protos: Sequence[onnx.NodeProto], opset: int, values: Mapping[str, Value]
+) -> dict[str, TensorType]:
+    """Return the types that onnx infers of what nodes compute, as far as it can tell."""
+    fed = [
+        onnx.helper.make_value_info(name, type_proto(v.type))
+        for name, v in values.items()
+        if not v.is_absent
+    ]
+    graph = onnx.helper.make_graph(list(protos), "body", fed, [])
+    imports = [onnx.helper.make_opsetid("", opset)]
+    model = onnx.helper.make_model(graph, opset_imports=imports)
+    with suppress(onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    found: dict[str, TensorType] = {}
+    for info in model.graph.value_info:
+        if info.type.HasField("tensor_type") and info.type.tensor_type.elem_type:
+            found[info.name] = tensor_type(info.type)
+    return found
 
 
 def add_nodes(
@@ -207,7 +253,8 @@ def add_nodes(
         if op is None:
             known = tuple((declared or {}).get(name, unknown) for name in proto.output)
             outer = tuple(dict.fromkeys(captures(proto)))
-            op = opaque(proto, domain, version, known, outer, versions)
+            kept_at = version if domain else _kept_at(proto, version)
+            op = opaque(proto, domain, kept_at, known, outer, versions)
             if op is None:
                 raise InternalError(f"{proto.op_type} of opset {opset} cannot be kept")
             inputs += [values[name] for name in outer]
