@@ -115,7 +115,7 @@ def test_operands_fit() -> None:
     narrow = replace(conv, inputs=(conv.inputs[0], *conv.inputs[2:0:-1]))
 
     (problem,) = problems(replace(graph, nodes=(narrow, graph.nodes[1])))
-    assert "inputs do not fit: x is f32[1,2,4,4] and w is f32[3]" in problem
+    assert "inputs do not fit: x is f32[1,2,4,4], w is f32[3]" in problem
 
 
 def test_no_node_is_dead() -> None:

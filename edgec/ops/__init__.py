@@ -67,7 +67,16 @@ from edgec.ops.normalization import (
 )
 from edgec.ops.opaque import Opaque
 from edgec.ops.pad import MirrorPad, Pad, Padding, WrapPad
-from edgec.ops.pool import AveragePool, GlobalAveragePool, MaxPool, Pool
+from edgec.ops.pool import (
+    AveragePool,
+    DilatedAveragePool,
+    GlobalAveragePool,
+    GlobalLpPool,
+    GlobalMaxPool,
+    LpPool,
+    MaxPool,
+    Pool,
+)
 from edgec.ops.quantization import (
     Dequantize,
     Quantize,
@@ -97,6 +106,7 @@ __all__ = [
     "DepthToSpace",
     "DepthwiseConv",
     "Dequantize",
+    "DilatedAveragePool",
     "Div",
     "Elu",
     "Exp",
@@ -107,6 +117,8 @@ __all__ = [
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
+    "GlobalLpPool",
+    "GlobalMaxPool",
     "GroupNorm",
     "GroupedConv",
     "HardSigmoid",
@@ -119,6 +131,7 @@ __all__ = [
     "Log",
     "LogSoftmax",
     "LpNorm",
+    "LpPool",
     "MatMul",
     "Max",
     "MaxPool",
@@ -245,6 +258,10 @@ OPS: tuple[type[Op], ...] = (
     LpNorm,
     MeanVarianceNorm,
     RMSNorm,
+    DilatedAveragePool,
+    GlobalLpPool,
+    GlobalMaxPool,
+    LpPool,
 )
 
 # Former names, only until every branch has moved to those above.

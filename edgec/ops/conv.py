@@ -1,7 +1,8 @@
-"""Convolutions over images, in the N, C, H, W order of ONNX."""
+"""Convolutions over lines, images and volumes, in the N, C, spatial axes order of ONNX."""
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing_extensions import override
 from edgec.ir import Array, Example, OnnxForm, OnnxNode, Op, QuantRule, Role, TensorType, Tie
 from edgec.ops.activation import Activation, form
 from edgec.ops.arguments import same_dtype
-from edgec.ops.window import Window, explicit_pads
+from edgec.ops.window import Pads, Window, explicit_pads
 
 __all__ = ["Conv", "Convolution", "DepthwiseConv", "GroupedConv"]
 
@@ -25,12 +26,12 @@ class Convolution(Op):
     """What all convolutions share.
 
     Inputs are ``x [N, IC, H, W]``, ``w [OC, IC / groups, KH, KW]`` and, if there is one,
-    ``b [OC]``.
+    ``b [OC]``; a line has one spatial axis instead of H and W, a volume three.
 
     Parameters
     ----------
     stride, dilation
-        Steps along H and W.
+        Steps along the spatial axes; the defaults are those of an image.
     pad
         Zeros added before H, before W, after H and after W: the order of ONNX ``pads``.
     activation
@@ -43,9 +44,9 @@ class Convolution(Op):
 
     onnx_name: ClassVar[str] = "Conv"
     operands: ClassVar[int] = 3
-    stride: tuple[int, int] = (1, 1)
-    pad: tuple[int, int, int, int] = (0, 0, 0, 0)
-    dilation: tuple[int, int] = (1, 1)
+    stride: tuple[int, ...] = (1, 1)
+    pad: Pads = (0, 0, 0, 0)
+    dilation: tuple[int, ...] = (1, 1)
     activation: Activation = Activation.NONE
 
     @abstractmethod
@@ -67,8 +68,8 @@ class Convolution(Op):
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         x, w = inputs[:2]
-        if x.rank != 4 or w.rank != 4:
-            raise ValueError(f"x is {x} and w is {w}, but both must have 4 axes")
+        if x.rank != w.rank or x.rank != 2 + len(self.stride):
+            raise ValueError(f"x is {x}, w is {w}, the strides are {self.stride}")
         same_dtype(*inputs)
         groups = self.groups_of(x, w)
         n, _, *size = x.shape
@@ -80,38 +81,36 @@ class Convolution(Op):
         return (TensorType(x.dtype, (n, oc, *self.window(w).out(size, self.pad))),)
 
     def window(self, w: TensorType) -> Window:
-        """Return the window that the kernel of these weights slides over the image."""
-        _, _, kh, kw = w.ints
-        return Window((kh, kw), self.stride, self.dilation)
+        """Return the window that the kernel of these weights slides over the input."""
+        return Window(w.ints[2:], self.stride, self.dilation)
 
     @override
     def macs(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
-        _, ic, kh, kw = inputs[WEIGHT].ints
-        return outputs[0].size * ic * kh * kw
+        return outputs[0].size * math.prod(inputs[WEIGHT].ints[1:])
 
     @override
-    def quant_rule(self) -> QuantRule:
+    def quant_rule(self) -> QuantRule | None:
+        if len(self.stride) > 2:
+            return None  # TFLite has no integer kernel for volumes
         return QuantRule((Role.ACTIVATION, Role.WEIGHT, Role.BIAS))
 
 
 def _common(node: OnnxNode) -> dict[str, tuple[int, ...]] | None:
-    """Return stride, pad and dilation of an ONNX node, or ``None`` if it is not over images."""
+    """Return stride, pad and dilation of an ONNX node, or ``None`` if it has no typed form."""
     x, w = node.inputs[:2]
-    if x.dims is None or w.dims is None or len(x.dims) != 4 or not w.is_static:
+    if x.dims is None or len(x.dims) < 3 or not w.is_static or w.rank != len(x.dims):
         return None
-    a = node.attributes
-    window = Window(
-        w.ints[2:], tuple(a.get("strides", (1, 1))), tuple(a.get("dilations", (1, 1)))
-    )
+    a, ones = node.attributes, (1,) * (w.rank - 2)
+    window = Window(w.ints[2:], tuple(a.get("strides", ones)), tuple(a.get("dilations", ones)))
     pads = explicit_pads(node, window, x.shape[2:])
-    if pads is None:
+    if pads is None or min(pads) < 0:
         return None
     return {"stride": window.stride, "pad": pads, "dilation": window.dilation}
 
 
 @dataclass(frozen=True, slots=True)
 class Conv(Convolution):
-    """Cross-correlation of an image with a bank of kernels.
+    """Cross-correlation with a bank of kernels.
 
     ``y[n,o,i,j] = b[o] + sum(w[o,c,u,v] * x[n,c, i*s0 + u*d0 - top, j*s1 + v*d1 - left])``,
     summed over ``c``, ``u`` and ``v``.
@@ -150,6 +149,10 @@ class Conv(Convolution):
         yield Example(cls(stride=(2, 2), pad=(0, 0, 1, 1)), (_f32(rng, 1, 3, 8, 8), w, b))
         for activation in Activation:
             yield Example(cls(activation=activation), (4 * x, w, b))
+        line = cls((2,), (1, 0), (3,), Activation.RELU)
+        yield Example(line, (_f32(rng, 2, 3, 9), _f32(rng, 4, 3, 2), b))
+        volume = cls((1, 2, 1), (1, 0, 0, 0, 1, 2), (1, 1, 2))
+        yield Example(volume, (_f32(rng, 1, 3, 4, 5, 6), _f32(rng, 4, 3, 2, 3, 2), b))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +193,8 @@ class DepthwiseConv(Convolution):
         yield Example(cls(pad=(1, 1, 1, 1)), (x, w, b))
         yield Example(cls(stride=(2, 2), activation=Activation.RELU6), (x, w))
         yield Example(cls(dilation=(2, 2)), (x, _f32(rng, 6, 1, 3, 3), _f32(rng, 6)))
+        line = cls((1,), (1, 1), (2,))
+        yield Example(line, (_f32(rng, 2, 3, 7), _f32(rng, 6, 1, 3), _f32(rng, 6)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +227,8 @@ class GroupedConv(Convolution):
         yield Example(
             cls((2, 1), dilation=(1, 2), activation=Activation.RELU, groups=3), (x, w)
         )
+        x, w = _f32(rng, 1, 4, 3, 4, 3), _f32(rng, 6, 2, 2, 2, 3)
+        yield Example(cls((1,) * 3, (0,) * 6, (1,) * 3, groups=2), (x, w, b))
 
 
 def _f32(rng: np.random.Generator, *shape: int) -> Array:

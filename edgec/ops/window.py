@@ -1,4 +1,4 @@
-"""Windows that slide over images: the arithmetic convolutions and pools share."""
+"""Windows that slide over lines, images and volumes: what convolutions and pools share."""
 
 from __future__ import annotations
 
@@ -9,33 +9,45 @@ from edgec.ir import UNKNOWN, Dim, OnnxNode
 
 __all__ = ["Pads", "Window", "explicit_pads", "out_length"]
 
-Pads = tuple[int, int, int, int]
-"""Before H, before W, after H, after W."""
+Pads = tuple[int, ...]
+"""Before each spatial axis, then after each: of an image before H and W, after H and W."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window over H and W."""
+    """A window over the spatial axes, which come after N and C."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...] = (1, 1)
     dilation: tuple[int, ...] = (1, 1)
 
-    def out(self, size: Sequence[Dim], pads: Pads, *, ceil: bool = False) -> tuple[Dim, Dim]:
-        """Return output height and width; raise ``ValueError`` if the window does not fit."""
-        h, w = (
+    @property
+    def span(self) -> tuple[int, ...]:
+        """From the first to the last element that the window covers, both counted."""
+        pairs = zip(self.kernel, self.dilation, strict=True)
+        return tuple(dilation * (kernel - 1) + 1 for kernel, dilation in pairs)
+
+    def out(self, size: Sequence[Dim], pads: Pads, *, ceil: bool = False) -> tuple[Dim, ...]:
+        """Return the output lengths; raise ``ValueError`` if the window does not fit."""
+        axes = len(self.kernel)
+        fields = (self.stride, self.dilation, pads[:axes], pads[axes:], size)
+        if any(len(f) != axes for f in fields):
+            raise ValueError(
+                f"strides {self.stride}, dilations {self.dilation} and pads {pads} are not for "
+                f"a kernel {self.kernel} over {len(size)} axes"
+            )
+        return tuple(
             out_length(
                 size[i],
                 self.kernel[i],
                 self.stride[i],
                 self.dilation[i],
                 pads[i],
-                pads[i + 2],
+                pads[i + axes],
                 ceil=ceil,
             )
-            for i in (0, 1)
+            for i in range(axes)
         )
-        return h, w
 
 
 def out_length(
@@ -57,6 +69,8 @@ def out_length(
         return UNKNOWN
     span = dilation * (kernel - 1) + 1
     room = length + before + after - span
+    if stride < 1 or dilation < 1:
+        raise ValueError(f"a window does not move by {stride}, nor spread by {dilation}")
     if room < 0 or kernel < 1:
         raise ValueError(
             f"a window of {span} does not fit in {length} with padding {before} and {after}"
@@ -72,21 +86,20 @@ def explicit_pads(node: OnnxNode, window: Window, size: Sequence[Dim]) -> Pads |
 
     ``None`` if they depend on a length that is not known.
     """
+    axes = len(window.kernel)
     mode = node.attributes.get("auto_pad", "NOTSET")
     if mode in ("NOTSET", ""):
-        top, left, bottom, right = node.attributes.get("pads", (0, 0, 0, 0))
-        return top, left, bottom, right
+        return tuple(node.attributes.get("pads", (0,) * (2 * axes)))
     if mode == "VALID":
-        return 0, 0, 0, 0
-    halves: list[tuple[int, int]] = []
-    for i in (0, 1):
-        length = size[i]
+        return (0,) * (2 * axes)
+    before, after = [], []
+    for i, length in enumerate(size):
         if isinstance(length, str):
             return None
         count = -(-length // window.stride[i])
-        span = window.dilation[i] * (window.kernel[i] - 1) + 1
-        total = max((count - 1) * window.stride[i] + span - length, 0)
+        total = max((count - 1) * window.stride[i] + window.span[i] - length, 0)
         small, large = total // 2, total - total // 2
-        halves.append((small, large) if mode == "SAME_UPPER" else (large, small))
-    (top, bottom), (left, right) = halves
-    return top, left, bottom, right
+        upper = mode == "SAME_UPPER"
+        before.append(small if upper else large)
+        after.append(large if upper else small)
+    return (*before, *after)

@@ -18,7 +18,7 @@ __all__ = ["FoldPad"]
 class FoldPad(Pass):
     """Rewrite ``Conv(Pad(x))`` as one convolution with larger pads.
 
-    Only zeros, only along H and W. Other readers of the padded value keep the `Pad`.
+    Only zeros, only along spatial axes. Other readers of the padded value keep the `Pad`.
     Exact: the same zeros are multiplied.
     """
 
@@ -38,14 +38,15 @@ class FoldPad(Pass):
             return False
         x, *rest = map(b.now, node.inputs)
         absorbed: list[Node] = []
-        top, left, bottom, right = node.op.pad
+        pads, axes = node.op.pad, len(node.op.stride)
         while (pad := b.producer(x)) is not None and isinstance(pad.op, Pad):
-            n0, c0, t, le, n1, c1, bo, r = pad.op.pads
-            if pad.op.value != 0 or n0 or c0 or n1 or c1 or min(t, le, bo, r) < 0:
+            before, after = pad.op.pads[: axes + 2], pad.op.pads[axes + 2 :]
+            outer, inner = (*before[:2], *after[:2]), (*before[2:], *after[2:])
+            if pad.op.value != 0 or any(outer) or min(inner) < 0:
                 break
-            top, left, bottom, right = top + t, left + le, bottom + bo, right + r
+            pads = tuple(map(sum, zip(pads, inner, strict=True)))
             x, absorbed = pad.inputs[0], [pad, *absorbed]
         if absorbed:
-            op = replace(node.op, pad=(top, left, bottom, right))
+            op = replace(node.op, pad=pads)
             b.add(op, x, *rest, like=node, absorbs=absorbed)
         return bool(absorbed)

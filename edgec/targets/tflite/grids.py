@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgec.ir import Array, DType, Fixed, Graph, Node, QuantParams, Role, SameAsInput
-from edgec.ops import Dequantize, Quantize
+from edgec.ops import AveragePool, Dequantize, Quantize
+from edgec.targets.tflite.padding import counts, padding
 
 __all__ = ["misfits", "prescribed", "quantized_by"]
 
@@ -53,8 +54,19 @@ def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
                 yield "its bias is not int32 with the scale of input times weights"
     if not _plain(result):
         yield "its output is not int8 with one scale"
+    if isinstance(node.op, AveragePool) and not _even(node, node.op):
+        yield "its windows hold more elements at one place than at another"
     if isinstance(rule.output, Fixed) and result.params != prescribed(rule.output):
         yield "its output is not on the grid that the kernel prescribes"
+
+
+def _even(node: Node, op: AveragePool) -> bool:
+    """Whether the integer kernel counts what the operator counts."""
+    size, out = node.inputs[0].type.ints[2:], node.output.type.ints[2:]
+    if not op.count_include_pad and padding(op.window, size, op.pad, out).same:
+        return True
+    held = counts(op.window, size, op.pad, out, padded=op.count_include_pad)
+    return all((n == k).all() for n, k in zip(held, op.kernel, strict=True))
 
 
 def _plain(grid: Quantize | Dequantize) -> bool:

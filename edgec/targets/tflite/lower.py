@@ -223,7 +223,7 @@ class Lowering:
         self.stored[value] = Stored(index, identity(array.ndim))
 
     def flat(self, node: Node, shape: Sequence[int]) -> int:
-        """Add a tensor that holds a node's output in row-major order under another shape.
+        """Add a tensor that holds a node's output in some order under another shape.
 
         `settle` must follow once the tensor is written.
         """
@@ -231,12 +231,19 @@ class Lowering:
         name = node.output.name.removesuffix(".float")
         return self.tensor(name, dtype, shape, quant=params)
 
-    def settle(self, node: Node, tensor: int) -> None:
-        """Let a node's output be what `flat` gave and an operator has written since."""
+    def settle(self, node: Node, tensor: int, perm: Perm | None = None) -> None:
+        """Let a node's output be what `flat` gave and an operator has written since.
+
+        Parameters
+        ----------
+        perm
+            The order in which it was written; row-major unless given.
+        """
         t = node.output.type
-        index = self.reshaped(tensor, t.ints)
+        perm = perm or identity(t.rank)
+        index = self.reshaped(tensor, [t.ints[axis] for axis in perm])
         integer = self.info(tensor).quant is not None
-        self.alias(node, Stored(index, identity(t.rank)), quantized=integer)
+        self.alias(node, Stored(index, perm), quantized=integer)
 
     def unreshaped(self, tensor: int) -> int:
         """Return the tensor that this one is a reshape of, or itself."""

@@ -8,6 +8,7 @@ from edgec.ir import Node, Op
 from edgec.targets.tflite.kernels import (
     activations,
     conv,
+    conv_transpose,
     elementwise,
     image,
     index,
@@ -26,6 +27,7 @@ _FAMILIES = (
     activations,
     normalization,
     conv,
+    conv_transpose,
     elementwise,
     image,
     index,

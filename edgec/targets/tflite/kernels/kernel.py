@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgec.errors import InternalError
-from edgec.ir import Array, DType, Graph, Node, Op, QuantParams
+from edgec.ir import DType, Graph, Node, Op, QuantParams
 from edgec.ops import Activation, Dequantize, LeakyRelu
-from edgec.ops.window import Pads
 from edgec.targets.tflite.lower import Lowering, Perm, identity
 
 __all__ = [
@@ -29,8 +28,6 @@ __all__ = [
     "constant_parameters",
     "elementwise",
     "is_int8",
-    "padded",
-    "positive_stride",
 ]
 
 FLOAT = frozenset({DType.FLOAT32})
@@ -122,25 +119,6 @@ def bias_of(b: Lowering, node: Node, integer: bool, source: int, weight: int) ->
     return b.tensor(name, DType.INT32, (units,), data=np.zeros(units, np.int32), quant=grid)
 
 
-def padded(b: Lowering, tensor: int, pads: Pads, fill: Array | None = None) -> int:
-    """Return an NHWC tensor padded along H and W, with zero unless `fill` is given."""
-    top, left, bottom, right = pads
-    if not any(pads):
-        return tensor
-    info = b.info(tensor)
-    n, h, w, c = info.shape
-    shape = (n, h + top + bottom, w + left + right, c)
-    out = b.tensor(f"{info.name}/padded", info.dtype, shape, quant=info.quant)
-    amounts = b.ints("pads", [[0, 0], [top, bottom], [left, right], [0, 0]])
-    version = 2 if info.dtype is DType.INT8 else 1
-    if fill is None:
-        b.operator("PAD", [tensor, amounts], [out], "Pad", version)
-    else:
-        value = b.constant(f"{b.layer}/fill", fill, info.quant)
-        b.operator("PADV2", [tensor, amounts, value], [out], "PadV2", version)
-    return out
-
-
 def elementwise(
     code: str, options: str = "", integer_version: int = 2
 ) -> Callable[[Lowering, Node, Op], None]:
@@ -169,12 +147,6 @@ def constant_parameters(graph: Graph, node: Node) -> str | None:
         if not value.is_absent and graph.constant(source) is None:
             return f"{value} is computed"
     return None
-
-
-def positive_stride(graph: Graph, node: Node) -> str | None:
-    """A stride is at least 1."""
-    strides = getattr(node.op, "stride", (1, 1))
-    return f"strides are {strides}" if np.min(strides) < 1 else None
 
 
 def is_int8(b: Lowering, node: Node) -> bool:
