@@ -20,6 +20,7 @@ from edgec.passes.fold_pad import FoldPad
 from edgec.passes.fuse_activations import FuseActivations
 from edgec.passes.fuse_fully_connected import FuseFullyConnected
 from edgec.passes.join_moves import JoinMoves
+from edgec.passes.merge_clips import MergeClips
 from edgec.passes.pipelines import lossless, simplify
 from edgec.passes.quantize import QuantizeGraph, Scheme
 from edgec.passes.recognize_gelu import RecognizeGelu
@@ -42,6 +43,7 @@ __all__ = [
     "FuseFullyConnected",
     "JoinMoves",
     "Lossy",
+    "MergeClips",
     "Pass",
     "PassRecord",
     "Pipeline",
@@ -63,6 +65,7 @@ PASSES: tuple[type[Pass], ...] = (
     EliminateCommonSubexpressions,
     EliminateIdentities,
     JoinMoves,
+    MergeClips,
     FoldPad,
     SimplifyPools,
     FuseFullyConnected,

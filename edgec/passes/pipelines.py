@@ -14,6 +14,7 @@ from edgec.passes.fold_pad import FoldPad
 from edgec.passes.fuse_activations import FuseActivations
 from edgec.passes.fuse_fully_connected import FuseFullyConnected
 from edgec.passes.join_moves import JoinMoves
+from edgec.passes.merge_clips import MergeClips
 from edgec.passes.recognize_gelu import RecognizeGelu
 from edgec.passes.recognize_hard_swish import RecognizeHardSwish
 from edgec.passes.share_constants import ShareConstants
@@ -50,6 +51,8 @@ def lossless() -> tuple[Pass, ...]:
         # Patterns before all folds, which would take up their constants one by one.
         RecognizeGelu(),
         RecognizeHardSwish(),
+        # Before FuseActivations, which finds a layer and its one clip only.
+        MergeClips(),
         FoldPad(),
         SimplifyPools(),
         # Before FoldBatchNorm: affine nodes fold into fully connected layers too.

@@ -9,7 +9,19 @@ import onnx
 import pytest
 
 from edgec.ir import DType, Graph, TensorType, Value
-from edgec.ops import Add, BatchNorm, Conv, Div, Identity, MatMul, Mul, Opaque, Relu, Reshape
+from edgec.ops import (
+    Add,
+    BatchNorm,
+    Clip,
+    Conv,
+    Div,
+    Identity,
+    MatMul,
+    Mul,
+    Opaque,
+    Relu,
+    Reshape,
+)
 from edgec.passes import (
     PASSES,
     DecomposeGemm,
@@ -23,6 +35,7 @@ from edgec.passes import (
     FuseFullyConnected,
     JoinMoves,
     Lossy,
+    MergeClips,
     Pass,
     Pipeline,
     QuantizeGraph,
@@ -100,11 +113,17 @@ def identity_between_moves() -> Graph:
     return s.graph(s.add(Relu(), y))
 
 
+def clipped_twice() -> Graph:
+    s = Sketch(1, 2, 4, 4)
+    return s.graph(s.add(Relu(), s.add(Clip(high=6.0), s.conv(s.x, 3))))
+
+
 @pytest.mark.parametrize(
     ("build", "first", "second"),
     [
         (equal_constants, ShareConstants, EliminateCommonSubexpressions),
         (identity_between_moves, EliminateIdentities, JoinMoves),
+        (clipped_twice, MergeClips, FuseActivations),
         (computed_shapes, FoldConstants, EliminateIdentities),
         (computed_weights, FoldConstants, FuseFullyConnected),
         (computed_statistics, FoldConstants, FoldBatchNorm),
