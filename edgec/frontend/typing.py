@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,18 @@ def typed(node: OnnxNode) -> Op | None:
         training = node.constant(2)
         off = not node.has(2) or (training is not None and not training.any())
         return Identity() if off and node.outputs == 1 else None
+    if node.op_type == "CastLike":
+        node = _cast(node)
     for cls in _CLASSES.get(node.op_type, ()):
         if (op := cls.from_onnx(node)) is not None:
             return op
     return None
+
+
+def _cast(node: OnnxNode) -> OnnxNode:
+    """Return CastLike as the cast it is."""
+    attributes = {**node.attributes, "to": node.inputs[1].dtype.onnx}
+    return replace(node, op_type="Cast", attributes=attributes)
 
 
 def _reshape(node: OnnxNode) -> Op | None:

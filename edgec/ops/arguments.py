@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgec.ir import Array, TensorType
 
-__all__ = ["axis_of", "exact_float", "same_dtype"]
+__all__ = ["axis_of", "exact_float", "exact_number", "same_dtype"]
 
 
 def axis_of(axis: int, rank: int) -> int:
@@ -21,6 +21,16 @@ def exact_float(array: Array) -> float | None:
     value = array.reshape(-1)[0]
     found = float(value)
     return None if array.dtype.kind in "iu" and int(found) != int(value) else found
+
+
+def exact_number(array: Array) -> float | None:
+    """Return the only element of `array`, or ``None`` if Python has no such number.
+
+    Integers stay integers: a float would not stand for all of 64 bits.
+    """
+    if array.size == 1 and array.dtype.kind in "iu":
+        return int(array.reshape(-1)[0])
+    return exact_float(array)
 
 
 def same_dtype(*operands: TensorType) -> None:

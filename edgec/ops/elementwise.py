@@ -23,12 +23,13 @@ from edgec.ir import (
     Tie,
 )
 from edgec.ops.activation import Activation, form
-from edgec.ops.arguments import exact_float
+from edgec.ops.arguments import exact_number, same_dtype
 from edgec.ops.broadcast import broadcast
 
 __all__ = [
     "Add",
     "Binary",
+    "Broadcasting",
     "Clip",
     "Div",
     "HardSigmoid",
@@ -107,10 +108,10 @@ class Clip(Unary):
         if node.opset < 11:  # attributes, with the largest floats as defaults
             low, high = node.attributes.get("min"), node.attributes.get("max")
         else:
-            bounds: list[float | None] = []
+            bounds: list[float | None] = []  # integers stay integers: floats lack some
             for i in (1, 2):
                 array = node.constant(i)
-                bound = None if array is None else exact_float(array)
+                bound = None if array is None else exact_number(array)
                 if node.has(i) and bound is None:
                     return None
                 bounds.append(bound)
@@ -222,27 +223,24 @@ class Tanh(Unary):
 
 
 @dataclass(frozen=True, slots=True)
-class Binary(Op):
-    """A function of two values with numpy broadcasting, and an activation of the result."""
+class Broadcasting(Op):
+    """A function of several values of one type, with numpy broadcasting."""
 
     operands: ClassVar[int] = 2
-    activation: Activation = Activation.NONE
 
     @classmethod
     @override
     def from_onnx(cls, node: OnnxNode) -> Self | None:
-        return None if any(t.dims is None for t in node.inputs) else cls()
+        return cls()
 
     @override
     def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
-        return form(self.activation, inputs[0], self.onnx_name)
+        return OnnxForm(self.onnx_name)
 
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
-        a, b = inputs
-        if a.dtype != b.dtype:
-            raise ValueError(f"the operands are {a} and {b}, of different types")
-        return (TensorType(a.dtype, broadcast(a.shape, b.shape)),)
+        same_dtype(*inputs)
+        return (TensorType(inputs[0].dtype, broadcast(*(t.shape for t in inputs))),)
 
     @override
     def ties(
@@ -250,11 +248,30 @@ class Binary(Op):
     ) -> tuple[Tie, ...]:
         out = outputs[0].shape
         return tuple(
-            Tie((operand, axis), (2, axis + len(out) - t.rank))
+            Tie((operand, axis), (len(inputs), axis + len(out) - t.rank))
             for operand, t in enumerate(inputs)
             for axis, length in enumerate(t.shape)
             if length == out[axis + len(out) - t.rank]
         )
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        a = _f32(rng, 1, 3, 4, 4)
+        yield Example(cls(), (a, _f32(rng, 1, 3, 4, 4)))
+        yield Example(cls(), (a, _f32(rng, 3, 1, 1)))
+        yield Example(cls(), (a, np.full((), 0.25, np.float32)))
+
+
+@dataclass(frozen=True, slots=True)
+class Binary(Broadcasting):
+    """Arithmetic of two values, and an activation of the result."""
+
+    activation: Activation = Activation.NONE
+
+    @override
+    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
+        return form(self.activation, inputs[0], self.onnx_name)
 
     @override
     def quant_rule(self) -> QuantRule | None:

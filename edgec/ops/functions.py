@@ -12,7 +12,7 @@ from typing_extensions import override
 from edgec.ir import Array, Example, OnnxForm, OnnxNode, Op, TensorType, Tie
 from edgec.ops.arguments import same_dtype
 from edgec.ops.broadcast import broadcast
-from edgec.ops.elementwise import Add, Unary
+from edgec.ops.elementwise import Broadcasting, Unary
 
 __all__ = [
     "Abs",
@@ -23,12 +23,15 @@ __all__ = [
     "Floor",
     "Log",
     "Max",
+    "Mean",
     "Min",
     "Neg",
     "PRelu",
     "Reciprocal",
     "Sin",
     "Sqrt",
+    "Sum",
+    "Variadic",
 ]
 
 
@@ -137,53 +140,46 @@ class Elu(Unary):
 
 
 @dataclass(frozen=True, slots=True)
-class _Extreme(Op):
-    """The larger or smaller of two values, broadcast; more operands stay opaque."""
+class Variadic(Broadcasting):
+    """A function of any number of values, one included, with numpy broadcasting."""
 
-    operands: ClassVar[int] = 2
-
-    @classmethod
-    @override
-    def from_onnx(cls, node: OnnxNode) -> Self | None:
-        return cls() if len(node.inputs) == 2 else None
-
-    @override
-    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
-        return OnnxForm(self.onnx_name)
-
-    @override
-    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
-        a, b = inputs
-        same_dtype(a, b)
-        return (TensorType(a.dtype, broadcast(a.shape, b.shape)),)
-
-    @override
-    def ties(
-        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
-    ) -> tuple[Tie, ...]:
-        return Add().ties(inputs, outputs)
+    operands: ClassVar[int] = 2**31
 
     @classmethod
     @override
     def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        yield from super(Variadic, cls).examples(rng)
         a = _f32(rng, 1, 3, 4, 4)
-        yield Example(cls(), (a, _f32(rng, 1, 3, 4, 4)))
-        yield Example(cls(), (a, _f32(rng, 3, 1, 1)))
-        yield Example(cls(), (a, np.full((), 0.25, np.float32)))
+        yield Example(cls(), (a,))
+        yield Example(cls(), (a, _f32(rng, 3, 1, 1), _f32(rng, 1, 3, 1, 4), _f32(rng, 4)))
 
 
 @dataclass(frozen=True, slots=True)
-class Max(_Extreme):
-    """``y = max(a, b)``."""
+class Max(Variadic):
+    """The largest of several values."""
 
     onnx_name: ClassVar[str] = "Max"
 
 
 @dataclass(frozen=True, slots=True)
-class Min(_Extreme):
-    """``y = min(a, b)``."""
+class Mean(Variadic):
+    """The mean of several values."""
+
+    onnx_name: ClassVar[str] = "Mean"
+
+
+@dataclass(frozen=True, slots=True)
+class Min(Variadic):
+    """The least of several values."""
 
     onnx_name: ClassVar[str] = "Min"
+
+
+@dataclass(frozen=True, slots=True)
+class Sum(Variadic):
+    """The sum of several values."""
+
+    onnx_name: ClassVar[str] = "Sum"
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,10 +97,12 @@ class Opaque(Op):
         import onnx
 
         x = rng.uniform(0.5, 2.0, (1, 3, 4)).astype(np.float32)
-        for name in ("Erf", "Sinh"):
-            proto = onnx.NodeProto(op_type=name).SerializeToString(deterministic=True)
+        for threshold in (0.75, 1.5):
+            node = onnx.NodeProto(op_type="Binarizer", domain="ai.onnx.ml")
+            node.attribute.append(onnx.helper.make_attribute("threshold", threshold))
+            proto = node.SerializeToString(deterministic=True)
             out = TensorType(DType.FLOAT32, None)
-            yield Example(cls(name, "", 18, proto, (out,)), (x,))
+            yield Example(cls("Binarizer", "ai.onnx.ml", 1, proto, (out,)), (x,))
 
     def __str__(self) -> str:
         prefix = f"{self.domain}." if self.domain else ""

@@ -9,7 +9,18 @@ import numpy as np
 from typing_extensions import override
 
 from edgec.ir import Builder, Graph, Node
-from edgec.ops import Clip, Concat, Expand, Identity, Opaque, Padding, Reshape, Slice, Transpose
+from edgec.ops import (
+    Cast,
+    Clip,
+    Concat,
+    Expand,
+    Identity,
+    Opaque,
+    Padding,
+    Reshape,
+    Slice,
+    Transpose,
+)
 from edgec.passes.base import Exact, Pass, Promise
 
 __all__ = ["EliminateIdentities"]
@@ -78,6 +89,6 @@ def _is_identity(node: Node) -> bool:
         case Slice(steps=steps):
             forward = all(step == 1 for step in steps)
             return forward and x is not None and x.is_static and x == node.output.type
-        case Opaque(op_type="Cast", domain=""):
+        case Cast() | Opaque(op_type="Cast", domain=""):
             return x is not None and x.dtype is node.output.type.dtype
     return False

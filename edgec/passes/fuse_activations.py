@@ -47,6 +47,8 @@ class FuseActivations(Pass):
             return False
         if not b.source.is_only_read_by(node.inputs[0], node):
             return False
+        if not node.output.type.dtype.is_float:  # runtimes compute small integers in wider ones
+            return False
         joined = _both(layer.op.activation, activation)
         if joined is None:
             return False

@@ -22,7 +22,7 @@ from edgec.ops import (
     OPS,
     Activation,
     AveragePool,
-    Binary,
+    Broadcasting,
     Concat,
     Convolution,
     ConvTranspose,
@@ -299,7 +299,7 @@ def test_quantization_rule_tells_the_truth(example: Example) -> None:
 def with_batch(example: Example) -> list[TensorType]:
     """The types of the example's inputs, with the batch called N."""
     types = [array_type(a) for a in example.inputs]
-    several = isinstance(example.op, Binary | Concat)
+    several = isinstance(example.op, Broadcasting | Concat)
     rank = types[0].rank
     return [
         t.with_shape(("N", *t.shape[1:])) if i == 0 or (several and t.rank == rank) else t

@@ -348,7 +348,7 @@ def test_all_that_is_not_supported_is_listed_at_once() -> None:
         "tflite cannot express this model\n"
         "  product: operator Gemm() has no TFLite form "
         "(compile for onnxruntime, or replace the layer)\n"
-        "  root: untyped operator Erf has no TFLite form "
+        "  root: untyped operator ai.onnx.ml.Binarizer has no TFLite form "
         "(compile for onnxruntime, or replace the layer)\n"
         "  steep: Celu(alpha=-2.0): The alpha of a Celu is positive, but alpha is -2.0"
     )

@@ -26,13 +26,16 @@ _MOVES = frozenset({
 })  # fmt: skip
 """Operators that move elements: on integers, the grid stays as it was."""
 _SAME_GRID = _MOVES | {"AVERAGE_POOL_2D", "MAX_POOL_2D"}
-_RAW = _MOVES | {"CAST", "FILL", "ONE_HOT", "SCATTER_ND", "TOPK_V2"}
+_RAW = _MOVES | {
+    "ARG_MAX", "ARG_MIN", "BITCAST", "BITWISE_XOR", "CAST", "FILL", "MAXIMUM", "MINIMUM",
+    "ONE_HOT", "RIGHT_SHIFT", "SCATTER_ND", "TOPK_V2",
+}  # fmt: skip
 """Operators that take 8-bit elements as the integers they are, without a scale."""
 _MIXING = frozenset({
-    "ARG_MAX", "ARG_MIN", "CAST", "DEQUANTIZE", "DYNAMIC_UPDATE_SLICE", "EQUAL", "FILL",
-    "GATHER", "GATHER_ND", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL",
-    "ONE_HOT", "QUANTIZE", "REVERSE_SEQUENCE", "SCATTER_ND", "SELECT_V2", "SHAPE", "TOPK_V2",
-    "WHERE",
+    "ARG_MAX", "ARG_MIN", "BITCAST", "CAST", "DEQUANTIZE", "DYNAMIC_UPDATE_SLICE", "EQUAL",
+    "FILL", "GATHER", "GATHER_ND", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL",
+    "NOT_EQUAL", "ONE_HOT", "QUANTIZE", "REVERSE_SEQUENCE", "SCATTER_ND", "SELECT_V2", "SHAPE",
+    "TOPK_V2", "WHERE",
 })  # fmt: skip
 """Operators whose computed operands and results are of several types."""
 _DATA = {"SPLIT": slice(1, 2), "SELECT_V2": slice(1, 3), "CONCATENATION": slice(None),

@@ -18,13 +18,26 @@ _EXTREME: Mapping[DType, int] = {DType.INT8: 2, DType.INT16: 4}
 _ORDER: Mapping[DType, int] = {DType.INT8: 2, DType.INT16: 3}
 
 _BY_TYPE: Mapping[str, Mapping[DType, int]] = {
+    "ABS": {DType.INT8: 2, DType.UINT8: 2, DType.INT16: 4, DType.INT32: 5},
+    "ADD": {DType.INT8: 2, DType.INT64: 4, DType.INT16: 5},
+    "ARG_MAX": {DType.INT8: 2, DType.BOOL: 3},
+    "ARG_MIN": {DType.INT8: 2, DType.BOOL: 3},
     "BROADCAST_TO": dict.fromkeys(DType, 2) | {DType.INT8: 3, DType.INT16: 3},
-    "CAST": {DType.INT8: 3},
+    "CAST": {
+        DType.UINT32: 2,
+        DType.INT8: 3,
+        DType.UINT16: 4,
+        DType.FLOAT16: 5,
+        DType.FLOAT64: 5,
+        DType.BFLOAT16: 7,
+    },
     "CONCATENATION": {DType.INT8: 2, DType.INT16: 3},
     "DEPTH_TO_SPACE": _INT8,
     "DYNAMIC_UPDATE_SLICE": {DType.INT16: 4},
     "EQUAL": {DType.INT8: 2, DType.INT16: 5},
+    "EXP": {DType.INT8: 2, DType.INT16: 2},
     "FILL": {DType.INT8: 3, DType.INT16: 3, DType.BOOL: 2},
+    "FLOOR_DIV": {DType.FLOAT32: 2, DType.INT8: 3, DType.INT16: 3},
     "FLOOR_MOD": {DType.INT8: 2, DType.INT16: 2},
     "GATHER": {DType.INT8: 2, DType.BOOL: 3, DType.INT16: 4},
     "GATHER_ND": {DType.INT16: 3, DType.BOOL: 5},
@@ -32,9 +45,13 @@ _BY_TYPE: Mapping[str, Mapping[DType, int]] = {
     "GREATER_EQUAL": _ORDER,
     "LESS": _ORDER,
     "LESS_EQUAL": _INT8,
+    "LOG": {DType.INT8: 2, DType.INT16: 2},
+    "LOGISTIC": _ORDER,
     "MAXIMUM": _EXTREME,
+    "MEAN": _ORDER,
     "MINIMUM": _EXTREME,
     "MIRROR_PAD": {DType.INT8: 2, DType.INT16: 3},
+    "MUL": {DType.INT8: 2, DType.INT64: 5, DType.INT16: 7, DType.UINT32: 7},
     "NOT_EQUAL": {DType.INT8: 2, DType.INT16: 4},
     "PACK": {DType.INT8: 2, DType.INT16: 3},
     "PAD": _PAD,
@@ -42,13 +59,23 @@ _BY_TYPE: Mapping[str, Mapping[DType, int]] = {
     "RANGE": {DType.INT64: 2},
     "REDUCE_MAX": {DType.INT8: 2, DType.INT16: 3},
     "REDUCE_MIN": {DType.INT8: 2, DType.INT16: 3},
+    "REDUCE_PROD": {DType.INT8: 2, DType.INT16: 2},
+    "RELU": {DType.INT8: 2, DType.UINT8: 2, DType.INT16: 3},
+    "RELU6": _ORDER,
     "REVERSE_V2": {DType.BOOL: 2, DType.INT8: 3},
+    "RSQRT": _ORDER,
+    "SIGN": {DType.INT32: 2},
     "SLICE": {DType.INT8: 2, DType.INT16: 4},
+    "SOFTMAX": _ORDER,
     "SPACE_TO_DEPTH": _INT8,
     "SPLIT": {DType.INT8: 2, DType.INT32: 3, DType.INT16: 4},
     "SPLIT_V": _INT8,
+    "SQRT": {DType.INT8: 2, DType.INT16: 2},
+    "SQUARED_DIFFERENCE": _INT8,
     "STRIDED_SLICE": {DType.INT8: 2, DType.BOOL: 3},
+    "SUB": {DType.INT8: 2, DType.INT64: 4, DType.INT16: 5},
     "SUM": _INT8,
+    "TANH": _ORDER,
     "TILE": {DType.INT8: 3},
     "TOPK_V2": {DType.INT8: 2, DType.INT16: 3},
     "TRANSPOSE": {DType.INT8: 2, DType.BOOL: 3, DType.INT16: 5},
@@ -64,6 +91,9 @@ _BY_RANK: Mapping[str, Mapping[int, int]] = {
 }
 """From this many axes on."""
 
+_DEEP_BROADCAST = {"DIV": 2, "MAXIMUM": 3, "MINIMUM": 3, "SUB": 3}
+"""What a builtin needs to broadcast more than 4 axes."""
+
 _DATA = {"SPLIT": 1, "FILL": 1}
 """Which input says the type, where it is not the first."""
 
@@ -74,4 +104,7 @@ def least_version(code: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
     types, ranks = _BY_TYPE.get(code, {}), _BY_RANK.get(code, {})
     seen = [types.get(t.dtype, 1) for t in (data, *outputs)]
     seen += [version for rank, version in ranks.items() if len(data.shape) >= rank]
+    shapes = {t.shape for t in inputs}
+    if len(shapes) > 1 and any(len(shape) > 4 for shape in shapes):
+        seen.append(_DEEP_BROADCAST.get(code, 1))
     return max([1, *seen])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from edgec.ir import DType, Node, Op
@@ -23,6 +21,7 @@ from edgec.ops import (
     LeakyRelu,
     Log,
     Max,
+    Mean,
     Min,
     Mul,
     Neg,
@@ -33,50 +32,86 @@ from edgec.ops import (
     Sin,
     Sqrt,
     Sub,
+    Sum,
     Tanh,
 )
 from edgec.targets.tflite.kernels.kernel import (
     FUSED,
+    NUMBERS,
     Constraint,
     Kernel,
     constant_parameters,
     elementwise,
     is_int8,
+    pointwise,
+    taken,
 )
 from edgec.targets.tflite.kernels.shape import unchanged
 from edgec.targets.tflite.lower import Lowering, identity
 
 __all__ = ["CONSTRAINTS", "LOWERINGS"]
 
+_ADDED = (DType.INT32, DType.INT64, DType.FLOAT32)
 
-def _binary(b: Lowering, node: Node, op: Binary) -> None:
-    integer = is_int8(b, node)
-    rank = node.output.type.rank
-    perm = b.common_perm(node, rank, integer=integer)
-    operands = [b.broadcastable(v, rank, perm, integer=integer) for v in node.inputs]
-    target = b.put(node, perm)
-    code = type(op).__name__
-    fused = FUSED[op.activation]
-    version = 2 if integer else 1
-    b.operator(code.upper(), operands, [target], code, version, fusedActivationFunction=fused)
+
+def _binary(code: str, options: str, *takes: DType) -> Kernel:
+    plain = pointwise(code, options, takes, fusedActivationFunction=0)
+
+    def run(b: Lowering, node: Node, op: Binary) -> None:
+        if not node.output.type.dtype.is_float:
+            plain(b, node, op)
+            return
+        integer = is_int8(b, node)
+        rank = node.output.type.rank
+        perm = b.common_perm(node, rank, integer=integer)
+        operands = [b.broadcastable(v, rank, perm, integer=integer) for v in node.inputs]
+        fused = FUSED[op.activation]
+        target = b.put(node, perm)
+        b.operator(code, operands, [target], options, fusedActivationFunction=fused)
+
+    return Kernel(run, taken(*takes))
+
+
+def _variadic(code: str, options: str, *takes: DType, **fields: int) -> Kernel:
+    """Return the lowering of a function of any number of values, by pairs from the left."""
+
+    def run(b: Lowering, node: Node, op: Op) -> None:
+        out = node.output.type
+        perm = b.common_perm(node, out.rank, integer=False)
+        parts = [b.broadcastable(v, out.rank, perm, integer=False) for v in node.inputs]
+        total, shape = parts[0], b.info(parts[0]).shape
+        for position, part in enumerate(parts[1:], 2):
+            shape = np.broadcast_shapes(shape, b.info(part).shape)
+            last = position == len(parts) and not isinstance(op, Mean)
+            name = f"{b.layer}/{code.lower()}"
+            target = b.put(node, perm) if last else b.tensor(name, out.dtype, shape)
+            b.operator(code, [total, part], [target], options, **fields)
+            total = target
+        if isinstance(op, Mean) and len(parts) > 1:
+            share = b.constant(f"{b.layer}/share", np.array(1 / len(parts), np.float32))
+            b.operator("MUL", [total, share], [b.put(node, perm)], "Mul", **fields)
+        elif len(parts) == 1:
+            unchanged(b, node)
+
+    return Kernel(run, frozenset(takes))
 
 
 def _clip(b: Lowering, node: Node, op: Clip | Relu) -> None:
-    bounds = (0.0, np.inf) if isinstance(op, Relu) else (op.low, op.high)
+    bounds = (0, np.inf) if isinstance(op, Relu) else (op.low, op.high)
     known = Activation.of_bounds(*bounds)
     if known is Activation.NONE:
         unchanged(b, node)
         return
-    if known is not None:
+    x = node.inputs[0]
+    if known is not None and x.type.dtype.is_float:
         # RELU and RELU6 have int8 kernels since version 2; RELU_N1_TO_1 always had.
         version = 1 if known is Activation.RELU_N1_TO_1 else 2
         elementwise(known.name, "", version)(b, node, op)
         return
-    x = node.inputs[0]
     source, perm = b.get(x), b.perm_of(x) or identity(x.type.rank)
     dtype = node.output.type.dtype.numpy
-    steps = [("MAXIMUM", op.low), ("MINIMUM", op.high)] if isinstance(op, Clip) else []
-    steps = [(code, bound) for code, bound in steps if np.isfinite(bound)]
+    both = zip(("MAXIMUM", "MINIMUM"), bounds, strict=True)
+    steps = [(code, bound) for code, bound in both if np.isfinite(bound)]
     for position, (code, bound) in enumerate(steps):
         last = position == len(steps) - 1
         info = b.info(source)
@@ -109,16 +144,6 @@ def _reciprocal(b: Lowering, node: Node, op: Reciprocal) -> None:
     b.operator("DIV", [one, source], [b.put(node, perm)], "Div", fusedActivationFunction=0)
 
 
-def _extreme(code: str) -> Callable[[Lowering, Node, Op], None]:
-    def run(b: Lowering, node: Node, op: Op) -> None:
-        rank = node.output.type.rank
-        perm = b.common_perm(node, rank, integer=False)
-        operands = [b.broadcastable(v, rank, perm, integer=False) for v in node.inputs]
-        b.operator(code, operands, [b.put(node, perm)], "MaximumMinimum")
-
-    return run
-
-
 def _prelu(b: Lowering, node: Node, op: PRelu) -> None:
     x, slope = node.inputs
     rank = x.type.rank
@@ -134,28 +159,30 @@ def _prelu(b: Lowering, node: Node, op: PRelu) -> None:
 
 LOWERINGS = {
     Abs: Kernel(elementwise("ABS", "Abs")),
-    Add: Kernel(_binary),
+    Add: _binary("ADD", "Add", *_ADDED),
     BatchNorm: Kernel(_batch_norm),
     Ceil: Kernel(elementwise("CEIL")),
-    Clip: Kernel(_clip),
+    Clip: Kernel(_clip, NUMBERS),
     Cos: Kernel(elementwise("COS", "Cos")),
-    Div: Kernel(_binary),
+    Div: _binary("DIV", "Div", DType.INT32, DType.FLOAT32),
     Exp: Kernel(elementwise("EXP", "Exp")),
     Floor: Kernel(elementwise("FLOOR")),
     HardSwish: Kernel(elementwise("HARD_SWISH", "HardSwish", 1)),
     LeakyRelu: Kernel(elementwise("LEAKY_RELU", "LeakyRelu")),
     Log: Kernel(elementwise("LOG")),
-    Max: Kernel(_extreme("MAXIMUM")),
-    Min: Kernel(_extreme("MINIMUM")),
-    Mul: Kernel(_binary),
+    Max: _variadic("MAXIMUM", "MaximumMinimum", *NUMBERS),
+    Mean: _variadic("ADD", "Add", DType.FLOAT32, fusedActivationFunction=0),
+    Min: _variadic("MINIMUM", "MaximumMinimum", *NUMBERS),
+    Mul: _binary("MUL", "Mul", *_ADDED),
     Neg: Kernel(elementwise("NEG", "Neg")),
     PRelu: Kernel(_prelu),
     Reciprocal: Kernel(_reciprocal),
-    Relu: Kernel(_clip),
+    Relu: Kernel(_clip, NUMBERS),
     Sigmoid: Kernel(elementwise("LOGISTIC")),
     Sin: Kernel(elementwise("SIN")),
     Sqrt: Kernel(elementwise("SQRT")),
-    Sub: Kernel(_binary),
+    Sub: _binary("SUB", "Sub", *_ADDED),
+    Sum: _variadic("ADD", "Add", DType.FLOAT32, fusedActivationFunction=0),
     Tanh: Kernel(elementwise("TANH")),
 }
 

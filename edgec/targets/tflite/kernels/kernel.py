@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,7 +27,11 @@ __all__ = [
     "computed",
     "constant_parameters",
     "elementwise",
+    "exact_in",
     "is_int8",
+    "pointwise",
+    "scratch",
+    "taken",
 ]
 
 FLOAT = frozenset({DType.FLOAT32})
@@ -79,12 +83,31 @@ class Kernel:
     axes: int = 5
 
 
+def exact_in(dtype: DType, takes: Sequence[DType]) -> DType | None:
+    """Return the type out of `takes` in which to compute on elements of another.
+
+    The type itself if it is there, else the first that holds all its numbers. What does not
+    fit in the end wraps around when it is cast back, as it does in ONNX.
+    """
+    if dtype in takes:
+        return dtype
+    return next((t for t in takes if np.can_cast(dtype.numpy, t.numpy, "safe")), None)
+
+
+def taken(*takes: DType) -> frozenset[DType]:
+    """Return the types that a kernel handles if it computes in these."""
+    return frozenset(d for d in ANY if exact_in(d, takes) is not None)
+
+
 def cast(b: Lowering, tensor: int, dtype: DType) -> int:
     """Return a tensor with the same numbers as another type."""
     info = b.info(tensor)
     if info.dtype is dtype:
         return tensor
-    out = b.tensor(f"{info.name}/{dtype.value}", dtype, info.shape)
+    name = f"{info.name}/{dtype.value}"
+    if info.data is not None:
+        return b.constant(name, info.data.astype(dtype.numpy))
+    out = b.tensor(name, dtype, info.shape)
     b.operator("CAST", [tensor], [out], "Cast", inDataType=info.dtype, outDataType=dtype)
     return out
 
@@ -101,6 +124,50 @@ def computed(
     wide = b.tensor(f"{info.name}/{dtype.value}", dtype, info.shape)
     write(wide)
     b.operator("CAST", [wide], [target], "Cast", inDataType=dtype, outDataType=info.dtype)
+
+
+def scratch(b: Lowering, name: str, like: int, dtype: DType | None = None) -> int:
+    """Return a new tensor in the shape of another, and of its type unless one is given."""
+    info = b.info(like)
+    return b.tensor(f"{b.layer}/{name}", dtype or info.dtype, info.shape)
+
+
+def pointwise(
+    code: str,
+    options: str = "",
+    takes: Sequence[DType] = (DType.FLOAT32,),
+    gives: DType | None = None,
+    **fields: Any,
+) -> Callable[[Lowering, Node, Op], None]:
+    """Return the lowering of a builtin that works on each element, with broadcasting.
+
+    Parameters
+    ----------
+    takes
+        The types that its kernel computes in; other operands are cast to one of them.
+    gives
+        The type of its result, where that is not the type of the operands.
+    """
+
+    def run(b: Lowering, node: Node, op: Op) -> None:
+        del op
+        rank = node.output.type.rank
+        perm = b.common_perm(node, rank, integer=False)
+        dtype = _computes_in(node.inputs[-1].type.dtype, takes)
+        operands = [
+            cast(b, b.broadcastable(v, rank, perm, integer=False), dtype) for v in node.inputs
+        ]
+        computed(b, node, perm, gives or dtype, lambda target: b.operator(
+            code, operands, [target], options, **fields))  # fmt: skip
+
+    return run
+
+
+def _computes_in(dtype: DType, takes: Sequence[DType]) -> DType:
+    found = exact_in(dtype, takes)
+    if found is None:
+        raise InternalError(f"no kernel computes on {dtype.value}")
+    return found
 
 
 def bias_of(b: Lowering, node: Node, integer: bool, source: int, weight: int) -> int:
