@@ -13,7 +13,7 @@ from benchmarks.models import DATA
 from edgec.errors import EdgecError
 from edgec.evaluate import evaluate
 from edgec.frontend import load
-from edgec.ir import DType, Graph
+from edgec.ir import Array, DType, Graph, TensorType
 from edgec.ops import Convolution
 from edgec.passes import Pipeline, lossless
 from edgec.proof import Limits
@@ -140,12 +140,19 @@ def test_images_are_transposed_at_the_borders_only(name: str, integer: bool,
     assert artifact.operators.get("TRANSPOSE", 0) <= (images if io_layout == "keep" else 0)
 
 
+def sample(kind: TensorType) -> Array:
+    """Random numbers; bytes where integers are wanted."""
+    if kind.dtype.is_float:
+        return random(*kind.ints, seed=3)
+    return np.random.default_rng(3).integers(0, 256, kind.ints).astype(kind.dtype.numpy)
+
+
 @pytest.mark.parametrize("name", FOUND)
 @pytest.mark.parametrize("io_layout", ["keep", "nhwc"])
 def test_a_float_model_computes_the_same(name: str, io_layout: Any) -> None:
     """Held to the limit that the proof of every float artifact has."""
     graph = simplified(FOUND[name])
-    feeds = {v.name: random(*v.type.ints, seed=3) for v in graph.inputs}
+    feeds = {v.name: sample(v.type) for v in graph.inputs}
     target = Tflite(io_layout=io_layout)
     runner = target.load(compiled(FOUND[name], target, integer=False))
 
