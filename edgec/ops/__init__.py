@@ -54,7 +54,7 @@ from edgec.ops.functions import (
     Variadic,
 )
 from edgec.ops.gather import Gather
-from edgec.ops.image import DepthToSpace, Resize
+from edgec.ops.image import DepthToSpace
 from edgec.ops.linear import FullyConnected, Gemm, MatMul
 from edgec.ops.logic import (
     And,
@@ -105,6 +105,7 @@ from edgec.ops.quantization import (
     quantize_array,
 )
 from edgec.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
+from edgec.ops.resize import Resize, SymmetricResize
 from edgec.ops.shape import Concat, Expand, Reshape, Tile, Transpose
 
 __all__ = [
@@ -208,6 +209,7 @@ __all__ = [
     "Sub",
     "Sum",
     "Swish",
+    "SymmetricResize",
     "Tanh",
     "ThresholdedRelu",
     "Tile",
@@ -272,6 +274,7 @@ OPS: tuple[type[Op], ...] = (
     Gather,
     DepthToSpace,
     Resize,
+    SymmetricResize,
     ReduceMax,
     ReduceMin,
     ReduceSum,

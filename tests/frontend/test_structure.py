@@ -133,8 +133,10 @@ def test_an_operand_that_is_absent_in_the_middle(tmp_path: Path) -> None:
         helper.make_node("Clip", ["x", "", "high"], ["a"]),
         helper.make_node("Resize", ["a", "", "scales"], ["y"], mode="nearest"),
     ]
-    arrays = {"high": np.float32(2), "scales": np.array([1, 2], np.float32)}
-    graph = same(save(onnx_model(nodes, [info("x", 1, 3)], ["y"], arrays), tmp_path), x=X)
+    model = onnx_model(
+        nodes, [info("x", 1, 3), info("scales", 2)], ["y"], {"high": np.float32(2)}
+    )
+    graph = same(save(model, tmp_path), x=X, scales=np.array([1, 2], np.float32))
 
     assert ops(graph) == ["Clip(high=2.0)", "Resize"]
     assert str(graph.nodes[1]).endswith("Resize(%a, absent, %scales)")

@@ -294,11 +294,23 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         "(store the weights in the model)",
     ),
     (
-        "_exact_resize", one(Resize(scales=(2.0, 2.0)), (1, 2, 3, 3)),
-        one(Resize((5, 4), rounding="ceil", coordinates="align_corners"), (1, 2, 3, 3)),
-        "y: Resize(sizes=(5, 4), coordinates='align_corners', rounding='ceil'): A resize takes "
-        "its places from the two sizes alone, in a way TFLite has, but it is nearest, "
-        'align_corners, ceil (export it as "half_pixel" or "asymmetric" with sizes)',
+        "_settled", one(Resize((5, 4), coordinates="align_corners"), (1, 2, 3, 3)),
+        one(Resize((), (1.5, 1.0), coordinates="align_corners"), (1, 2, 3, 3)),
+        "y: Resize(scales=(1.5, 1.0), coordinates='align_corners'): All runtimes take a resize "
+        "from the same places, but align_corners divides by a length of 4.5, which is 4 "
+        '(export it as "half_pixel" or "asymmetric" with sizes)',
+    ),
+    (
+        "_weighs_floats", one(Resize((5, 4)), (1, 2, 3, 3), dtype=np.uint8),
+        one(Resize((5, 4), mode="linear"), (1, 2, 3, 3), dtype=np.uint8),
+        "y: Resize(sizes=(5, 4), mode='linear'): Values other than float32 are resized to the "
+        "nearest, without weights, but %x is u8[1,2,3,3] (export the model in float32)",
+    ),
+    (
+        "_has_elements", one(Resize((5, 4)), (1, 2, 3, 3)),
+        one(Resize((), (0.3, 1.0)), (1, 2, 3, 3)),
+        "y: Resize(scales=(0.3, 1.0)): A resize leaves something, but the result is "
+        "f32[1,2,0,3]",
     ),
 ]  # fmt: skip
 

@@ -17,6 +17,7 @@ from edgec.targets.tflite.kernels import (
     normalization,
     pool,
     reduce,
+    resize,
     shape,
 )
 from edgec.targets.tflite.kernels.kernel import Constraint, Kernel
@@ -36,6 +37,7 @@ _FAMILIES = (
     logic,
     pool,
     reduce,
+    resize,
     shape,
 )
 
