@@ -6,7 +6,7 @@ import difflib
 import io
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -21,12 +21,12 @@ from edgec.errors import (
     ModelError,
     NumericsError,
     OptionError,
-    UnsupportedError,
 )
 from edgec.evaluate import OnnxSession
 from edgec.files import json_bytes, write_files
 from edgec.frontend import Loaded, load
-from edgec.ir import Array, ContainerType, Dim, Graph
+from edgec.interface import check_batch, check_interface
+from edgec.ir import Array, Dim, Graph
 from edgec.numerics import Agreement, arrays_of
 from edgec.ops import Quantize
 from edgec.passes import Pass, PassRecord, Pipeline, QuantizeGraph, Scheme, simplify
@@ -167,7 +167,7 @@ def compile_model(
     clock = _Clock()
     targets = _targets(options)
     loaded = load(model, options.shapes)
-    _check_inputs(loaded.graph, targets)
+    check_interface(loaded.graph, targets)
     calibrates = options.recipe is not None
     data = Split(loaded, options.calibration, options.preprocess, calibrates=calibrates)
     labelled = _labelled(loaded, options)
@@ -180,6 +180,7 @@ def compile_model(
         proven, note = spelled_out(loaded, refusal)
         loaded, unusual = replace(loaded, graph=proven), (note,)
         original = reference(proven)
+    double = check_batch(original, loaded.graph, data.first())
     clock.lap("load")
     sample = data.first() if options.verify else None
     graph, records = simplify(loaded.graph, sample, lambda name: say(name, 0, 0))
@@ -196,6 +197,8 @@ def compile_model(
     }
     proof = prove(original, runners, data.proof(), _counter(say, "prove", data.proof_count))
     _refuse_broken(compiled, proof, options, lambda: rounding(original, proven, data.proof()))
+    larger = prove(original, runners, iter(double))
+    _refuse_broken(compiled, larger, options, lambda: rounding(original, proven, iter(double)))
     clock.lap("prove")
     evaluation = _evaluation(original, runners, labelled, options, say)
     clock.lap("evaluate")
@@ -218,28 +221,6 @@ def compile_model(
     files |= {f"{stem}.golden.npz": golden, "report.json": json_bytes(report)}
     given = (model, options.calibration, options.evaluation)
     return Result(report, files, tuple(p for p in given if isinstance(p, Path)))
-
-
-def _check_inputs(graph: Graph, targets: Sequence[Target]) -> None:
-    for value in (*graph.inputs, *graph.outputs):
-        if isinstance(value.type, ContainerType):
-            for target in targets:
-                if not isinstance(target, OnnxRuntime):
-                    raise UnsupportedError(
-                        f"{target.name} takes and returns tensors only",
-                        [Diagnostic(f"is {value.type}", value.name, "compile for onnxruntime")],
-                    )
-    for value in graph.inputs:
-        if isinstance(value.type, ContainerType):
-            if "map" in str(value.type):
-                raise UnsupportedError(
-                    f"input {value.name} is {value.type}; edgec feeds no maps"
-                )
-        elif not value.type.is_static:
-            raise OptionError(
-                f"input {value.name} is {value.type}, but artifacts have a fixed shape",
-                [Diagnostic("give numbers only, as in --shape NAME=1,3,224,224")],
-            )
 
 
 class _Clock:

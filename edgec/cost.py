@@ -36,7 +36,7 @@ class Cost:
 
 
 def cost(graph: Graph) -> Cost:
-    """Return what `graph` costs."""
+    """Return what `graph` costs; with a batch of one where the batch is open."""
     arrays = [c.array for c in graph.constants.values()]
     return Cost(
         len(graph.nodes),
@@ -49,10 +49,13 @@ def cost(graph: Graph) -> Cost:
 
 def node_macs(node: Node) -> int:
     """Return the multiply-accumulates of one node; 0 if a shape is not known."""
+    inputs = [v.type.bound() for v in node.inputs]
+    outputs = [v.type.bound() for v in node.outputs]
     operands = (*node.inputs, *node.outputs)
-    if not all(v.is_absent or v.type.is_static for v in operands):
+    known = zip(operands, (*inputs, *outputs), strict=True)
+    if not all(v.is_absent or t.is_static for v, t in known):
         return 0
-    return node.op.macs([v.type for v in node.inputs], [v.type for v in node.outputs])
+    return node.op.macs(inputs, outputs)
 
 
 def _is_virtual(graph: Graph, value: Value) -> bool:
@@ -68,9 +71,9 @@ def _is_virtual(graph: Graph, value: Value) -> bool:
 def _peak_activation_bytes(graph: Graph) -> int:
     """Return the most bytes alive at once; inputs and outputs of a node overlap in time."""
     values = [*graph.inputs, *(v for node in graph.nodes for v in node.outputs)]
-    if not all(v.type.is_static for v in values):
+    if not all(v.type.bound().is_static for v in values):
         return 0
-    size = {v.name: 0 if _is_virtual(graph, v) else v.type.size_bytes for v in values}
+    size = {v.name: 0 if _is_virtual(graph, v) else v.type.bound().size_bytes for v in values}
     last = {v.name: i for i, node in enumerate(graph.nodes) for v in node.reads}
     last.update({v.name: len(graph.nodes) for v in graph.outputs})
     alive = sum(size[v.name] for v in graph.inputs)

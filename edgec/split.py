@@ -44,7 +44,7 @@ def open_for(
                 f"input {value.name} is {value.type}, and samples can be given for tensors only"
             )
     specs = [
-        InputSpec(v.name, v.type.dtype.numpy, v.type.ints, v.name in loaded.batched)
+        InputSpec(v.name, v.type.dtype.numpy, v.type.bound().ints, v.name in loaded.batched)
         for v in loaded.graph.inputs
     ]
     is_folder = isinstance(source, Path) and source.is_dir()
@@ -147,7 +147,7 @@ def _random(t: TensorType, rng: np.random.Generator) -> Any:
     if isinstance(t, ContainerType):
         element = _random(t.element, rng)
         return [element] if t.kind == "seq" else element
-    # Only what is in a container can be of a length, or a rank, that is not known.
+    # Only what is in a container can be of a rank that is not known.
     shape = tuple(1 if isinstance(d, str) else d for d in t.dims or ())
     if t.dtype is DType.BOOL:
         return np.ones(shape, bool)

@@ -6,7 +6,7 @@ from hypothesis import given
 
 from edgec.cost import Cost, cost, node_macs
 from edgec.ir import DType, Graph, QuantParams, TensorType
-from edgec.ops import Add, Dequantize, MaxPool, Opaque, Quantize, Relu, Sigmoid
+from edgec.ops import Add, Dequantize, MatMul, MaxPool, Opaque, Quantize, Relu, Sigmoid
 from tests.models import Sketch, graphs
 
 PARAMS = QuantParams((0.5,), (0,))
@@ -97,11 +97,18 @@ def test_what_only_stands_between_integers_is_not_stored() -> None:
 
 
 def test_unknown_lengths_cost_nothing_that_is_known() -> None:
-    s = Sketch("N", 3)
-    graph = s.graph(s.add(Add(), s.x, s.random(3)))
+    s = Sketch("?", 4)
+    graph = s.graph(s.add(MatMul(), s.x, s.random(4, 5)))
 
-    assert cost(graph) == Cost(1, 3, 0, 12, 0)
+    assert cost(graph) == Cost(1, 20, 0, 80, 0)
     assert node_macs(graph.nodes[0]) == 0
+
+
+def test_an_open_batch_counts_as_one() -> None:
+    s = Sketch("N", 4)
+    graph = s.graph(s.add(MatMul(), s.x, s.random(4, 5)))
+
+    assert cost(graph) == Cost(1, 20, 20, 80, 4 * (4 + 5))
 
 
 @given(graphs())

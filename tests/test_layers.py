@@ -42,6 +42,7 @@ LAYERS = [
     "targets",
     "data",
     "split",
+    "interface",
     "proof",
     "report",
     "compiler",

@@ -15,7 +15,7 @@ from onnx import helper
 from edgec.errors import Diagnostic, ModelError, UnsupportedError
 from edgec.frontend.files import array_of, dense_array_of, read
 from edgec.frontend.opset import opset_of, raised, settle
-from edgec.frontend.shapes import bind
+from edgec.frontend.shapes import Binding, bind
 from edgec.frontend.typing import captures, constant_value, opaque, plain, typed
 from edgec.ir import (
     ABSENT,
@@ -230,15 +230,22 @@ class _Importer:
     def _types(self, proto: onnx.NodeProto) -> tuple[TensorType, ...]:
         """Return what the model declares of a node's outputs, or implies as a whole."""
         if self._declared is None:
-            found = _inferred(self.model, self.inputs)
-            self._declared = {name: self.binding.apply(t) for name, t in found.items()}
+            self._declared = _inferred(self.model, self.inputs, self.binding)
         unknown = TensorType(DType.UNDEFINED, None)
         return tuple(self._declared.get(name, unknown) for name in proto.output)
 
 
-def _inferred(model: onnx.ModelProto, inputs: Sequence[Value]) -> dict[str, TensorType]:
-    """Return the types onnx infers for the whole model, without looking at weights."""
+def _inferred(
+    model: onnx.ModelProto, inputs: Sequence[Value], binding: Binding
+) -> dict[str, TensorType]:
+    """Return the types onnx infers for the whole model, without looking at weights.
+
+    A symbol in them is one of the inputs'.
+    """
     light = _without_weights(model)
+    for info in (*light.graph.value_info, *light.graph.output):
+        with suppress(ValueError):  # a type that edgec does not know
+            info.type.CopyFrom(type_proto(binding.apply(tensor_type(info.type))))
     for info in light.graph.input:
         for value in inputs:
             if value.name == info.name:

@@ -203,6 +203,13 @@ class TensorType:
         """Bytes of the dense, unpadded tensor; raise ``ValueError`` if not known."""
         return self.size * self.dtype.numpy.itemsize
 
+    def bound(self) -> TensorType:
+        """Return the type for a batch of one: every length that has a name is 1."""
+        if self.dims is None:
+            return self
+        named = (1 if isinstance(d, str) and d != UNKNOWN else d for d in self.dims)
+        return TensorType(self.dtype, tuple(named))
+
     def with_shape(self, shape: tuple[Dim, ...]) -> TensorType:
         """Return the type with the same elements in another shape."""
         return TensorType(self.dtype, shape)

@@ -88,8 +88,10 @@ class Slice(Op):
             self.axes, self.starts, self.ends, self.steps, strict=True
         ):
             length = dims[axis]
-            known = not isinstance(length, str)
-            dims[axis] = len(_kept(int(length), start, end, step)) if known else UNKNOWN
+            if isinstance(length, int):
+                dims[axis] = len(_kept(length, start, end, step))
+            elif (start, step) != (0, 1) or end < 2**31 - 1:  # what exporters write for the end
+                dims[axis] = UNKNOWN
         return (x.with_shape(tuple(dims)),)
 
     @override

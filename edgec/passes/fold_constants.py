@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -13,10 +14,12 @@ from edgec.errors import Diagnostic, InternalError, ModelError
 from edgec.evaluate import Evaluator
 from edgec.frontend.branches import take_branch
 from edgec.frontend.typing import retyped
-from edgec.ir import Array, Builder, ContainerType, Graph, Node, TensorType, Value
-from edgec.ops import Dequantize, Opaque, Softmax
+from edgec.ir import UNKNOWN, Array, Builder, ContainerType, Graph, Node, TensorType, Value
+from edgec.ops import Dequantize, Opaque, Reshape, Softmax
+from edgec.ops.broadcast import broadcast
 from edgec.passes.base import Exact, Pass, Promise
 from edgec.passes.determinism import is_function
+from edgec.passes.shape_values import Lengths, lengths, reshape
 
 __all__ = ["FoldConstants"]
 
@@ -59,14 +62,15 @@ class FoldConstants(Pass):
             graph = after
 
     def _once(self, graph: Graph) -> Graph:
-        known = self._computed(graph)
+        vectors = lengths(graph)
+        known = self._computed(graph, vectors)
         b = Builder(graph)
         try:
             for node in graph.nodes:
                 arrays = [known.get(v.name) for v in node.outputs]
                 if all(a is not None for a in arrays):
                     self._replace(b, node, [a for a in arrays if a is not None])
-                elif not _settled(b, node):
+                elif not _settled(b, node, vectors):
                     b.copy(node)
         except InternalError as error:  # nothing else was changed: it is the model's own fault
             raise ModelError(
@@ -81,12 +85,12 @@ class FoldConstants(Pass):
                 return
             b.replace(value, b.constant(array, near=value.name))
 
-    def _computed(self, graph: Graph) -> dict[str, Array]:
+    def _computed(self, graph: Graph, vectors: Mapping[str, Lengths]) -> dict[str, Array]:
         """Return the values of nodes that depend on constants only."""
         found: dict[str, Array] = {}
         foldable: dict[str, Node] = {}
         for node in graph.nodes:
-            if (array := _known_from_types(node)) is not None:
+            if (array := _known_from_types(node, vectors)) is not None:
                 found[node.output.name] = array
             elif self._is_foldable(graph, node, foldable, found):
                 foldable.update({v.name: node for v in node.outputs})
@@ -142,10 +146,10 @@ class FoldConstants(Pass):
         }
 
 
-def _settled(b: Builder, node: Node) -> bool:
+def _settled(b: Builder, node: Node, known: Mapping[str, Lengths]) -> bool:
     """Put in place of an untyped node what it turns out to be, if that is known by now."""
     try:
-        return take_branch(b, node) or _retype(b, node)
+        return take_branch(b, node) or _retype(b, node, known)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         problem = Diagnostic(f"{node.op}: {error}", node.layer)
         raise ModelError(
@@ -153,14 +157,16 @@ def _settled(b: Builder, node: Node) -> bool:
         ) from error
 
 
-def _retype(b: Builder, node: Node) -> bool:
+def _retype(b: Builder, node: Node, known: Mapping[str, Lengths]) -> bool:
     if not isinstance(node.op, Opaque):
         return False
     inputs = tuple(map(b.now, node.inputs))
     read = b.source.users.keys() | set(b.source.outputs)
     count = max((i + 1 for i, v in enumerate(node.outputs) if v in read), default=0)
     types, arrays = [v.type for v in inputs], [b.array(v) for v in inputs]
-    op = retyped(node.op, types, arrays, count)
+    op = retyped(node.op, types, arrays, count) or _reshape(node, known)
+    if op is None:
+        op = _expand(node, types, known)
     if op is None:
         return False
     kept = list(inputs[: type(op).operands])
@@ -168,6 +174,30 @@ def _retype(b: Builder, node: Node) -> bool:
         kept.pop()
     b.add(op, *kept, like=node)
     return True
+
+
+def _reshape(node: Node, known: Mapping[str, Lengths]) -> Reshape | None:
+    """Return a ``Reshape`` to a computed shape of which all but one length are known."""
+    op = node.op
+    if not isinstance(op, Opaque) or (op.domain, op.op_type) != ("", "Reshape"):
+        return None
+    target = known.get(node.inputs[1].name)
+    plain = not any(a.name == "allowzero" and a.i for a in op.node_proto().attribute)
+    return reshape(node.inputs[0].type, target) if target is not None and plain else None
+
+
+def _expand(
+    node: Node, types: Sequence[TensorType], known: Mapping[str, Lengths]
+) -> Opaque | None:
+    """Return an ``Expand`` to a computed shape that knows more of it."""
+    op, x = node.op, types[0].dims if types else None
+    if not isinstance(op, Opaque) or (op.domain, op.op_type) != ("", "Expand") or x is None:
+        return None
+    target = known.get(node.inputs[1].name)
+    if target is None or UNKNOWN not in (node.output.type.dims or (UNKNOWN,)):
+        return None
+    better = replace(op, declared=(types[0].with_shape(broadcast(x, target)),))
+    return better if better.infer_node(types, [None, None]) != (node.output.type,) else None
 
 
 def _fed_bytes(node: Node) -> int:
@@ -178,19 +208,17 @@ def _type_of(graph: Graph, name: str) -> TensorType:
     return next(v.type for n in graph.nodes for v in n.outputs if v.name == name)
 
 
-def _known_from_types(node: Node) -> Array | None:
-    """Return the result of a node that its operand's shape alone decides, if it does.
+def _known_from_types(node: Node, vectors: Mapping[str, Lengths]) -> Array | None:
+    """Return the result of a node that shapes alone decide, if they do.
 
-    A `Shape`; a `Softmax` of one class, which is 1.
+    A vector made of lengths; a `Softmax` of one class, which is 1.
     """
-    if not node.inputs or not node.inputs[0].type.is_static:
+    elements = vectors.get(node.outputs[0].name)
+    if elements is not None and not any(isinstance(d, str) for d in elements):
+        t = node.output.type
+        return np.array(elements, t.dtype.numpy).reshape(t.ints)
+    if not isinstance(node.op, Softmax) or not node.inputs[0].type.is_static:
         return None
     t = node.inputs[0].type
-    if isinstance(node.op, Softmax):
-        small = t.size <= _ONES_MOST and t.ints[node.op.axis] == 1
-        return np.ones(t.ints, t.dtype.numpy) if small else None
-    if not isinstance(node.op, Opaque) or (node.op.domain, node.op.op_type) != ("", "Shape"):
-        return None
-    attributes = {a.name: a.i for a in node.op.node_proto().attribute}
-    cut = slice(attributes.get("start", 0), attributes.get("end"))
-    return np.array(t.ints[cut], np.int64)
+    small = t.size <= _ONES_MOST and t.ints[node.op.axis] == 1
+    return np.ones(t.ints, t.dtype.numpy) if small else None

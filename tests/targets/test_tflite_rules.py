@@ -222,7 +222,7 @@ PER_CHANNEL = QuantParams((0.5, 0.25), (0, 0), 1)
 CASES: list[tuple[str, Graph, Graph, str]] = [
     (
         "_static", one(Relu(), (1, 3)), symbolic(),
-        "y: Relu(): All shapes are known numbers, but %x is f32[batch,3] "
+        "input x: is f32[batch,3], but a TFLite file has a fixed shape "
         "(give every axis a length with --shape)",
     ),
     (

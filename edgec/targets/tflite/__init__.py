@@ -75,7 +75,17 @@ class Tflite(Target):
 
     @override
     def check(self, graph: Graph) -> tuple[Diagnostic, ...]:
-        problems: list[Diagnostic] = []
+        problems = [
+            Diagnostic(
+                f"is {value.type}, but a TFLite file has a fixed shape",
+                f"input {value.name}",
+                "give every axis a length with --shape",
+            )
+            for value in graph.inputs
+            if not value.type.is_static
+        ]
+        if problems:  # every layer would say the same
+            return tuple(problems)
         for node in graph.nodes:
             if type(node.op) not in LOWERINGS and not isinstance(
                 node.op, Quantize | Dequantize
