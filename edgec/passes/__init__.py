@@ -21,6 +21,7 @@ from edgec.passes.fuse_activations import FuseActivations
 from edgec.passes.fuse_fully_connected import FuseFullyConnected
 from edgec.passes.join_moves import JoinMoves
 from edgec.passes.merge_clips import MergeClips
+from edgec.passes.move_transposes import MoveTransposes
 from edgec.passes.pipelines import lossless, simplify
 from edgec.passes.quantize import QuantizeGraph, Scheme
 from edgec.passes.recognize_gelu import RecognizeGelu
@@ -44,6 +45,7 @@ __all__ = [
     "JoinMoves",
     "Lossy",
     "MergeClips",
+    "MoveTransposes",
     "Pass",
     "PassRecord",
     "Pipeline",
@@ -65,6 +67,7 @@ PASSES: tuple[type[Pass], ...] = (
     EliminateCommonSubexpressions,
     EliminateIdentities,
     JoinMoves,
+    MoveTransposes,
     MergeClips,
     FoldPad,
     SimplifyPools,

@@ -15,6 +15,7 @@ from edgec.passes.fuse_activations import FuseActivations
 from edgec.passes.fuse_fully_connected import FuseFullyConnected
 from edgec.passes.join_moves import JoinMoves
 from edgec.passes.merge_clips import MergeClips
+from edgec.passes.move_transposes import MoveTransposes
 from edgec.passes.recognize_gelu import RecognizeGelu
 from edgec.passes.recognize_hard_swish import RecognizeHardSwish
 from edgec.passes.share_constants import ShareConstants
@@ -48,6 +49,7 @@ def lossless() -> tuple[Pass, ...]:
         # Before the folds: an identity between two layers would keep them apart.
         EliminateIdentities(),
         JoinMoves(),
+        MoveTransposes(),
         # Patterns before all folds, which would take up their constants one by one.
         RecognizeGelu(),
         RecognizeHardSwish(),
