@@ -26,6 +26,11 @@ from edgec.passes.pipelines import lossless, simplify
 from edgec.passes.quantize import QuantizeGraph, Scheme
 from edgec.passes.recognize_gelu import RecognizeGelu
 from edgec.passes.recognize_hard_swish import RecognizeHardSwish
+from edgec.passes.recognize_leaky_relu import RecognizeLeakyRelu
+from edgec.passes.recognize_mish import RecognizeMish
+from edgec.passes.recognize_norms import RecognizeNorms
+from edgec.passes.recognize_pixel_shuffle import RecognizePixelShuffle
+from edgec.passes.recognize_softmax import RecognizeSoftmax
 from edgec.passes.share_constants import ShareConstants
 from edgec.passes.simplify_pools import SimplifyPools
 
@@ -53,6 +58,11 @@ __all__ = [
     "QuantizeGraph",
     "RecognizeGelu",
     "RecognizeHardSwish",
+    "RecognizeLeakyRelu",
+    "RecognizeMish",
+    "RecognizeNorms",
+    "RecognizePixelShuffle",
+    "RecognizeSoftmax",
     "Scheme",
     "ShareConstants",
     "SimplifyPools",
@@ -80,4 +90,9 @@ PASSES: tuple[type[Pass], ...] = (
     FlattenProducts,
     RecognizeGelu,
     RecognizeHardSwish,
+    RecognizeLeakyRelu,
+    RecognizeMish,
+    RecognizeNorms,
+    RecognizePixelShuffle,
+    RecognizeSoftmax,
 )

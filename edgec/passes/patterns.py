@@ -7,6 +7,7 @@ computes the same, or ``None``. :func:`recognize` applies rules to a graph.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgec.ir import Array, Builder, DType, Graph, Node, Op, TensorType, Value
-from edgec.ops import Activation, Opaque
+from edgec.ops import Activation, Opaque, Reduction
 
 __all__ = [
     "Affine",
@@ -23,6 +24,7 @@ __all__ = [
     "Polynomial",
     "Reader",
     "Rule",
+    "Statistic",
     "kind",
     "near",
     "recognize",
@@ -44,6 +46,14 @@ class Affine(NamedTuple):
     scale: float
     value: Value
     offset: float
+
+
+class Statistic(NamedTuple):
+    """A reduction of `source` along `axes` to numbers that broadcast with it."""
+
+    kind: str
+    source: Value
+    axes: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +107,7 @@ class Reader:
         self.graph = graph
         self.reads = Counter(v for node in graph.nodes for v in node.inputs)
         self.reads.update(graph.outputs)
+        self._position = {node.outputs[0]: at for at, node in enumerate(graph.nodes)}
 
     def made_by(self, value: Value, *kinds: str) -> Node | None:
         """Return the node that makes `value`, if it is of one of these ONNX names."""
@@ -190,6 +201,55 @@ class Reader:
                 known[value] = _combined(kind(node), terms, zero)
         return known[value]
 
+    def statistic(self, value: Value, outer: Value | None = None) -> Statistic | None:
+        """Return what `value` is a mean, sum or maximum of.
+
+        The axes may be dropped and put back, and the value may be expanded. A sum divided by
+        the number of its terms is a mean. A maximum is one with the least number as well.
+
+        Parameters
+        ----------
+        outer
+            What is made of `value` by reshapes in the end, and must broadcast with the source.
+        """
+        outer, scale = outer or value, 1.0
+        if (expand := self.made_by(value, "Expand")) is not None:
+            value = expand.inputs[0]
+        while True:
+            node = self.made_by(value, "Reshape", "Max")
+            step = self._affine_step(value)
+            if node is not None and kind(node) == "Reshape":
+                value = node.inputs[0]
+            elif node is not None and (least := self._without_least(node)) is not None:
+                value = least
+            elif step is not None and step.offset == 0:
+                scale, value = scale * step.scale, step.value
+            else:
+                break
+        node = self.made_by(value, "ReduceMean", "ReduceSum", "ReduceMax")
+        if node is None or not isinstance(node.op, Reduction):
+            return None
+        source, axes, name = node.inputs[0], node.op.axes, kind(node)
+        dims = source.type.shape
+        kept = tuple(1 if axis in axes else d for axis, d in enumerate(dims))
+        if outer.type.dims not in (dims, kept):
+            return None
+        if name == "ReduceSum" and not near(scale, 1):
+            lengths = [dims[a] for a in axes]
+            terms = math.prod(n for n in lengths if isinstance(n, int))
+            if any(isinstance(n, str) for n in lengths) or not near(scale * terms, 1):
+                return None
+            name, scale = "ReduceMean", 1.0
+        return Statistic(name, source, axes) if near(scale, 1) else None
+
+    def _without_least(self, node: Node) -> Value | None:
+        """Return the other operand of a maximum with minus infinity."""
+        for least, value in self.sides(node) if len(node.inputs) == 2 else ():
+            number = self.number(least)
+            if number is not None and number <= np.finfo(np.float32).min:
+                return value
+        return None
+
     def parts(self, value: Value) -> Iterator[Value]:
         """What `value` is made from by arithmetic, itself first; constants are left out."""
         seen: set[Value] = set()
@@ -209,7 +269,7 @@ class Reader:
         return (node for node in nodes if node is not None)
 
     def region(self, root: Node, call: Call) -> tuple[Node, ...] | None:
-        """Return the nodes that `call` stands for, or ``None`` if something else reads them."""
+        """Return the nodes that `call` replaces, or ``None`` if something else reads them."""
         leaves = set(call.leaves())
         found: dict[Value, Node] = {}
         todo = [root]
@@ -230,23 +290,29 @@ class Reader:
             readers = self.graph.users.get(value, ())
             if value in self.graph.outputs or any(n.outputs[0] not in found for n in readers):
                 return None
-        return (*inner, root)
+        return tuple(sorted((*inner, root), key=lambda n: self._position[n.outputs[0]]))
 
 
 Rule = Callable[[Reader, Node], Call | None]
 
 
-def recognize(graph: Graph, rules: Sequence[Rule]) -> Graph:
+def recognize(graph: Graph, rules: Sequence[Rule], needs: Sequence[str]) -> Graph:
     """Replace what the rules recognise, the largest patterns first, until nothing is left.
 
     A pattern is left alone if a value inside of it is read elsewhere or is a graph output, or
     if the result would be of another type.
+
+    Parameters
+    ----------
+    needs
+        ONNX names of which every pattern has at least one.
     """
-    while True:
+    while any(kind(node) in needs for node in graph.nodes):
         after = _recognized(graph, rules)
         if after is graph:
             return graph
         graph = after
+    return graph
 
 
 def _recognized(graph: Graph, rules: Sequence[Rule]) -> Graph:

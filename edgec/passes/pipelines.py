@@ -18,6 +18,11 @@ from edgec.passes.merge_clips import MergeClips
 from edgec.passes.move_transposes import MoveTransposes
 from edgec.passes.recognize_gelu import RecognizeGelu
 from edgec.passes.recognize_hard_swish import RecognizeHardSwish
+from edgec.passes.recognize_leaky_relu import RecognizeLeakyRelu
+from edgec.passes.recognize_mish import RecognizeMish
+from edgec.passes.recognize_norms import RecognizeNorms
+from edgec.passes.recognize_pixel_shuffle import RecognizePixelShuffle
+from edgec.passes.recognize_softmax import RecognizeSoftmax
 from edgec.passes.share_constants import ShareConstants
 from edgec.passes.simplify_pools import SimplifyPools
 
@@ -50,11 +55,17 @@ def lossless() -> tuple[Pass, ...]:
         EliminateIdentities(),
         JoinMoves(),
         MoveTransposes(),
-        # Patterns before all folds, which would take up their constants one by one.
+        # Before FuseActivations, which finds a layer and its one clip only, and before the
+        # patterns, which know a hard swish by its one clip.
+        MergeClips(),
+        # Patterns before FuseActivations, which would take up that clip.
         RecognizeGelu(),
         RecognizeHardSwish(),
-        # Before FuseActivations, which finds a layer and its one clip only.
-        MergeClips(),
+        RecognizeLeakyRelu(),
+        RecognizeMish(),
+        RecognizeNorms(),
+        RecognizePixelShuffle(),
+        RecognizeSoftmax(),
         FoldPad(),
         SimplifyPools(),
         # Before FoldBatchNorm: affine nodes fold into fully connected layers too.

@@ -32,7 +32,7 @@ class RecognizeGelu(Pass):
 
     @override
     def run(self, graph: Graph) -> Graph:
-        return recognize(graph, (_gelu,))
+        return recognize(graph, (_gelu,), ("Erf", "Tanh"))
 
 
 _CUBIC: Polynomial = {(1,): math.sqrt(2 / math.pi), (3,): 0.044715 * math.sqrt(2 / math.pi)}
@@ -40,6 +40,8 @@ _CUBIC: Polynomial = {(1,): math.sqrt(2 / math.pi), (3,): 0.044715 * math.sqrt(2
 
 def _gelu(r: Reader, node: Node) -> Call | None:
     root = node.outputs[0]
+    if kind(node) not in ("Add", "Div", "Mul"):
+        return None
     for curve in r.inner(root, "Erf", "Tanh"):
         z, y = curve.inputs[0], curve.outputs[0]
         if kind(curve) == "Erf":

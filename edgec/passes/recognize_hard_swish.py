@@ -11,7 +11,7 @@ from typing_extensions import override
 from edgec.ir import Graph, Node
 from edgec.ops import Clip, HardSigmoid, HardSwish
 from edgec.passes.base import Pass, Promise, Within
-from edgec.passes.patterns import Affine, Call, Reader, near, recognize, short
+from edgec.passes.patterns import Affine, Call, Reader, kind, near, recognize, short
 
 __all__ = ["RecognizeHardSwish"]
 
@@ -34,11 +34,13 @@ class RecognizeHardSwish(Pass):
 
     @override
     def run(self, graph: Graph) -> Graph:
-        return recognize(graph, (_hard_swish, _hard_sigmoid))
+        return recognize(graph, (_hard_swish, _hard_sigmoid), ("Clip", "HardSigmoid"))
 
 
 def _hard_swish(r: Reader, node: Node) -> Call | None:
     root = node.outputs[0]
+    if kind(node) not in ("Mul", "Div"):
+        return None
     for clip in r.inner(root, "Clip", "HardSigmoid"):
         for line in r.affines(clip.inputs[0]):
             x = line.value

@@ -39,6 +39,7 @@ from edgec.passes import (
     Pass,
     Pipeline,
     QuantizeGraph,
+    RecognizeHardSwish,
     ShareConstants,
     lossless,
 )
@@ -118,9 +119,25 @@ def clipped_twice() -> Graph:
     return s.graph(s.add(Relu(), s.add(Clip(high=6.0), s.conv(s.x, 3))))
 
 
+def clipped_twice_in_a_swish() -> Graph:
+    s = Sketch(1, 4)
+    three, six = (s.const(np.full((), n, np.float32)) for n in (3, 6))
+    clip = s.add(Clip(high=6), s.add(Relu(), s.add(Add(), s.x, three)))
+    return s.graph(s.add(Div(), s.add(Mul(), s.x, clip), six))
+
+
+def hard_swish() -> Graph:
+    s = Sketch(1, 4)
+    three, six = (s.const(np.full((), n, np.float32)) for n in (3, 6))
+    clip = s.add(Clip(0, 6), s.add(Add(), s.x, three))
+    return s.graph(s.add(Div(), s.add(Mul(), s.x, clip), six))
+
+
 @pytest.mark.parametrize(
     ("build", "first", "second"),
     [
+        (clipped_twice_in_a_swish, MergeClips, RecognizeHardSwish),
+        (hard_swish, RecognizeHardSwish, FuseActivations),
         (equal_constants, ShareConstants, EliminateCommonSubexpressions),
         (identity_between_moves, EliminateIdentities, JoinMoves),
         (clipped_twice, MergeClips, FuseActivations),
