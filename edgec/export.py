@@ -156,6 +156,8 @@ def _attributes(form: OnnxForm, opset: int) -> Iterator[onnx.AttributeProto]:
         value = form.attributes[key]
         if key in _WINDOW_DEFAULTS and set(value) == {_WINDOW_DEFAULTS[key]}:
             continue
+        if isinstance(value, np.ndarray):
+            value = numpy_helper.from_array(value)
         attribute = helper.make_attribute(
             key, list(value) if isinstance(value, tuple) else value
         )

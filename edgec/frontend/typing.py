@@ -41,6 +41,7 @@ def typed(node: OnnxNode) -> Op | None:
         return Identity() if off and node.outputs == 1 else None
     if node.op_type == "CastLike":
         node = _cast(node)
+    node = replace(node, attributes={k: _array(v) for k, v in node.attributes.items()})
     for cls in _CLASSES.get(node.op_type, ()):
         if (op := cls.from_onnx(node)) is not None:
             return op
@@ -51,6 +52,12 @@ def _cast(node: OnnxNode) -> OnnxNode:
     """Return CastLike as the cast it is."""
     attributes = {**node.attributes, "to": node.inputs[1].dtype.onnx}
     return replace(node, op_type="Cast", attributes=attributes)
+
+
+def _array(value: Any) -> Any:
+    """Return an attribute that is a tensor as an array, any other as it is."""
+    here = isinstance(value, onnx.TensorProto) and not value.external_data
+    return array_of(value, Path()) if here else value
 
 
 def _reshape(node: OnnxNode) -> Op | None:

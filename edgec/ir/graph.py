@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from edgec.ir.op import Array, Op
+from edgec.ir.op import Array, Op, Role
 from edgec.ir.types import DType, TensorType
 
 __all__ = ["ABSENT", "Constant", "Graph", "Node", "Value"]
@@ -126,6 +126,13 @@ class Node:
     def reads(self) -> tuple[Value, ...]:
         """The operands that are given."""
         return tuple(v for v in self.inputs if v.name)
+
+    @property
+    def data(self) -> tuple[Value, ...]:
+        """The operands that are given and hold numbers, not positions or conditions."""
+        rule = self.op.quant_rule()
+        indices = {i for i in range(len(self.inputs)) if rule and rule.role(i) is Role.INDEX}
+        return tuple(v for i, v in enumerate(self.inputs) if v.name and i not in indices)
 
     @property
     def layer(self) -> str:

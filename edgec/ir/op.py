@@ -118,6 +118,8 @@ class Role(Enum):
     """Constant, symmetric, per channel of axis 0."""
     BIAS = "bias"
     """Constant, int32, with the product of the scales of operands 0 and 1."""
+    INDEX = "index"
+    """Positions, lengths or conditions: no data, kept as they are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from edgec.ops.activations import (
     Swish,
     ThresholdedRelu,
 )
+from edgec.ops.blocks import Col2Im, DepthToSpace, SpaceToDepth
 from edgec.ops.cast import BitCast, Cast
 from edgec.ops.conv import Conv, Convolution, DepthwiseConv, GroupedConv
 from edgec.ops.conv_transpose import ConvTranspose
@@ -53,8 +54,8 @@ from edgec.ops.functions import (
     Sum,
     Variadic,
 )
-from edgec.ops.gather import Gather
-from edgec.ops.image import DepthToSpace
+from edgec.ops.gather import Gather, GatherElements, GatherND
+from edgec.ops.generate import ConstantOfShape, EyeLike, Range, Shape, Size
 from edgec.ops.linear import FullyConnected, Gemm, MatMul
 from edgec.ops.logic import (
     And,
@@ -98,6 +99,7 @@ from edgec.ops.pool import (
     MaxPool,
     Pool,
 )
+from edgec.ops.positions import Compress, NonMaxSuppression, NonZero, Unique
 from edgec.ops.quantization import (
     Dequantize,
     Quantize,
@@ -106,6 +108,8 @@ from edgec.ops.quantization import (
 )
 from edgec.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
 from edgec.ops.resize import Resize, SymmetricResize
+from edgec.ops.scatter import ScatterElements, ScatterND, TensorScatter
+from edgec.ops.select import OneHot, ReverseSequence, TopK, Trilu
 from edgec.ops.shape import Concat, Expand, Reshape, Tile, Transpose
 
 __all__ = [
@@ -124,8 +128,11 @@ __all__ = [
     "Ceil",
     "Celu",
     "Clip",
+    "Col2Im",
     "Comparison",
+    "Compress",
     "Concat",
+    "ConstantOfShape",
     "Conv",
     "ConvTranspose",
     "Convolution",
@@ -139,9 +146,12 @@ __all__ = [
     "Equal",
     "Exp",
     "Expand",
+    "EyeLike",
     "Floor",
     "FullyConnected",
     "Gather",
+    "GatherElements",
+    "GatherND",
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
@@ -177,7 +187,10 @@ __all__ = [
     "Mish",
     "Mul",
     "Neg",
+    "NonMaxSuppression",
+    "NonZero",
     "Not",
+    "OneHot",
     "Opaque",
     "Or",
     "OverClasses",
@@ -187,6 +200,7 @@ __all__ = [
     "Pool",
     "Quantize",
     "RMSNorm",
+    "Range",
     "Reciprocal",
     "ReduceMax",
     "ReduceMean",
@@ -196,14 +210,20 @@ __all__ = [
     "Relu",
     "Reshape",
     "Resize",
+    "ReverseSequence",
+    "ScatterElements",
+    "ScatterND",
     "Selu",
+    "Shape",
     "Shrink",
     "Sigmoid",
     "Sin",
+    "Size",
     "Slice",
     "Softmax",
     "Softplus",
     "Softsign",
+    "SpaceToDepth",
     "Split",
     "Sqrt",
     "Sub",
@@ -211,10 +231,14 @@ __all__ = [
     "Swish",
     "SymmetricResize",
     "Tanh",
+    "TensorScatter",
     "ThresholdedRelu",
     "Tile",
+    "TopK",
     "Transpose",
+    "Trilu",
     "Unary",
+    "Unique",
     "Variadic",
     "Where",
     "WrapPad",
@@ -322,6 +346,26 @@ OPS: tuple[type[Op], ...] = (
     Xor,
     Mean,
     Sum,
+    TopK,
+    OneHot,
+    Trilu,
+    ReverseSequence,
+    GatherElements,
+    GatherND,
+    ScatterElements,
+    ScatterND,
+    TensorScatter,
+    Shape,
+    Size,
+    EyeLike,
+    Range,
+    ConstantOfShape,
+    NonZero,
+    Compress,
+    Unique,
+    NonMaxSuppression,
+    SpaceToDepth,
+    Col2Im,
 )
 
 # Former names, only until every branch has moved to those above.

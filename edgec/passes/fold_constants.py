@@ -15,7 +15,7 @@ from edgec.evaluate import Evaluator
 from edgec.frontend.branches import take_branch
 from edgec.frontend.typing import retyped
 from edgec.ir import UNKNOWN, Array, Builder, ContainerType, Graph, Node, TensorType, Value
-from edgec.ops import Dequantize, Opaque, Reshape, Softmax
+from edgec.ops import Dequantize, EyeLike, Opaque, Reshape, Softmax
 from edgec.ops.broadcast import broadcast
 from edgec.passes.base import Exact, Pass, Promise
 from edgec.passes.determinism import is_function
@@ -30,9 +30,8 @@ _ONES_MOST = 1 << 16
 class FoldConstants(Pass):
     """Replace what depends on constants only by its value.
 
-    An `If` whose condition is known becomes the branch that is taken.
-
-    So are `Shape`, by the shape it yields, and `Softmax` of one class, by ones.
+    So are `Shape`, `Size` and `EyeLike`, by what the shape yields, and `Softmax` of one
+    class, by ones. An `If` whose condition is known becomes the branch that is taken.
 
     What is thus known of axes, pads and target shapes lets opaque operators become typed ones.
     Repeated until nothing changes: a shape that becomes known may be the start of a new chain.
@@ -211,14 +210,17 @@ def _type_of(graph: Graph, name: str) -> TensorType:
 def _known_from_types(node: Node, vectors: Mapping[str, Lengths]) -> Array | None:
     """Return the result of a node that shapes alone decide, if they do.
 
-    A vector made of lengths; a `Softmax` of one class, which is 1.
+    A vector made of lengths; an `EyeLike`; a `Softmax` of one class, which is 1.
     """
     elements = vectors.get(node.outputs[0].name)
     if elements is not None and not any(isinstance(d, str) for d in elements):
         t = node.output.type
         return np.array(elements, t.dtype.numpy).reshape(t.ints)
-    if not isinstance(node.op, Softmax) or not node.inputs[0].type.is_static:
+    if not isinstance(node.op, EyeLike | Softmax):
         return None
-    t = node.inputs[0].type
-    small = t.size <= _ONES_MOST and t.ints[node.op.axis] == 1
-    return np.ones(t.ints, t.dtype.numpy) if small else None
+    x = node.inputs[0].type
+    if not x.is_static or x.size > _ONES_MOST:
+        return None
+    if isinstance(node.op, EyeLike):
+        return node.op.array(x)
+    return np.ones(x.ints, x.dtype.numpy) if x.ints[node.op.axis] == 1 else None

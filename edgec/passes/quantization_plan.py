@@ -140,7 +140,7 @@ def _obstacle(
         return "as asked for with --keep-float"
     if _is_integer(graph, node):
         return "the model quantizes it already"
-    operands = (*node.reads, *node.outputs)
+    operands = (*node.data, *node.outputs)
     if not any(v.type.dtype.is_float for v in operands):
         return ""  # nothing to quantize: indices, shapes
     rule = node.op.quant_rule()
@@ -150,7 +150,7 @@ def _obstacle(
         return "its operands are not all float32"
     for index, value in enumerate(node.inputs):
         role = rule.role(index)
-        parameter = not value.is_absent and role is not Role.ACTIVATION
+        parameter = not value.is_absent and role in (Role.WEIGHT, Role.BIAS)
         if parameter and graph.constant(value) is None:
             return f"its {role.value} is computed, not constant"
     data = [v for i, v in enumerate(node.inputs) if rule.role(i) is Role.ACTIVATION]
@@ -169,7 +169,7 @@ def _obstacle(
 
 def _is_integer(graph: Graph, node: Node) -> bool:
     """Whether a node of a model that came quantized is between its own pairs."""
-    producers = [graph.producers.get(v) for v in node.reads]
+    producers = [graph.producers.get(v) for v in node.data]
     readers = [n for v in node.outputs for n in graph.users.get(v, ())]
     before = all(n is not None and isinstance(n.op, Dequantize) for n in producers)
     after = all(isinstance(n.op, Quantize) for n in readers)

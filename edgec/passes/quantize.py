@@ -169,6 +169,8 @@ class _Quantizer:
 
     def _operand(self, node: Node, index: int, value: Value) -> Value:
         """Return an operand after dequantization; weights and biases come separately."""
+        if self.plan.role(node, index) is Role.INDEX:
+            return self.b.now(value)
         if value.is_absent or self.plan.role(node, index) is not Role.ACTIVATION:
             return value
         if value in self.dequantized:

@@ -9,6 +9,7 @@ from edgec.ir import UNKNOWN, Dim, Graph, Node, TensorType, Value
 from edgec.ops import (
     Add,
     Binary,
+    Cast,
     Concat,
     Div,
     Gather,
@@ -16,6 +17,8 @@ from edgec.ops import (
     Mul,
     Opaque,
     Reshape,
+    Shape,
+    Size,
     Slice,
     Sub,
 )
@@ -55,21 +58,23 @@ def _held(graph: Graph, found: dict[str, Lengths], value: Value) -> Lengths | No
 
 def _elements(node: Node, held: Callable[[Value], Lengths | None]) -> Lengths | None:
     op = node.op
+    dims = node.inputs[0].type.dims if node.inputs else None
+    if isinstance(op, Shape):
+        return None if dims is None else dims[op.start : op.end]
     if isinstance(op, Opaque) and (op.domain, op.op_type) == ("", "Shape"):
-        dims = node.inputs[0].type.dims
         attributes = {a.name: a.i for a in op.node_proto().attribute}
         cut = slice(attributes.get("start", 0), attributes.get("end"))
         return None if dims is None else dims[cut]
+    if isinstance(op, Size):
+        t = node.inputs[0].type
+        return (t.size,) if t.is_static else None
     operands = [held(v) for v in node.inputs]
     known = [v for v in operands if v is not None]
     if len(known) != len(operands) or not known:
         return None
     match op:
-        case Identity() | Reshape():
-            return known[0]
-        case Opaque(
-            op_type="Cast"
-        ):  # between integers: the output is one, and so was the input
+        # A cast between integers, as both ends are.
+        case Identity() | Reshape() | Cast() | Opaque(op_type="Cast"):
             return known[0]
         case Gather(axis=0):
             return _picked(*known)

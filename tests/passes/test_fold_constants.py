@@ -179,7 +179,9 @@ def test_growth_is_judged_when_the_size_is_known(length: int, folds: bool) -> No
     assert not indices.type.is_static
     graph = s.graph(s.add(opaque("Gather", unknown(), axis=0), s.x, indices))
 
-    assert (FoldConstants(growth_bytes=64).run(graph) is not graph) == folds
+    after = FoldConstants(growth_bytes=64).run(graph)
+
+    assert any("NonZero" in text for text in texts(after)) != folds
 
 
 def test_a_result_as_large_as_its_operands_is_no_growth() -> None:
@@ -219,7 +221,7 @@ def test_an_unknown_shape_stays() -> None:
     shape = s.add(opaque("Shape", unknown(I64)), s.x)
     graph = s.graph(s.add(Add(), shape, s.const(ints(0, 0))))
 
-    assert fold.run(graph) is graph
+    assert texts(fold.run(graph)) == ["Shape()", "Add()"]
 
 
 def test_what_becomes_known_makes_operators_typed() -> None:

@@ -22,15 +22,22 @@ from edgec.ir import Array, Example, Graph, Node
 from edgec.ops import (
     OPS,
     Activation,
+    Compress,
     Conv,
     Dequantize,
     FullyConnected,
+    GatherND,
     GlobalAveragePool,
     Pad,
     Quantize,
     ReduceMean,
+    ScatterElements,
+    ScatterND,
+    SpaceToDepth,
     Sub,
     Tanh,
+    TensorScatter,
+    Trilu,
 )
 from edgec.targets import Artifact, OnnxRuntime
 from edgec.targets.onnxruntime.devices import DEVICES, Device
@@ -39,8 +46,8 @@ from tests.targets.graphs import Net, one_op, quantized, ran, random, tiny_cnn
 VNNI, OLD, ARM = DEVICES
 # Kernels that only move bytes: on integers where they stand, whatever the layout.
 MOVES = {
-    *("Concat", "Expand", "MaxPool", "NhwcMaxPool", "Pad", "Reshape", "Slice", "Split", "Tile"),
-    "Transpose",
+    *("Concat", "DepthToSpace", "Expand", "Gather", "GatherElements", "MaxPool"),
+    *("NhwcMaxPool", "Pad", "Reshape", "Slice", "Split", "Tile", "Transpose"),
 }
 INTEGER = {
     *("QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearConv"),
@@ -264,7 +271,10 @@ def test_activations_are_absorbed_before_emission() -> None:
 
 
 # ONNX Runtime 1.31 has no integer kernel for these; all but Pad are rare.
-FLOAT = (Sub, Tanh, Pad, ReduceMean)
+FLOAT = (
+    *(Compress, GatherND, ScatterElements, ScatterND, SpaceToDepth, TensorScatter, Trilu),
+    *(Pad, ReduceMean, Sub, Tanh),
+)
 
 
 def alone() -> list[Any]:

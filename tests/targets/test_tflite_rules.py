@@ -24,6 +24,7 @@ from edgec.ops import (
     Relu,
     Reshape,
     Resize,
+    ScatterElements,
 )
 from edgec.targets import Tflite
 from edgec.targets.tflite.constraints import CONSTRAINTS
@@ -219,6 +220,11 @@ IMAGE = (1, 2, 7, 7)
 PER_CHANNEL = QuantParams((0.5, 0.25), (0, 0), 1)
 
 
+def scattered(dtype: type[np.integer[Any]]) -> Graph:
+    x = np.arange(4, dtype=dtype)
+    return one_op(ScatterElements(reduction="mul"), x, np.array([1, 1, 2]), x[:3])[0]
+
+
 CASES: list[tuple[str, Graph, Graph, str]] = [
     (
         "_static", one(Relu(), (1, 3)), symbolic(),
@@ -311,6 +317,11 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         one(Resize((), (0.3, 1.0)), (1, 2, 3, 3)),
         "y: Resize(scales=(0.3, 1.0)): A resize leaves something, but the result is "
         "f32[1,2,0,3]",
+    ),
+    (
+        "_narrow", scattered(np.int32), scattered(np.int64),
+        "y: ScatterElements(reduction='mul'): What is multiplied or compared at an index is "
+        "not int64, but %x is (compute in int32 or float32)",
     ),
 ]  # fmt: skip
 

@@ -104,6 +104,8 @@ def _elsewhere(graph: Graph, node: Node, result: Quantize) -> list[int]:
     """Return the operands that are on another grid than the result."""
     found: list[int] = []
     for i, value in enumerate(node.inputs):
+        if value not in node.data:
+            continue
         source = graph.producers.get(value)
         if source is None or not isinstance(source.op, Dequantize):
             return []

@@ -38,9 +38,10 @@ def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
     if rule is None:
         yield "it has no integer form"
         return
-    sources = [graph.producers[v] for v in node.reads]
+    roles = [i for i, v in enumerate(node.inputs) if v.name and rule.role(i) is not Role.INDEX]
+    sources = [graph.producers[v] for v in node.data]
     grids = [s.op for s in sources if isinstance(s.op, Dequantize)]
-    for i, (source, grid) in enumerate(zip(sources, grids, strict=True)):
+    for i, source, grid in zip(roles, sources, grids, strict=True):
         array = graph.constant(source.inputs[0])
         match rule.role(i):
             case Role.ACTIVATION if not _plain(grid):

@@ -157,7 +157,7 @@ class Lowering:
     def reads_integers(self, node: Node) -> bool:
         """Whether every operand of a node is dequantized from an integer value."""
         rule = node.op.quant_rule()
-        return rule is not None and all(self.pair_before(v) is not None for v in node.reads)
+        return rule is not None and all(self.pair_before(v) is not None for v in node.data)
 
     # ---- values -------------------------------------------------------------------------
 

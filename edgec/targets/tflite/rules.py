@@ -35,7 +35,7 @@ _MIXING = frozenset({
     "ARG_MAX", "ARG_MIN", "BITCAST", "CAST", "DEQUANTIZE", "DYNAMIC_UPDATE_SLICE", "EQUAL",
     "FILL", "GATHER", "GATHER_ND", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL",
     "NOT_EQUAL", "ONE_HOT", "QUANTIZE", "REVERSE_SEQUENCE", "SCATTER_ND", "SELECT_V2", "SHAPE",
-    "TOPK_V2", "WHERE",
+    "TOPK_V2", "UNSORTED_SEGMENT_MAX", "UNSORTED_SEGMENT_MIN", "UNSORTED_SEGMENT_PROD", "WHERE",
 })  # fmt: skip
 """Operators whose computed operands and results are of several types."""
 _DATA = {"SPLIT": slice(1, 2), "SELECT_V2": slice(1, 3), "CONCATENATION": slice(None),

@@ -12,6 +12,7 @@ from edgec import __version__
 from edgec.ir import DType, QuantParams
 from edgec.targets.tflite.buffers import Buffers
 from edgec.targets.tflite.model import Model, Operator, Tensor
+from edgec.targets.tflite.runtimes import first_release
 
 __all__ = ["TYPES", "min_runtime_version", "serialize"]
 
@@ -29,80 +30,6 @@ TYPES = {
 _FAR_RUNTIME = "2.15.0"  # reads contents outside the FlatBuffer: version 3c of the schema
 
 _NO_TENSOR = -1  # what is no tensor shares no buffer with one
-
-# The first TensorFlow release that reads a version of an operator, where that is later than
-# 1.14, the first with int8. Source: tensorflow/compiler/mlir/lite/tools/versioning/
-# runtime_version.cc.
-_RUNTIMES = {
-    ("FULLY_CONNECTED", 5): "2.0.0",
-    ("FULLY_CONNECTED", 12): "2.17.0",
-    ("BATCH_MATMUL", 1): "2.3.0",
-    ("BATCH_MATMUL", 2): "2.3.0",
-    ("BROADCAST_TO", 2): "2.5.0",
-    ("BROADCAST_TO", 3): "2.5.0",
-    ("CAST", 3): "2.8.0",
-    ("CONCATENATION", 3): "2.3.0",
-    ("DEPTH_TO_SPACE", 1): "2.1.0",
-    ("DEPTH_TO_SPACE", 2): "2.5.0",
-    ("GATHER", 3): "1.15.0",
-    ("GATHER", 4): "2.4.0",
-    ("MIRROR_PAD", 2): "2.3.0",
-    ("MIRROR_PAD", 3): "2.12.0",
-    ("PAD", 3): "2.4.0",
-    ("PAD", 4): "2.6.0",
-    ("PAD", 5): "2.20.0",
-    ("PADV2", 3): "2.4.0",
-    ("PADV2", 4): "2.6.0",
-    ("PADV2", 5): "2.20.0",
-    ("SPLIT", 4): "2.3.0",
-    ("SPLIT_V", 2): "2.3.0",
-    ("STRIDED_SLICE", 3): "2.1.0",
-    ("STRIDED_SLICE", 4): "2.2.0",
-    ("TILE", 3): "2.8.0",
-    ("TRANSPOSE", 3): "1.15.0",
-    ("TRANSPOSE", 4): "2.3.0",
-    ("TRANSPOSE", 5): "2.4.0",
-    ("TRANSPOSE", 6): "2.12.0",
-    ("CONV_2D", 6): "2.9.0",
-    ("TRANSPOSE_CONV", 3): "2.3.0",
-    ("RESIZE_BILINEAR", 3): "2.2.0",
-    ("RESIZE_NEAREST_NEIGHBOR", 3): "2.3.0",
-    ("GELU", 1): "2.9.0",
-    ("HARD_SWISH", 1): "1.15.0",
-    ("LEAKY_RELU", 2): "2.3.0",
-    ("RELU", 2): "2.1.0",
-    ("SELECT_V2", 1): "2.2.0",
-    ("ABS", 2): "2.4.0",
-    ("ABS", 4): "2.6.0",
-    ("ABS", 5): "2.12.0",
-    ("ADD", 4): "2.6.0",
-    ("ARG_MAX", 3): "2.9.0",
-    ("ARG_MIN", 3): "2.9.0",
-    ("ATAN2", 1): "2.10.0",
-    ("BITCAST", 1): "2.13.0",
-    ("BITWISE_XOR", 1): "2.13.0",
-    ("CAST", 2): "2.7.0",
-    ("CAST", 4): "2.9.0",
-    ("CAST", 5): "2.12.0",
-    ("CUMSUM", 1): "2.4.0",
-    ("DIV", 2): "2.3.0",
-    ("MAXIMUM", 3): "2.3.0",
-    ("MAXIMUM", 4): "2.3.0",
-    ("MINIMUM", 3): "2.3.0",
-    ("MINIMUM", 4): "2.3.0",
-    ("MUL", 5): "2.6.0",
-    ("REDUCE_ALL", 1): "2.6.0",
-    ("REDUCE_MAX", 3): "2.5.0",
-    ("REDUCE_MIN", 3): "2.5.0",
-    ("REDUCE_PROD", 2): "2.6.0",
-    ("RIGHT_SHIFT", 1): "2.13.0",
-    ("RSQRT", 2): "2.5.0",
-    ("SIGN", 1): "2.11.0",
-    ("SIGN", 2): "2.12.0",
-    ("SQRT", 2): "2.21.0",
-    ("SUB", 3): "2.3.0",
-    ("SUB", 4): "2.4.0",
-}
 
 
 def serialize(model: Model) -> bytes:
@@ -133,8 +60,8 @@ def serialize(model: Model) -> bytes:
 
 def min_runtime_version(model: Model) -> str:
     """Return the first TensorFlow release whose runtime reads all operators."""
-    found = [_RUNTIMES.get((op.code, op.version), "1.14.0") for op in model.operators]
-    return max([*found, "1.14.0"], key=_release)
+    found = [first_release(op.code, op.version) for op in model.operators]
+    return max([*found, first_release("", 1)], key=_release)
 
 
 def _release(version: str) -> tuple[int, ...]:

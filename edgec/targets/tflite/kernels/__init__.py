@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from edgec.ir import Node, Op
 from edgec.targets.tflite.kernels import (
     activations,
+    blocks,
     conv,
     conv_transpose,
     elementwise,
-    image,
+    generate,
     index,
     linear,
     logic,
@@ -18,6 +19,8 @@ from edgec.targets.tflite.kernels import (
     pool,
     reduce,
     resize,
+    scatter,
+    select,
     shape,
 )
 from edgec.targets.tflite.kernels.kernel import Constraint, Kernel
@@ -28,16 +31,19 @@ __all__ = ["CONSTRAINTS", "LOWERINGS", "lower"]
 _FAMILIES = (
     activations,
     normalization,
+    blocks,
     conv,
     conv_transpose,
     elementwise,
-    image,
+    generate,
     index,
     linear,
     logic,
     pool,
     reduce,
     resize,
+    scatter,
+    select,
     shape,
 )
 

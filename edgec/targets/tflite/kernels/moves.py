@@ -9,26 +9,35 @@ from typing import Any
 
 import numpy as np
 
-from edgec.ir import Array
+from edgec.ir import Array, DType
 from edgec.targets.tflite.lower import Lowering
 
-__all__ = ["gathered", "moved", "padded_axes", "sliced"]
+__all__ = ["gathered", "padded_axes", "sliced", "step"]
 
 
-def moved(
+def step(
     b: Lowering,
     code: str,
     inputs: Sequence[int],
-    shape: Sequence[int],
-    options: str,
+    shape: Sequence[int] | None = None,
+    options: str = "",
     out: int | None = None,
+    *,
+    dtype: DType | None = None,
     **fields: Any,
 ) -> int:
-    """Write elements of ``inputs[0]`` to `out`, or to a tensor of its own; return which."""
+    """Add a builtin that writes to `out`, or to a tensor of its own; return which.
+
+    The result has the elements of ``inputs[0]`` and broadcasts all inputs, unless `dtype` and
+    `shape` are given.
+    """
     if out is None:
         like = b.info(inputs[0])
-        name = f"{b.layer}/{code.lower()}"
-        out = b.tensor(name, like.dtype, shape, quant=like.quant)
+        if shape is None:
+            shape = np.broadcast_shapes(*(b.info(t).shape for t in inputs))
+        kept = dtype in (None, like.dtype)
+        quant = like.quant if kept else None
+        out = b.tensor(f"{b.layer}/{code.lower()}", dtype or like.dtype, shape, quant=quant)
     b.operator(code, inputs, [out], options, **fields)
     return out
 
@@ -41,7 +50,7 @@ def sliced(b: Lowering, tensor: int, ranges: Sequence[range], out: int | None = 
     # -1 would count from the end, so what runs back to index 0 says "to the end" instead.
     whole = sum(1 << axis for axis, r in enumerate(ranges) if r.stop < 0)
     shape = [len(r) for r in ranges]
-    return moved(
+    return step(
         b, "STRIDED_SLICE", [tensor, *tensors], shape, "StridedSlice", out, endMask=whole
     )
 
@@ -53,7 +62,7 @@ def gathered(
     where = b.ints("indices", indices)
     shape = list(b.info(tensor).shape)
     shape[axis : axis + 1] = indices.shape
-    return moved(b, "GATHER", [tensor, where], shape, "Gather", out, axis=axis)
+    return step(b, "GATHER", [tensor, where], shape, "Gather", out, axis=axis)
 
 
 def padded_axes(
@@ -101,7 +110,7 @@ def _pad(
 ) -> int:
     amounts = b.ints("pads", pads)
     if fill == 0:
-        return moved(b, "PAD", [tensor, amounts], shape, "Pad", out)
+        return step(b, "PAD", [tensor, amounts], shape, "Pad", out)
     dtype = b.info(tensor).dtype
     value = b.constant(f"{b.layer}/fill", np.array(fill).astype(dtype.numpy))
-    return moved(b, "PADV2", [tensor, amounts, value], shape, "PadV2", out)
+    return step(b, "PADV2", [tensor, amounts, value], shape, "PadV2", out)

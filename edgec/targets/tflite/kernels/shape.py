@@ -21,7 +21,7 @@ from edgec.ops import (
     WrapPad,
 )
 from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, is_int8
-from edgec.targets.tflite.kernels.moves import gathered, moved, padded_axes, sliced
+from edgec.targets.tflite.kernels.moves import gathered, padded_axes, sliced, step
 from edgec.targets.tflite.lower import Lowering, Stored, identity
 from edgec.targets.tflite.views import grouped_perm, reshaped_perm
 
@@ -42,7 +42,7 @@ def _reshape(b: Lowering, node: Node, op: Reshape) -> None:
 
 
 def _transpose(b: Lowering, node: Node, op: Transpose) -> None:
-    """Rename the axes; nothing is moved until a consumer insists."""
+    """Rename the axes; nothing is step until a consumer insists."""
     integer = is_int8(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
@@ -81,7 +81,7 @@ def _concat(b: Lowering, node: Node, op: Concat) -> None:
     flat = [_three(b.info(t).shape, axis) for t in operands]
     operands = [b.reshaped(t, shape) for t, shape in zip(operands, flat, strict=True)]
     shape = _three(b.info(target).shape, axis)
-    joined = moved(
+    joined = step(
         b, "CONCATENATION", operands, shape, "Concatenation", axis=1, fusedActivationFunction=0
     )
     b.reshaped(joined, b.info(target).shape, target)
