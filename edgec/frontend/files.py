@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from onnx import numpy_helper
 
 from edgec.errors import Diagnostic, ModelError, UnsupportedError
 from edgec.frontend.inline import inline
+from edgec.frontend.light import light
 from edgec.frontend.opset import EXPORT_HINT, check_settled, opset_of
 from edgec.ir import Array, DType
 
 __all__ = ["array_of", "dense_array_of", "read"]
 
+_LARGE_BYTES = 1 << 20  # of a file from which on its weights are mapped
 _DENSE_MOST = 1 << 30  # bytes that are copied into memory: sparse tensors, constants of nodes
 
 
@@ -30,17 +33,9 @@ def read(path: Path) -> onnx.ModelProto:
     ModelError
         If there is no such file, or what is in it is not a valid ONNX model.
     """
+    model = onnx.ModelProto()
     try:
-        data = path.read_bytes()
-    except IsADirectoryError:
-        raise ModelError(f"{path} is a folder, not an ONNX file") from None
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    if not data:
-        raise ModelError(f"{path} is empty")
-    try:
-        model = onnx.ModelProto()
-        model.ParseFromString(data)
+        model.ParseFromString(_contents(path))
     except DecodeError as error:
         raise ModelError(f"{path} is not an ONNX model, or it is cut off: {error}") from error
     if not model.ir_version or not model.HasField("graph") or not model.graph.output:
@@ -54,6 +49,30 @@ def read(path: Path) -> onnx.ModelProto:
         inline(path, model)
         _check_operators(path, model)
     return model
+
+
+def _contents(path: Path) -> bytes:
+    """Return what is in a file; the weights of a large one stay there, as external data."""
+    try:
+        if path.is_file() and path.stat().st_size >= _LARGE_BYTES and _is_at_home(path):
+            with path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            found = light(memoryview(mapped), path.name)
+            if found is not None:
+                return found
+        data = path.read_bytes()
+    except IsADirectoryError:
+        raise ModelError(f"{path} is a folder, not an ONNX file") from None
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    if not data:
+        raise ModelError(f"{path} is empty")
+    return data
+
+
+def _is_at_home(path: Path) -> bool:
+    """Whether a file is where its name says, so that it may be read as its own data."""
+    return path.resolve() == path.parent.resolve() / path.name
 
 
 def _check_texts(path: Path, model: onnx.ModelProto) -> None:

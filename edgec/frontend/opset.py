@@ -84,7 +84,7 @@ def raised(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
         ):
             raise ValueError("Hardmax flattened its operand before opset 13")
         scans = _old_scans(model) if old == 8 else []
-        new = onnx.version_converter.convert_version(model, OPSET)
+        new = _converted(model)
         _without_batch(model, new, scans)
         if old < 11:
             for graph in _graphs(new.graph):
@@ -95,6 +95,30 @@ def raised(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
             f"{path} is of opset {old} and cannot be raised to opset {OPSET}: {reason}",
             [Diagnostic("export the model again with a newer opset")],
         ) from error
+    return new
+
+
+def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return what onnx's converter makes of a model; it would lose data beside the file."""
+    beside = [t for t in model.graph.initializer if t.data_location == t.EXTERNAL]
+    if not beside:
+        return onnx.version_converter.convert_version(model, OPSET)
+    names = {t.name for t in beside}
+    declared = [v.name for v in model.graph.input]
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    kept = [t for t in bare.graph.initializer if t.name not in names]
+    del bare.graph.initializer[:]
+    bare.graph.initializer.extend(kept)
+    for t in beside:
+        if t.name not in declared:
+            info = helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+            bare.graph.input.append(info)
+    new = onnx.version_converter.convert_version(bare, OPSET)
+    inputs = [v for v in new.graph.input if v.name in declared or v.name not in names]
+    del new.graph.input[:]
+    new.graph.input.extend(inputs)
+    new.graph.initializer.extend(beside)
     return new
 
 
