@@ -14,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 
 from edgec.calibration import DEFAULT, METHODS, Calibration, Percentile, RangeMethod, calibrate
+from edgec.cost import Cost, cost
 from edgec.data import Samples
 from edgec.errors import (
     DataError,
@@ -22,18 +23,26 @@ from edgec.errors import (
     NumericsError,
     OptionError,
 )
-from edgec.evaluate import OnnxSession
 from edgec.files import json_bytes, write_files
 from edgec.frontend import Loaded, load
 from edgec.interface import check_batch, check_interface
-from edgec.ir import Array, Dim, Graph
+from edgec.ir import Array, Dim, Graph, trim, unload
 from edgec.numerics import Agreement, arrays_of
 from edgec.ops import Quantize
-from edgec.passes import Pass, PassRecord, Pipeline, QuantizeGraph, Scheme, simplify
+from edgec.passes import (
+    Pass,
+    PassRecord,
+    Pipeline,
+    QuantizeGraph,
+    Sample,
+    Scheme,
+    simplify,
+)
 from edgec.passes.quantization_plan import plan
 from edgec.proof import (
     Evaluation,
     Limits,
+    Recorded,
     evaluate_accuracy,
     faults,
     metric_named,
@@ -114,19 +123,23 @@ class CompileOptions:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """One artifact, with how it came to be."""
+    """One artifact, with how it came to be.
+
+    Parameters
+    ----------
+    price
+        Of the graph that the artifact was made from.
+    is_quantized
+        Whether activations are integers, by edgec's doing or as the model came.
+    """
 
     target: str
     artifact: Artifact
-    graph: Graph
+    price: Cost
+    is_quantized: bool
     records: tuple[PassRecord, ...]
     settings: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
-
-    @property
-    def is_quantized(self) -> bool:
-        """Whether activations are integers, by edgec's doing or as the model came."""
-        return any(isinstance(node.op, Quantize) for node in self.graph.nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,28 +195,27 @@ def compile_model(
         original = reference(proven)
     double = check_batch(original, loaded.graph, data.first())
     clock.lap("load")
-    sample = data.first() if options.verify else None
-    graph, records = simplify(loaded.graph, sample, lambda name: say(name, 0, 0))
-    clock.lap("simplify")
-    calibrations: list[tuple[Graph, Calibration]] = []
-    schemes = [target.scheme() for target in targets]
-    compiled = [
-        _compile_for(target, graph, data, calibrations, schemes, options, say)
-        for target in targets
-    ]
-    clock.lap("compile")
+    ticks = _counter(say, "run the model", data.proof_count)
+    wants = Recorded(original, data.proof(), ticks)
+    wanted = Recorded(original, iter(double))
+    del original  # its weights, and those of the graphs below, are gone when artifacts run
+    trim()
+    clock.lap("run")
+    records, compiled = _compiled(loaded.graph, targets, data, options, say, clock)
+    trim()
     runners = {
         c.target: target.load(c.artifact) for target, c in zip(targets, compiled, strict=True)
     }
-    proof = prove(original, runners, data.proof(), _counter(say, "prove", data.proof_count))
-    _refuse_broken(compiled, proof, options, lambda: rounding(original, proven, data.proof()))
-    larger = prove(original, runners, iter(double))
-    _refuse_broken(compiled, larger, options, lambda: rounding(original, proven, iter(double)))
+    proof = prove(wants, runners, data.proof(), _counter(say, "prove", data.proof_count))
+    _refuse_broken(compiled, proof, options, lambda: rounding(wants, proven, data.proof()))
+    larger = prove(wanted, runners, iter(double))
+    _refuse_broken(compiled, larger, options, lambda: rounding(wanted, proven, iter(double)))
     clock.lap("prove")
-    evaluation = _evaluation(original, runners, labelled, options, say)
+    evaluation = _evaluation(proven, runners, labelled, options, say)
     clock.lap("evaluate")
     stem = model.stem
-    golden = _golden(original, runners, data.first())
+    golden = _golden(next(iter(wants)), runners, data.first())
+    runners.clear()
     report = build_report(
         loaded=loaded,
         options=options,
@@ -279,22 +291,44 @@ def _targets(options: CompileOptions) -> list[Target]:
 
 
 def _run(
-    passes: tuple[Pass, ...], graph: Graph, sample: Mapping[str, Array] | None, say: Progress
+    passes: tuple[Pass, ...], graph: Graph, sample: Sample | None, say: Progress
 ) -> tuple[Graph, tuple[PassRecord, ...]]:
     return Pipeline(passes, sample, lambda name: say(name, 0, 0)).run(graph)
+
+
+def _compiled(
+    graph: Graph,
+    targets: Sequence[Target],
+    data: Split,
+    options: CompileOptions,
+    say: Progress,
+    clock: _Clock,
+) -> tuple[tuple[PassRecord, ...], list[Compiled]]:
+    """Return what the lossless passes did, and the artifact for every target."""
+    sample = Sample(data.first()) if options.verify else None
+    graph, records = simplify(graph, sample, lambda name: say(name, 0, 0))
+    clock.lap("simplify")
+    calibrations: list[tuple[Graph, Calibration]] = []
+    schemes = [target.scheme() for target in targets]
+    compiled = [
+        _compile_for(target, graph, data, sample, calibrations, schemes, options, say)
+        for target in targets
+    ]
+    clock.lap("compile")
+    return records, compiled
 
 
 def _compile_for(
     target: Target,
     graph: Graph,
     data: Split,
+    sample: Sample | None,
     calibrations: list[tuple[Graph, Calibration]],
     schemes: list[Scheme],
     options: CompileOptions,
     say: Progress,
 ) -> Compiled:
     """Return the artifact for one target; calibration is shared where the graph is the same."""
-    sample = data.first() if options.verify else None
     graph, records = _run(target.prepare(), graph, sample, say)
     if options.recipe is not None:
         plans = [plan(graph, options.keep_float, scheme.floating) for scheme in schemes]
@@ -310,14 +344,18 @@ def _compile_for(
             calibration = calibrate(graph, tuple(values), data.calibration(), method, tick)
             calibrations.append((graph, calibration))
         step = QuantizeGraph(calibration, target.scheme(), options.keep_float)
-        graph, quantized = _run((step,), graph, None, say)
-        records += quantized
+        graph, rewritten = _run((step,), graph, None, say)
+        records += rewritten
     graph, finished = _run(target.finish(), graph, sample, say)
     records += finished
     say(f"emit {target.name}", 0, 0)
     artifact = target.compile(graph)
     notes = (*artifact.notes, *(d for r in records for d in r.diagnostics))
-    return Compiled(target.name, artifact, graph, records, target.settings(), notes)
+    quantized = any(isinstance(node.op, Quantize) for node in graph.nodes)
+    unload(c.array for c in graph.constants.values())
+    return Compiled(
+        target.name, artifact, cost(graph), quantized, records, target.settings(), notes
+    )
 
 
 def _method(options: CompileOptions) -> RangeMethod:
@@ -379,7 +417,7 @@ def _labelled(loaded: Loaded, options: CompileOptions) -> tuple[Samples, Array |
 
 
 def _evaluation(
-    original: OnnxSession,
+    model: Path | Graph,
     runners: Mapping[str, Runner],
     labelled: tuple[Samples, Array | None] | None,
     options: CompileOptions,
@@ -390,11 +428,11 @@ def _evaluation(
     samples, labels = labelled
     feeds = samples.feeds(range(samples.count))
     tick = _counter(say, "evaluate", samples.count)
-    return evaluate_accuracy(original, runners, feeds, labels, options.metric, tick)
+    return evaluate_accuracy(reference(model), runners, feeds, labels, options.metric, tick)
 
 
 def _golden(
-    original: OnnxSession, runners: Mapping[str, Runner], feed: Mapping[str, Array]
+    want: Mapping[str, Array], runners: Mapping[str, Runner], feed: Mapping[str, Array]
 ) -> bytes:
     """Return one input with the outputs of the model and of every artifact, as an ``.npz``.
 
@@ -402,7 +440,7 @@ def _golden(
     ``TARGET/output/NAME`` for the tensors as the artifact stores them.
     """
     arrays = {f"input/{k}": v for k, v in arrays_of(feed).items()}
-    arrays |= {f"output/{k}": v for k, v in arrays_of(original.run(feed)).items()}
+    arrays |= {f"output/{k}": v for k, v in arrays_of(want).items()}
     for target, runner in runners.items():
         stored = runner.encode(feed)
         arrays |= {f"{target}/input/{k}": v for k, v in arrays_of(stored).items()}

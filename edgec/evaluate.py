@@ -9,7 +9,7 @@ import numpy as np
 
 from edgec.errors import InternalError, ModelError
 from edgec.export import LARGE_BYTES, to_onnx
-from edgec.ir import Array, Graph, Value
+from edgec.ir import Array, Graph, Value, trim, unload
 
 __all__ = [
     "Evaluator",
@@ -20,6 +20,8 @@ __all__ = [
     "ort_session",
 ]
 
+_TRIMMED_BYTES = 1 << 26
+
 
 def ort_session(
     model: bytes | str,
@@ -27,6 +29,7 @@ def ort_session(
     optimize: bool = True,
     threads: int = 1,
     weights: Mapping[str, Array] | None = None,
+    pack: bool = True,
     profile: str | None = None,
 ) -> Any:
     """Return an ``onnxruntime.InferenceSession`` on the CPU.
@@ -38,7 +41,9 @@ def ort_session(
     optimize
         Whether ONNX Runtime may rewrite the graph. Off, every operator runs as written.
     weights
-        Arrays of constants that the model refers to but does not hold; not copied.
+        Arrays of constants that the model refers to but does not hold; copied once.
+    pack
+        Whether kernels may keep another copy of their weights, in the order they read them.
     profile
         Prefix of the file that ONNX Runtime writes a trace to when profiling ends.
 
@@ -59,6 +64,8 @@ def ort_session(
     options.graph_optimization_level = (
         levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
     )
+    if not pack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile
@@ -127,14 +134,17 @@ class Evaluator:
             if c.array.nbytes >= LARGE_BYTES and not c.array.dtype.hasobject
         }
         try:
-            session = ort_session(model.SerializeToString(), optimize=optimize, weights=weights)
+            session = ort_session(
+                model.SerializeToString(), optimize=optimize, weights=weights, pack=optimize
+            )
         except ModelError as error:
             raise InternalError(
                 f"graph {graph.name!r} is not valid ONNX: {error.summary}",
                 dump={"graph.txt": str(graph).encode()},
             ) from error
         self._session = OnnxSession(session)
-        self._weights = weights  # the session reads these arrays: they must outlive it
+        self._weights = weights  # if the session reads these arrays, they must outlive it
+        unload(weights.values())
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return every output; `feeds` holds one array for each input."""
@@ -149,4 +159,7 @@ def evaluate(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
     feeds
         One array for each graph input, by name.
     """
-    return Evaluator(graph).run(feeds)
+    outputs = Evaluator(graph).run(feeds)
+    if sum(c.array.nbytes for c in graph.constants.values()) >= _TRIMMED_BYTES:
+        trim()  # a session was freed
+    return outputs

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import math
+import pickle
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +29,7 @@ from edgec.targets import Runner
 __all__ = [
     "Evaluation",
     "Limits",
+    "Recorded",
     "evaluate_accuracy",
     "faults",
     "metric_named",
@@ -34,6 +38,8 @@ __all__ = [
     "rounding",
     "spelled_out",
 ]
+
+_IN_MEMORY_BYTES = 1 << 26
 
 Feeds = Iterator[Mapping[str, Array]]
 Metric = Callable[[dict[str, Array], Array | None], float]
@@ -109,26 +115,59 @@ def spelled_out(loaded: Loaded, refusal: ModelError) -> tuple[Graph, Diagnostic]
     )
 
 
-def rounding(original: OnnxSession, model: Path | Graph, feeds: Feeds) -> float:
-    """Return how far the model is from itself, run as written instead of optimised.
+class Recorded:
+    """What a model computes for some samples, so that its session need not stay open.
+
+    The model's session and an artifact's hold all the weights each, in an order of their own.
+
+    Parameters
+    ----------
+    progress
+        Called with the number of samples that are done.
+    """
+
+    def __init__(
+        self,
+        original: OnnxSession,
+        feeds: Feeds,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
+        self._places: list[int] = []
+        for done, feed in enumerate(feeds, 1):
+            self._places.append(self._file.tell())
+            pickle.dump(original.run(feed), self._file, pickle.HIGHEST_PROTOCOL)
+            if progress is not None:
+                progress(done)
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        """Yield the outputs for each sample, in order."""
+        for place in self._places:
+            self._file.seek(place)
+            outputs: dict[str, Array] = pickle.load(self._file)
+            yield outputs
+
+
+def rounding(wants: Iterable[Mapping[str, Array]], model: Path | Graph, feeds: Feeds) -> float:
+    """Return how far a model is from what it computes, run as written instead of optimised.
 
     Relative to the range of the output, the worst over all samples. No artifact can be held to
     less: both runs are right, they only round differently.
     """
     plain = reference(model, optimize=False)
-    return prove(original, {"": plain}, feeds)[""].max_relative_error
+    return prove(wants, {"": plain}, feeds)[""].max_relative_error
 
 
 def prove(
-    original: OnnxSession,
+    wants: Iterable[Mapping[str, Array]],
     runners: Mapping[str, Runner] | Mapping[str, OnnxSession],
     feeds: Feeds,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Agreement]:
-    """Return how far each artifact is from the original over all samples."""
+    """Return how far each artifact is from what the original computes, over all samples."""
     found = {name: Agreement() for name in runners}
-    for done, feed in enumerate(feeds, 1):
-        want = original.run(feed)
+    for done, (want, feed) in enumerate(zip(wants, feeds, strict=True), 1):
         for name, runner in runners.items():
             found[name].add(want, runner.run(feed))
         if progress is not None:

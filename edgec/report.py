@@ -83,7 +83,9 @@ def build_report(
 
 
 def _model(loaded: Loaded, records: Sequence[PassRecord]) -> dict[str, Any]:
-    data = loaded.path.read_bytes()
+    with loaded.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
     price = cost(loaded.graph)
     # Shapes that the model computes are known only after constant folding, the first pass.
     known = records[0].after if records else price
@@ -94,10 +96,10 @@ def _model(loaded: Loaded, records: Sequence[PassRecord]) -> dict[str, Any]:
     )
     return {
         "file": loaded.path.name,
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": digest,
         "opset": loaded.opset,
         # Weights beside the file count: what is compared is what the user ships.
-        "bytes": max(len(data), price.weight_bytes),
+        "bytes": max(size, price.weight_bytes),
         **asdict(price),
     }
 
@@ -152,7 +154,7 @@ def _artifact(
         "transposes": [name for code, name in c.artifact.layers if code == "TRANSPOSE"],
         "quantized": c.is_quantized,
         "settings": dict(c.settings),
-        **asdict(cost(c.graph)),
+        **asdict(c.price),
         "inputs": [_port(p) for p in c.artifact.inputs],
         "outputs": [_port(p) for p in c.artifact.outputs],
         "fidelity": {

@@ -25,6 +25,7 @@ from edgec.ops import Dequantize, Opaque, Relu
 from edgec.proof import (
     Evaluation,
     Limits,
+    Recorded,
     evaluate_accuracy,
     faults,
     metric_named,
@@ -70,7 +71,7 @@ class Original(OnnxSession):
 
 
 def compared(wants: Sequence[Feeds], gots: Sequence[Feeds]) -> Agreement:
-    return prove(Original(), {"told": Told(gots)}, iter(wants))["told"]
+    return prove(wants, {"told": Told(gots)}, iter(wants))["told"]
 
 
 def one(want: Sequence[object], got: Sequence[object]) -> Agreement:
@@ -184,7 +185,7 @@ class TestFaults:
         seen: list[int] = []
         feeds = [{"y": f32([1])}] * 3
 
-        prove(Original(), {"told": Told(feeds)}, iter(feeds), seen.append)
+        prove(feeds, {"told": Told(feeds)}, iter(feeds), seen.append)
 
         assert seen == [1, 2, 3]
 
@@ -202,7 +203,8 @@ def original(graph: Graph, folder: Path) -> OnnxSession:
 def proven(target: Target, graph: Graph, folder: Path) -> list[str]:
     """Compile a graph, and compare it with the float network that it should be."""
     runner = target.load(target.compile(graph))
-    found = prove(original(tiny_cnn()[0], folder), {"it": runner}, images(8))["it"]
+    wants = Recorded(original(tiny_cnn()[0], folder), images(8))
+    found = prove(wants, {"it": runner}, images(8))["it"]
     return said(found, quantized=any(isinstance(n.op, Dequantize) for n in graph.nodes))
 
 
@@ -419,6 +421,21 @@ def test_the_reference_is_the_file_itself(tmp_path: Path) -> None:
     assert session.inputs == ("x",)
     np.testing.assert_array_equal(session.run({"x": f32([[-1, 0, 2]])})["y"], [[0, 0, 2]])
     assert OnnxSession(ort_session(to_onnx(graph).SerializeToString())).outputs == ("y",)
+
+
+def test_what_a_model_computes_is_recorded_once_and_read_as_often_as_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edgec.proof._IN_MEMORY_BYTES", 100)  # the rest goes to the disk
+    feeds = [{"y": f32(range(n))} for n in (3, 50, 1)]
+    seen: list[int] = []
+    found = Recorded(Original(), iter(feeds), seen.append)
+
+    assert seen == [1, 2, 3]
+    for _ in range(2):
+        for want, got in zip(feeds, found, strict=True):
+            np.testing.assert_array_equal(got["y"], want["y"])
+    assert [len(a["y"]) + len(b["y"]) for a, b in zip(found, found, strict=True)] == [6, 100, 2]
 
 
 def test_a_network_that_always_says_the_same_is_constant() -> None:

@@ -29,6 +29,7 @@ from edgec.ir import (
     Op,
     TensorType,
     Value,
+    unload,
 )
 from edgec.ops.opaque import tensor_type, type_proto
 
@@ -129,6 +130,7 @@ class _Importer:
                 live.update(v.name for v in node.reads)
         constants = {k: c for k, c in self.constants.items() if k in live}
         self._reject_nan(kept, constants)
+        unload(c.array for c in constants.values())
         name = self.model.graph.name or self.path.stem
         return Graph(
             name, self.inputs, outputs, tuple(reversed(kept)), MappingProxyType(constants)

@@ -2,6 +2,7 @@
 
 from edgec.ir.builder import Builder
 from edgec.ir.graph import ABSENT, Constant, Graph, Node, Value
+from edgec.ir.mapped import trim, unload
 from edgec.ir.op import (
     OPSET,
     Array,
@@ -44,5 +45,7 @@ __all__ = [
     "TensorType",
     "Tie",
     "Value",
+    "trim",
+    "unload",
     "verify",
 ]

@@ -7,6 +7,7 @@ from edgec.passes.base import (
     PassRecord,
     Pipeline,
     Promise,
+    Sample,
     Within,
 )
 from edgec.passes.decompose_gemm import DecomposeGemm
@@ -63,6 +64,7 @@ __all__ = [
     "RecognizeNorms",
     "RecognizePixelShuffle",
     "RecognizeSoftmax",
+    "Sample",
     "Scheme",
     "ShareConstants",
     "SimplifyPools",

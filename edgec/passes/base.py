@@ -12,10 +12,10 @@ from typing import ClassVar
 from edgec.cost import Cost, cost
 from edgec.errors import Diagnostic, PassError, VerificationError
 from edgec.evaluate import evaluate
-from edgec.ir import Array, Graph, verify
+from edgec.ir import Array, Graph, unload, verify
 from edgec.numerics import relative_error
 
-__all__ = ["Exact", "Lossy", "Pass", "PassRecord", "Pipeline", "Promise", "Within"]
+__all__ = ["Exact", "Lossy", "Pass", "PassRecord", "Pipeline", "Promise", "Sample", "Within"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,22 @@ class PassRecord:
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
+class Sample(dict[str, Array]):
+    """One array for each graph input, with what the last graph made of them.
+
+    A graph goes from one pipeline into the next, and need not be evaluated again there.
+    """
+
+    _last: tuple[Graph, Mapping[str, Array]] | None = None
+
+    def outputs(self, graph: Graph) -> Mapping[str, Array]:
+        """Return what a graph computes."""
+        if self._last is None or self._last[0] is not graph:
+            self._last = None
+            self._last = graph, evaluate(graph, self)
+        return self._last[1]
+
+
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """Passes run in order, with the graph verified after each.
@@ -138,7 +154,10 @@ class Pipeline:
             other's work for ever.
         """
         verify(graph)
-        state = _State(graph, self.sample, cost(graph))
+        sample = self.sample
+        if sample is not None and not isinstance(sample, Sample):
+            sample = Sample(sample)
+        state = _State(graph, sample, cost(graph))
         records: list[PassRecord] = []
         seen: list[Graph | None] = [None] * len(self.passes)
         problems: dict[str, tuple[Diagnostic, ...]] = {}
@@ -164,10 +183,8 @@ class _State:
     """A graph on its way through a pipeline, with what is known of it."""
 
     graph: Graph
-    sample: Mapping[str, Array] | None
+    sample: Sample | None
     price: Cost
-    known: Mapping[str, Array] | None = None
-    """Its outputs for the sample, if they were computed."""
 
     def take(self, step: Pass) -> PassRecord:
         """Run one pass and hold it to its word."""
@@ -180,12 +197,10 @@ class _State:
         changed = after is not graph
         if changed:
             _check_graph(step, graph, after)
+            unload(c.array for c in graph.constants.values())
             if self.sample is not None and not isinstance(step.promise, Lossy):
-                want = evaluate(graph, self.sample) if self.known is None else self.known
-                self.known = evaluate(after, self.sample)
-                error = _hold(step, graph, self.sample, want, self.known)
-            else:
-                self.known = None
+                want, got = self.sample.outputs(graph), self.sample.outputs(after)
+                error = _hold(step, graph, self.sample, want, got)
             self.graph, self.price = after, cost(after)
         elif self.sample is not None:
             error = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
@@ -27,6 +28,7 @@ from edgec.passes import (
     Pass,
     Pipeline,
     Promise,
+    Sample,
     Within,
     lossless,
     simplify,
@@ -115,6 +117,27 @@ def test_a_lie_is_caught_and_dumped() -> None:
     assert error.dump["before.txt"].decode() == f"{graph}\n"
     assert b"Drop" in error.dump["pass.txt"]
     onnx.checker.check_model(onnx.load_from_string(error.dump["before.onnx"]))
+
+
+def test_a_graph_is_evaluated_once_on_its_way_through_several_pipelines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Graph] = []
+
+    def counted(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        seen.append(graph)
+        return evaluate(graph, arrays)
+
+    monkeypatch.setattr("edgec.passes.base.evaluate", counted)
+    s = Sketch(1, 2, 4, 4)
+    graph = s.graph(s.add(Add(), s.x, s.x))
+    sample = Sample(feeds(graph))
+    for _ in range(2):
+        graph, _ = Pipeline((Scale(),), sample).run(graph)
+
+    assert len(seen) == len({id(g) for g in seen}) == 3
+    other = Sample(feeds(graph, seed=2))
+    assert not np.array_equal(sample.outputs(graph)["v0"], other.outputs(graph)["v0"])
 
 
 def test_a_lie_about_rounding_is_caught() -> None:

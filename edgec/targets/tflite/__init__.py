@@ -9,7 +9,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from edgec.errors import Diagnostic
-from edgec.ir import DType, Graph
+from edgec.ir import DType, Graph, unload
 from edgec.ops import Dequantize, Opaque, Quantize
 from edgec.passes import (
     DecomposeGemm,
@@ -117,6 +117,7 @@ class Tflite(Target):
         outputs = bind_outputs(b, self.io_dtype, self.io_layout)
         model = b.model.without_dead()
         verify(model)
+        unload(c.array for c in graph.constants.values())
         counts = Counter(op.code for op in model.operators)
         return Artifact(
             serialize(model),

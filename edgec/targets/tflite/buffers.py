@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgec.ir import Array
+from edgec.ir import Array, unload
 
 __all__ = ["Buffers"]
 
@@ -99,6 +99,7 @@ class Buffers:
                 file.write(min(array.nbytes, 2**32 - 1).to_bytes(4, "little"))
                 for chunk in _chunks(array):
                     file.write(chunk)
+                unload([array])
         return file.getvalue()
 
 
