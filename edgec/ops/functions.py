@@ -19,6 +19,7 @@ __all__ = [
     "Ceil",
     "Cos",
     "Elu",
+    "Erf",
     "Exp",
     "Floor",
     "Log",
@@ -28,6 +29,8 @@ __all__ = [
     "Neg",
     "PRelu",
     "Reciprocal",
+    "Round",
+    "Sign",
     "Sin",
     "Sqrt",
     "Sum",
@@ -68,6 +71,13 @@ class Cos(Unary):
 
 
 @dataclass(frozen=True, slots=True)
+class Erf(Unary):
+    """The error function, ``2 / sqrt(pi)`` times the integral of ``exp(-t^2)`` from 0 to x."""
+
+    onnx_name: ClassVar[str] = "Erf"
+
+
+@dataclass(frozen=True, slots=True)
 class Exp(Unary):
     """``y = exp(x)``."""
 
@@ -100,6 +110,33 @@ class Reciprocal(_Positive):
     """``y = 1 / x``."""
 
     onnx_name: ClassVar[str] = "Reciprocal"
+
+
+@dataclass(frozen=True, slots=True)
+class Round(Unary):
+    """The nearest integer, and of two as near the even one."""
+
+    onnx_name: ClassVar[str] = "Round"
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        yield Example(cls(), (np.arange(-12, 12, dtype=np.float32).reshape(2, 3, 4) / 4,))
+        yield Example(cls(), (3 * _f32(rng, 1, 3, 4, 5),))
+
+
+@dataclass(frozen=True, slots=True)
+class Sign(Unary):
+    """-1, 0 or 1: the sign of ``x``."""
+
+    onnx_name: ClassVar[str] = "Sign"
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        yield Example(cls(), (np.arange(-3, 3, dtype=np.float32).reshape(1, 2, 3),))
+        yield Example(cls(), (_f32(rng, 1, 3, 4, 5),))
+        yield Example(cls(), (np.arange(-3, 3).reshape(1, 2, 3),))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,12 @@ from edgec.ir import DType, Example, Graph, Op, QuantParams, Value
 from edgec.ops import (
     OPS,
     Abs,
+    Acos,
+    Acosh,
     Activation,
     Add,
+    Asin,
+    Atanh,
     AveragePool,
     Cast,
     Clip,
@@ -31,6 +35,7 @@ from edgec.ops import (
     Slice,
     Softmax,
     Sqrt,
+    Tanh,
     Transpose,
     Unary,
 )
@@ -151,12 +156,16 @@ def floating(net: Net, name: str) -> str:
     return net.add(f"{name}.float", Cast(DType.FLOAT32), name)
 
 
-def positive(net: Net, op: Op, name: str) -> str:
-    """Return a value of what a function of positive numbers takes."""
-    if not isinstance(op, Log | Sqrt):
-        return name
-    net.add("magnitude", Abs(), name)
-    return net.add("above_zero", Add(), "magnitude", f32(0.1))
+def in_domain(net: Net, op: Op, name: str) -> str:
+    """Return a value of what a function takes: not all are defined everywhere."""
+    match op:
+        case Acos() | Asin() | Atanh():
+            net.add("up_to_one", Tanh(), name)
+            return net.add("below_one", Mul(), "up_to_one", f32(0.9))
+        case Acosh() | Log() | Sqrt():
+            net.add("magnitude", Abs(), name)
+            return net.add("above", Add(), "magnitude", f32(1.1))
+    return name
 
 
 @pytest.mark.parametrize(("example", "integer"), IMAGES)
@@ -167,7 +176,7 @@ def test_layouts_are_tracked_between_channels_last_layers(example: Example,
     kernel = random(channels, channels, 1, 1, seed=9)
     net = Net(x=x.shape)
     net.add("front", Conv(), "x", kernel)
-    net.add("op", op, positive(net, op, "front"), *rest)
+    net.add("op", op, in_domain(net, op, "front"), *rest)
     outputs = ["op"]
     if net.values["op"].type.rank == 4:
         width = net.values["op"].type.ints[1]
@@ -195,7 +204,8 @@ RANKS = [
 @pytest.mark.parametrize("op", RANKS)
 def test_elementwise_operators_take_any_rank(op: Op, rank: int) -> None:
     x = random(*(2, 3, 2, 4, 3)[:rank]) * 3
-    graph, feeds = one_op(op, np.abs(x) + 0.1 if isinstance(op, Log | Sqrt) else x)
+    net = Net(x=x.shape)
+    graph, feeds = net.graph(net.add("y", op, in_domain(net, op, "x"))), {"x": x}
 
     assert_close(graph, feeds)
     if op.quant_rule() is not None:

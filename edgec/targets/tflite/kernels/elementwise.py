@@ -6,7 +6,6 @@ import numpy as np
 
 from edgec.ir import DType, Node, Op
 from edgec.ops import (
-    Abs,
     Activation,
     Add,
     BatchNorm,
@@ -24,7 +23,6 @@ from edgec.ops import (
     Mean,
     Min,
     Mul,
-    Neg,
     PRelu,
     Reciprocal,
     Relu,
@@ -158,7 +156,6 @@ def _prelu(b: Lowering, node: Node, op: PRelu) -> None:
 
 
 LOWERINGS = {
-    Abs: Kernel(elementwise("ABS", "Abs")),
     Add: _binary("ADD", "Add", *_ADDED),
     BatchNorm: Kernel(_batch_norm),
     Ceil: Kernel(elementwise("CEIL")),
@@ -174,7 +171,6 @@ LOWERINGS = {
     Mean: _variadic("ADD", "Add", DType.FLOAT32, fusedActivationFunction=0),
     Min: _variadic("MINIMUM", "MaximumMinimum", *NUMBERS),
     Mul: _binary("MUL", "Mul", *_ADDED),
-    Neg: Kernel(elementwise("NEG", "Neg")),
     PRelu: Kernel(_prelu),
     Reciprocal: Kernel(_reciprocal),
     Relu: Kernel(_clip, NUMBERS),
