@@ -181,7 +181,7 @@ CASES: list[Case] = [
     (13, "QuantizeLinear", {}, [np.float32(0.5)], (3, 4),
      "Quantize(params=QuantParams(scale=(0.5,), zero_point=(0,), axis=None), dtype=u8)"),
     (9, "Sqrt", {}, [], (3, 4), "Sqrt()"),
-    (9, "Erf", {}, [], (3, 4), "Erf"),
+    (9, "Erf", {}, [], (3, 4), "Erf()"),
     (18, "Split", {"num_outputs": 1}, [], (3, 4), "Split(sizes=(3,))"),
 ]  # fmt: skip
 
