@@ -50,6 +50,7 @@ LAYERS = [
     "gate",
     "structure",
     "support",
+    "operators",
     "cli",
     "__main__",
 ]

@@ -29,6 +29,7 @@ _COMMANDS = (
     "demo",
     "targets",
     "passes",
+    "operators",
 )
 
 _EPILOG = """\b

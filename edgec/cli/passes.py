@@ -12,7 +12,7 @@ __all__ = ["command"]
 @click.command("passes")
 @json_option("the list")
 def command(as_json: bool) -> None:
-    """List the rewrites that models go through, and what each promises."""
+    """List the rewrites of models, and what each promises."""
     from edgec.cli.render import print_list
     from edgec.passes import PASSES, Pass
     from edgec.targets import TARGETS

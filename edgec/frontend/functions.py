@@ -29,8 +29,10 @@ from edgec.ops.opaque import tensor_type, type_proto
 
 __all__ = ["add_nodes", "body_of", "expand", "name_results"]
 
-# Operators that no opset after 18 gave another meaning, only more element types: version
-# history of https://onnx.ai/onnx/operators/.
+_AXES_ARE_INPUTS = 13  # of Squeeze and Unsqueeze
+
+# Operators that no opset since 13 gave another meaning, only more element types and
+# attributes: version history of https://onnx.ai/onnx/operators/.
 _SETTLED = frozenset({
     "Cast", "CastLike", "Constant", "ConstantOfShape", "Conv", "ConvTranspose", "Equal",
     "Flatten", "Identity", "If", "IsInf", "IsNaN", "Loop", "Range", "ReduceMax",
@@ -136,6 +138,12 @@ def expand(b: Builder, node: Node) -> bool:
     values.update(zip(body.input, inputs, strict=False))
     names = dict(zip(body.output, node.output_names, strict=False))
     declared = _inferred(body.node, opset, values)
+    # What the caller's type already says of its results holds for those of the body.
+    declared |= {
+        name: value.type
+        for name, value in zip(body.output, node.outputs, strict=False)
+        if isinstance(value.type, TensorType)
+    }
     add_nodes(b, body.node, opset, values, names, node, declared=declared)
     name_results(b, body.output, values, node)
     return True
@@ -160,18 +168,26 @@ def _identity(value: Value) -> Op:
 
 
 def _kept_at(proto: onnx.NodeProto, opset: int) -> int:
-    """Return the lowest opset that gives a node of `opset` the same meaning.
+    """Return the opset to keep a node of `opset` at, where it means the same.
 
-    What bodies compute shapes and types with has only ever got more element types, and the
-    newest opsets are those that runtimes do not have yet.
+    What bodies compute shapes and types with has only ever got more element types and
+    attributes. The newest opsets are those that runtimes do not have yet, and nodes of older
+    ones would not mix.
     """
     inner = (n for a in proto.attribute for g in (a.g, *a.graphs) for n in g.node)
     settled = all(
-        n.op_type in _SETTLED or _since(n.op_type, opset) <= OPSET
+        _is_settled(n, opset) or _since(n.op_type, opset) == _since(n.op_type, OPSET)
         for n in (proto, *inner)
         if n.domain in ("", "ai.onnx")
     )
-    return min(opset, OPSET) if settled else opset
+    return OPSET if settled else opset
+
+
+def _is_settled(proto: onnx.NodeProto, opset: int) -> bool:
+    if proto.op_type not in _SETTLED or opset < _AXES_ARE_INPUTS:
+        return False
+    known = onnx.defs.get_schema(proto.op_type, OPSET, "").attributes
+    return all(a.name in known for a in proto.attribute)
 
 
 def _since(op_type: str, opset: int) -> int:

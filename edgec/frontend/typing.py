@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from onnx import helper
 
 from edgec.frontend.files import array_of, dense_array_of
 from edgec.ir import OPSET, UNKNOWN, Array, OnnxNode, Op, TensorType
-from edgec.ops import OPS, Identity, Opaque, Reshape
+from edgec.ops import OPS, Cast, Identity, Opaque, Reshape
 from edgec.ops.arguments import axis_of
 
-__all__ = ["captures", "constant_value", "opaque", "plain", "retyped", "typed"]
+__all__ = ["READ_AS", "captures", "constant_value", "opaque", "plain", "retyped", "typed"]
 
 _CLASSES: dict[str, list[type[Op]]] = {}
 for _cls in OPS:
@@ -33,14 +33,8 @@ def typed(node: OnnxNode) -> Op | None:
         t.dims is None or UNKNOWN in t.dims for i, t in enumerate(node.inputs) if node.has(i)
     ):
         return None
-    if node.op_type in ("Flatten", "Squeeze", "Unsqueeze"):
-        return _reshape(node)
-    if node.op_type == "Dropout":
-        training = node.constant(2)
-        off = not node.has(2) or (training is not None and not training.any())
-        return Identity() if off and node.outputs == 1 else None
-    if node.op_type == "CastLike":
-        node = _cast(node)
+    if node.op_type in READ_AS:
+        return READ_AS[node.op_type][1](node)
     node = replace(node, attributes={k: _array(v) for k, v in node.attributes.items()})
     for cls in _CLASSES.get(node.op_type, ()):
         if (op := cls.from_onnx(node)) is not None:
@@ -48,10 +42,10 @@ def typed(node: OnnxNode) -> Op | None:
     return None
 
 
-def _cast(node: OnnxNode) -> OnnxNode:
+def _cast(node: OnnxNode) -> Op | None:
     """Return CastLike as the cast it is."""
     attributes = {**node.attributes, "to": node.inputs[1].dtype.onnx}
-    return replace(node, op_type="Cast", attributes=attributes)
+    return Cast.from_onnx(replace(node, op_type="Cast", attributes=attributes))
 
 
 def _array(value: Any) -> Any:
@@ -93,6 +87,13 @@ def _reshape(node: OnnxNode) -> Op | None:
     return Reshape.to(tuple(1 if i in added else next(rest) for i in range(rank)))
 
 
+def _dropout(node: OnnxNode) -> Op | None:
+    """Return Dropout as what it is at inference."""
+    training = node.constant(2)
+    off = not node.has(2) or (training is not None and not training.any())
+    return Identity() if off and node.outputs == 1 else None
+
+
 def _product(dims: tuple[int | str, ...]) -> int | str:
     total = 1
     for d in dims:
@@ -100,6 +101,16 @@ def _product(dims: tuple[int | str, ...]) -> int | str:
             return d if len(dims) == 1 else "?"
         total *= d
     return total
+
+
+READ_AS: Mapping[str, tuple[type[Op], Callable[[OnnxNode], Op | None]]] = {
+    "CastLike": (Cast, _cast),
+    "Dropout": (Identity, _dropout),
+    "Flatten": (Reshape, _reshape),
+    "Squeeze": (Reshape, _reshape),
+    "Unsqueeze": (Reshape, _reshape),
+}
+"""Operators of ONNX that are another one in the graph, and how they become it."""
 
 
 def opaque(

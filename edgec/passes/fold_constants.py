@@ -137,12 +137,31 @@ class FoldConstants(Pass):
         )
         constants = {k: c for k, c in graph.constants.items() if k in needed}
         part = Graph("constants", fed, tuple(wanted), nodes, MappingProxyType(constants))
-        results = Evaluator(part).run({v.name: found[v.name] for v in fed})
+        results = _results(part, {v.name: found[v.name] for v in fed})
         return {
             name: array
             for name, array in results.items()
             if array.nbytes <= max(self.growth_bytes, _fed_bytes(foldable[name]))
         }
+
+
+def _results(part: Graph, feeds: dict[str, Array]) -> dict[str, Array]:
+    """Compute the outputs of a graph, leaving out those that ONNX Runtime has no kernels for.
+
+    A model may hold operators that are newer than the runtime: they stay, and what reads them.
+    """
+    try:
+        return Evaluator(part).run(feeds)
+    except (InternalError, ModelError):
+        if len(part.outputs) == 1:
+            return {}
+    found: dict[str, Array] = {}
+    for output in part.outputs:
+        b = Builder(replace(part, outputs=(output,)))
+        for node in part.nodes:
+            b.copy(node)
+        found |= _results(b.finish(), feeds)
+    return found
 
 
 def _settled(b: Builder, node: Node, known: Mapping[str, Lengths]) -> bool:

@@ -29,15 +29,16 @@ Options:
   -h, --help  Show this message and exit.
 
 Commands:
-  compile  Compile MODEL, an ONNX file, for one or more targets.
-  inspect  Say what is in MODEL, an ONNX or TFLite file.
-  check    Say what a target or its delegates do not take of MODEL.
-  diff     Say how two models differ: A and B are ONNX or TFLite files.
-  profile  Measure FILE, a .onnx or .tflite file, on this machine.
-  gate     Hold REPORT, a report.json, against budgets.
-  demo     Compile the model that ships with edgec, in float and in int8.
-  targets  List what models can be compiled for.
-  passes   List the rewrites that models go through, and what each promises.
+  compile    Compile MODEL, an ONNX file, for one or more targets.
+  inspect    Say what is in MODEL, an ONNX or TFLite file.
+  check      Say what a target or its delegates do not take of MODEL.
+  diff       Say how two models differ: A and B are ONNX or TFLite files.
+  profile    Measure FILE, a .onnx or .tflite file, on this machine.
+  gate       Hold REPORT, a report.json, against budgets.
+  demo       Compile the model that ships with edgec, in float and in int8.
+  targets    List what models can be compiled for.
+  passes     List the rewrites of models, and what each promises.
+  operators  List the operators of ONNX, and what each target makes of them.
 
   First steps:
     edgec demo

@@ -7,7 +7,7 @@ import numpy as np
 from onnx import helper
 
 from edgec.frontend import load
-from edgec.ir import Array, Graph
+from edgec.ir import OPSET, Array, Graph
 from edgec.ops import Opaque
 from edgec.passes import ExpandFunctions
 from tests.models import Sketch, info, onnx_model, save
@@ -25,7 +25,16 @@ def one(
     node = helper.make_node(kind, inputs or [*fed, *arrays], ["y"], "layer", **attributes)
     infos = [info(name, *shape) for name, shape in zip(fed, shapes, strict=True)]
     return load(
-        save(onnx_model([node], infos, [info("y", *shapes[0])], arrays, opset=opset), folder)
+        save(
+            onnx_model(
+                [node],
+                infos,
+                [info("y", *shapes[0]) if kind != "SoftmaxCrossEntropyLoss" else info("y", 2)],
+                arrays,
+                opset=opset,
+            ),
+            folder,
+        )
     ).graph
 
 
@@ -94,3 +103,23 @@ def test_a_graph_without_functions_comes_back_itself(tmp_path: Path) -> None:
     graph = one(tmp_path, "Relu", [[1, 3]], {})
 
     assert expand.run(graph) is graph
+
+
+def test_a_body_of_an_older_opset_is_written_out_in_todays(tmp_path: Path) -> None:
+    labels = {"labels": np.array([0, 2], np.int64)}
+    graph = one(tmp_path, "SoftmaxCrossEntropyLoss", [[2, 3]], labels, reduction="none")
+
+    after = expand.run(graph)
+    assert not {"SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"} & set(kinds(after))
+    assert {n.op.opset for n in after.nodes if isinstance(n.op, Opaque)} <= {OPSET}
+
+
+def test_what_the_caller_knows_of_its_results_is_kept(tmp_path: Path) -> None:
+    """A range is as long as its operands say, which inference inside of the body cannot see."""
+    bounds = {"limit": np.array(5.0, np.float32), "delta": np.array(2.0, np.float32)}
+    node = helper.make_node("Range", ["x0", *bounds], ["y"], "layer")
+    model = onnx_model([node], [info("x0")], [info("y", 3)], bounds, opset=18)
+    graph = load(save(model, tmp_path)).graph
+
+    after = expand.run(graph)
+    assert after.outputs == graph.outputs

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from onnx import helper
 
-from edgec.errors import ModelError
-from edgec.evaluate import evaluate
+from edgec.errors import InternalError, ModelError
+from edgec.evaluate import Evaluator, evaluate
 from edgec.ir import ABSENT, DType, Graph, QuantParams, TensorType
-from edgec.ops import Add, Dequantize, Mul, Opaque, Relu
+from edgec.ops import Abs, Add, Dequantize, Mul, Neg, Opaque, Relu
 from edgec.passes import FoldConstants
 from tests.models import Sketch, graphs
 from tests.passes.properties import check_pass
@@ -274,3 +274,22 @@ def test_a_shape_that_does_not_fit_is_the_fault_of_the_model() -> None:
 @given(graphs())
 def test_holds_on_any_graph(graph: Graph) -> None:
     check_pass(fold, graph)
+
+
+def test_what_the_runtime_cannot_compute_stays_and_nothing_else_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stands for an operator that is newer than the runtime: no graph with a Neg runs."""
+
+    def picky(graph: Graph) -> Evaluator:
+        if any(isinstance(n.op, Neg) for n in graph.nodes):
+            raise InternalError("no kernel")
+        return Evaluator(graph)
+
+    monkeypatch.setattr("edgec.passes.fold_constants.Evaluator", picky)
+    s = Sketch(1, 3)
+    abs_, neg = s.add(Abs(), s.random(1, 3)), s.add(Neg(), s.random(1, 3))
+    graph = s.graph(s.add(Add(), s.add(Add(), s.x, abs_), neg))
+
+    after = FoldConstants().run(graph)
+    assert [type(n.op) for n in after.nodes] == [Neg, Add, Add]
