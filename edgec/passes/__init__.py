@@ -22,6 +22,7 @@ from edgec.passes.fuse_activations import FuseActivations
 from edgec.passes.fuse_fully_connected import FuseFullyConnected
 from edgec.passes.join_moves import JoinMoves
 from edgec.passes.merge_clips import MergeClips
+from edgec.passes.move_reshapes import MoveReshapes
 from edgec.passes.move_transposes import MoveTransposes
 from edgec.passes.pipelines import lossless, simplify
 from edgec.passes.quantize import QuantizeGraph, Scheme
@@ -51,6 +52,7 @@ __all__ = [
     "JoinMoves",
     "Lossy",
     "MergeClips",
+    "MoveReshapes",
     "MoveTransposes",
     "Pass",
     "PassRecord",
@@ -80,6 +82,7 @@ PASSES: tuple[type[Pass], ...] = (
     EliminateIdentities,
     JoinMoves,
     MoveTransposes,
+    MoveReshapes,
     MergeClips,
     FoldPad,
     SimplifyPools,

@@ -8,20 +8,24 @@ from typing import ClassVar
 from typing_extensions import override
 
 from edgec.ir import Builder, Graph, Node, Value
-from edgec.ops import Add, Max, Min, Mul, Opaque
+from edgec.ops import Add, Equal, Max, Min, Mul, Opaque
+from edgec.ops.logic import Logic
 from edgec.passes.base import Exact, Pass, Promise
 from edgec.passes.determinism import is_function
 
 __all__ = ["EliminateCommonSubexpressions"]
+
+_EITHER_WAY = (Add, Mul, Max, Min, Logic, Equal)
+"""The same with their operands in another order. Not `Sum`: three numbers round differently."""
 
 
 @dataclass(frozen=True, slots=True)
 class EliminateCommonSubexpressions(Pass):
     """Let nodes with the same operator, attributes and operands be one.
 
-    The operands of sums, products and extremes may be in either order. Where one of the nodes
-    makes an output of the graph, that one stays; two that make outputs both stay, since both
-    names must exist.
+    The operands of sums, products, extremes, logic and equality may be in either order. Where
+    one of the nodes makes an output of the graph, that one stays; two that make outputs both
+    stay, since both names must exist.
 
     Random operators, nodes with subgraphs and operators of unknown domains stay as they are.
     Exact: no number is touched.
@@ -75,7 +79,7 @@ def _groups(graph: Graph) -> dict[tuple[str, ...], list[Node]]:
 def _key(node: Node, first: dict[Value, Value]) -> object:
     """Return what nodes that compute the same have in common."""
     inputs = [first.get(v, v).name for v in node.inputs]
-    if isinstance(node.op, Add | Mul | Max | Min):
+    if isinstance(node.op, _EITHER_WAY):
         inputs.sort()
     # The text of an operator tells 0.0 from -0.0, which compare as equal.
     text = "" if isinstance(node.op, Opaque) else repr(node.op)

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from edgec.ir import Builder, Graph, Node, TensorType, Value
 from edgec.ops import Concat, Expand, Pad, Reduction, Reshape, Slice, Transpose
+from edgec.passes.axis_groups import axis_groups
 from edgec.passes.base import Exact, Pass, Promise
 
 __all__ = ["JoinMoves"]
@@ -26,6 +27,9 @@ class JoinMoves(Pass):
     * ``Slice`` of ``Concat`` that takes from one part only: reads that part.
     * ``Concat`` of ``Concat`` along the same axis, if nothing else reads the inner one.
     * ``Transpose`` that moves axes of length 1 only: a ``Reshape``, which costs nothing.
+    * ``Transpose`` of ``Reshape`` of ``Transpose``, where the outer one keeps together what
+      the reshape splits or joins: one ``Transpose`` and a ``Reshape``. Likewise ``Reshape`` of
+      ``Transpose`` of ``Reshape``. Nothing else may read what is in between.
     * ``Reshape`` that brings axes back that a reduction dropped, or drops those it kept:
       the reduction does so itself, if nothing else reads it.
 
@@ -56,6 +60,8 @@ class JoinMoves(Pass):
             return True
         if inner is None:
             return False
+        if isinstance(node.op, Transpose | Reshape) and _commuted(b, node, inner):
+            return True
         if isinstance(node.op, Slice) and isinstance(inner.op, Concat):
             return _slice_of_part(b, node, node.op, inner, inner.op)
         if isinstance(inner.op, Reduction) and isinstance(node.op, Reshape):
@@ -96,6 +102,58 @@ def _is_reshape(b: Builder, node: Node, op: Transpose, inner: Node | None) -> bo
         return False
     long = [axis for axis in op.perm if x.ints[axis] != 1]
     return long == sorted(long) and op.perm != tuple(sorted(op.perm))
+
+
+def _commuted(b: Builder, node: Node, inner: Node) -> bool:
+    """Join the first and the last of three, if the one in between can change places."""
+    x = inner.inputs[0]
+    first = b.producer(x)
+    if first is None or not isinstance(inner.op, Transpose | Reshape):
+        return False
+    if type(first.op) is not type(node.op) or type(inner.op) is type(node.op):
+        return False
+    alone = b.source.is_only_read_by(node.inputs[0], node)
+    old = b.source.producers.get(node.inputs[0])
+    if not alone or old is None or not b.source.is_only_read_by(old.inputs[0], old):
+        return False
+    if isinstance(first.op, Transpose) and isinstance(node.op, Transpose):
+        order = _before_reshape(node.op.perm, x.type, inner.output.type)
+        if order is None:
+            return False
+        joined = Transpose(tuple(first.op.perm[axis] for axis in order))
+        y = b.step(joined, first.inputs[0], of=old)
+        b.add(Reshape(node.output.type.ints), y, like=node, absorbs=(first,))
+        return True
+    if isinstance(inner.op, Transpose):
+        order = _before_reshape(inner.op.perm, first.inputs[0].type, x.type)
+        if order is None or not node.output.type.is_static:
+            return False
+        y = b.step(Transpose(order), first.inputs[0], of=old)
+        b.add(Reshape(node.output.type.ints), y, like=node, absorbs=(first,))
+        return True
+    return False
+
+
+def _before_reshape(
+    perm: tuple[int, ...], x: TensorType, y: TensorType
+) -> tuple[int, ...] | None:
+    """Return the order of axes that does before a reshape of `x` to `y` what `perm` does after.
+
+    ``None`` if `perm` tears apart what the reshape splits or joins.
+    """
+    if not x.is_static or not y.is_static or not x.size:
+        return None
+    groups = axis_groups(x.ints, y.ints)
+    of = {axis: group for group in groups for axis in group.after}
+    order: list[int] = [axis for axis, length in enumerate(x.ints) if length == 1]
+    moved = [axis for axis in perm if axis in of]
+    while moved:
+        group = of[moved[0]]
+        if tuple(moved[: len(group.after)]) != group.after:
+            return None
+        order += group.before
+        del moved[: len(group.after)]
+    return tuple(order)
 
 
 def _slice_of_slice(first: Slice, second: Slice, x: TensorType) -> Slice | None:

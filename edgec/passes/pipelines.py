@@ -15,6 +15,7 @@ from edgec.passes.fuse_activations import FuseActivations
 from edgec.passes.fuse_fully_connected import FuseFullyConnected
 from edgec.passes.join_moves import JoinMoves
 from edgec.passes.merge_clips import MergeClips
+from edgec.passes.move_reshapes import MoveReshapes
 from edgec.passes.move_transposes import MoveTransposes
 from edgec.passes.recognize_gelu import RecognizeGelu
 from edgec.passes.recognize_hard_swish import RecognizeHardSwish
@@ -59,6 +60,8 @@ def lossless() -> tuple[Pass, ...]:
         # patterns, which know a hard swish by its one clip.
         MergeClips(),
         # Patterns before FuseActivations, which would take up that clip.
+        MoveReshapes(),
+        # Patterns before all folds, which would take up their constants one by one.
         RecognizeGelu(),
         RecognizeHardSwish(),
         RecognizeLeakyRelu(),

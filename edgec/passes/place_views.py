@@ -41,6 +41,8 @@ class _Plan:
     ----------
     turned
         By node that computes in either layout: the operator for stored operands.
+    makers
+        By node that makes either layout of the same operands: the operator for the stored one.
     cost
         Of the graph as it is.
     """
@@ -48,21 +50,24 @@ class _Plan:
     graph: Graph
     view: View
     turned: dict[tuple[str, ...], Op] = field(default_factory=dict)
+    makers: dict[tuple[str, ...], Op] = field(default_factory=dict)
     seers: set[tuple[str, ...]] = field(default_factory=set)
     storers: set[tuple[str, ...]] = field(default_factory=set)
     cost: float = 0
 
     def __post_init__(self) -> None:
         graph, view = self.graph, self.view
+        near = self._near()
         from_seen: set[Value] = set()
         for node in graph.nodes:
-            converts = view.is_seen(node) or view.is_stored(node)
-            if (op := self._turned(node)) is not None:
-                self.turned[node.output_names] = op
+            if node.output_names not in near:
+                continue
+            if node.output_names in self.turned:
                 if not from_seen.isdisjoint(node.inputs):
                     from_seen.update(node.outputs)
-            elif not converts or graph.constant(node.inputs[0]) is not None:
-                continue
+            elif not self._converts(node):
+                if (op := self._made(node)) is not None:
+                    self.makers[node.output_names] = op
             # A conversion may be its own inverse. It is taken for what undoes the one before.
             elif view.is_stored(node) and (
                 not view.is_seen(node) or node.inputs[0] in from_seen
@@ -74,10 +79,44 @@ class _Plan:
                 from_seen.add(node.output)
                 self.cost += self.price(node.output)
 
+    def _near(self) -> set[tuple[str, ...]]:
+        """Return the nodes at or between which conversions may move; fill `turned`."""
+        graph = self.graph
+        todo = [n for n in graph.nodes if self._converts(n)]
+        near = {n.output_names for n in todo}
+        while todo:
+            node = todo.pop()
+            values = (*node.inputs, *node.outputs)
+            for value in values:
+                if not self.view.stores(value.type) and not self._converts(node):
+                    continue
+                maker = graph.producers.get(value)
+                for other in (*([maker] if maker else ()), *graph.users.get(value, ())):
+                    if other.output_names in near:
+                        continue
+                    near.add(other.output_names)
+                    if (op := self._turned(other)) is not None:
+                        self.turned[other.output_names] = op
+                        todo.append(other)
+        return near
+
+    def _converts(self, node: Node) -> bool:
+        """Whether a node converts between the layouts; what it does to constants is folded."""
+        converts = self.view.is_seen(node) or self.view.is_stored(node)
+        return converts and self.graph.constant(node.inputs[0]) is None
+
+    def _made(self, node: Node) -> Op | None:
+        if len(node.outputs) != 1 or not self.view.stores(node.output.type):
+            return None
+        return self.view.makes_either(node)
+
     def _turned(self, node: Node) -> Op | None:
         """Return the operator of a node for stored operands and results, if it has one."""
         graph, view = self.graph, self.view
         if not all(view.stores(v.type) for v in node.outputs):
+            return None
+        op = view.turned(node)
+        if op is None:
             return None
         for value in node.inputs:
             array = graph.constant(value)
@@ -86,7 +125,7 @@ class _Plan:
                     return None
             elif value.is_absent or not (view.stores(value.type) or view.is_same(value.type)):
                 return None
-        return view.turned(node)
+        return op
 
     def price(self, value: Value) -> float:
         """Return what it costs to convert a value."""
@@ -123,7 +162,7 @@ class _Plan:
         node = self.graph.producers.get(value)
         if node is None:
             return _SEEN
-        if node.output_names in self.turned:
+        if node.output_names in self.turned or node.output_names in self.makers:
             return node.output_names
         return _STORED if node.output_names in self.seers else _SEEN
 
@@ -236,9 +275,12 @@ def _bind(at: _Layouts, node: Node) -> None:
 
 def _store(at: _Layouts, node: Node) -> None:
     """Add a node that computes as stored."""
-    view = at.view
-    op = at.plan.turned[node.output_names]
-    inputs = [at.stored(v, node) for v in node.inputs]
+    view, plan = at.view, at.plan
+    if (op := plan.makers.get(node.output_names)) is not None:
+        inputs = [at.seen(v) for v in node.inputs]
+    else:
+        op = plan.turned[node.output_names]
+        inputs = [at.stored(v, node) for v in node.inputs]
     names = [v.name if view.is_same(v.type) else at.name(v) for v in node.outputs]
     outputs = at.b.add(op, *inputs, names=names, absorbs=(node,))
     for old, new in zip(node.outputs, outputs, strict=True):

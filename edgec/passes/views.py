@@ -10,17 +10,17 @@ from typing_extensions import override
 
 from edgec.ir import Array, Node, Op, QuantParams, TensorType
 from edgec.ops import (
-    Binary,
+    Broadcasting,
     Concat,
     Dequantize,
     Expand,
-    Max,
-    Min,
+    LayerNorm,
     Padding,
     PRelu,
     Quantize,
     Reduction,
     Reshape,
+    RMSNorm,
     Slice,
     Split,
     Tile,
@@ -28,10 +28,11 @@ from edgec.ops import (
     Unary,
 )
 from edgec.ops.normalization import OverClasses
+from edgec.passes.axis_groups import AxisGroup, axis_groups
 
-__all__ = ["ELEMENTWISE", "Permuted", "View"]
+__all__ = ["ELEMENTWISE", "Permuted", "Reshaped", "View"]
 
-ELEMENTWISE = (Unary, Binary, Max, Min, PRelu)
+ELEMENTWISE = (Unary, Broadcasting, PRelu)
 """Operators on each element alone, whose operands broadcast."""
 
 
@@ -86,6 +87,10 @@ class View(ABC):
     @abstractmethod
     def takes_either(self, node: Node) -> Op | None:
         """Return the operator that computes the same results from stored operands, if any."""
+
+    @abstractmethod
+    def makes_either(self, node: Node) -> Op | None:
+        """Return the operator that computes stored results from the same operands, if any."""
 
     @abstractmethod
     def cost_bytes(self, t: TensorType) -> int:
@@ -188,8 +193,120 @@ class Permuted(View):
         return None
 
     @override
+    def makes_either(self, node: Node) -> Op | None:
+        free = isinstance(node.op, Reshape) and self.cost_bytes(node.output.type) == 0
+        return Reshape(self.stored(node.output.type).ints) if free else None
+
+    @override
     def cost_bytes(self, t: TensorType) -> int:
         if not t.is_static:
             return 1
         long = [axis for axis in self.inverse if t.ints[axis] != 1]
         return 0 if long == sorted(long) else t.size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reshaped(View):
+    """What is seen in the shape `after` is stored in the shape `before`."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    @override
+    def stores(self, t: TensorType) -> bool:
+        return t.dims == self.after
+
+    @override
+    def stored(self, t: TensorType) -> TensorType:
+        return t.with_shape(self.before)
+
+    @override
+    def is_seen(self, node: Node) -> bool:
+        return _is_reshape(node, self.before, self.after)
+
+    @override
+    def is_stored(self, node: Node) -> bool:
+        return _is_reshape(node, self.after, self.before)
+
+    @override
+    def is_same(self, t: TensorType) -> bool:
+        return t.dims == ()
+
+    @override
+    def see(self, t: TensorType) -> Op:
+        return Reshape(self.after)
+
+    @override
+    def store(self, t: TensorType) -> Op:
+        return Reshape(self.before)
+
+    @override
+    def constant(self, array: Array, seen: TensorType) -> Array | None:
+        if array.size == 1:
+            return array if array.ndim <= len(self.before) else array.reshape(())
+        if array.ndim > len(self.after):
+            return None
+        given = (1,) * (len(self.after) - array.ndim) + array.shape
+        shape = [1] * len(self.before)
+        for group in self.groups:
+            lengths = [given[axis] for axis in group.after]
+            if lengths == [self.after[axis] for axis in group.after]:
+                for axis in group.before:
+                    shape[axis] = self.before[axis]
+            elif any(length != 1 for length in lengths):
+                return None  # it repeats along some axes of the group only
+        while len(shape) > array.ndim and shape[0] == 1:
+            del shape[0]
+        return array.reshape(shape)
+
+    @property
+    def groups(self) -> tuple[AxisGroup, ...]:
+        """The groups of axes that are joined or split."""
+        return axis_groups(self.before, self.after)
+
+    def axis(self, seen: int) -> int | None:
+        """Return the axis as stored of an axis as seen, if it is one by itself."""
+        single = {g.after[0]: g.before[0] for g in self.groups if g.is_single}
+        return single.get(seen)
+
+    @override
+    def turned(self, node: Node) -> Op | None:
+        op, rank = node.op, len(self.after)
+        match op:
+            case OverClasses():
+                axis = self.axis(op.axis % rank)
+                return None if axis is None else replace(op, axis=axis - len(self.before))
+            case LayerNorm() | RMSNorm() if op.axis == -1:
+                last = self.axis(rank - 1) == len(self.before) - 1
+                return op if last and self._fit(node) else None
+            case Quantize() | Dequantize():
+                p = op.params
+                axis = None if p.axis is None else self.axis(p.axis)
+                if p.axis is not None and axis is None:
+                    return None
+                return replace(op, params=QuantParams(p.scale, p.zero_point, axis))
+        return op if isinstance(op, ELEMENTWISE) and self._fit(node) else None
+
+    def _fit(self, node: Node) -> bool:
+        """Whether all operands broadcast to no more axes than the result has as stored."""
+        return all(v.type.rank <= len(self.after) for v in node.inputs)
+
+    @override
+    def takes_either(self, node: Node) -> Op | None:
+        out = node.outputs[0].type
+        return Reshape(out.ints) if isinstance(node.op, Reshape) and out.is_static else None
+
+    @override
+    def makes_either(self, node: Node) -> Op | None:
+        free = isinstance(node.op, Reshape) and not self.is_seen(node)
+        return Reshape(self.before) if free else None
+
+    @override
+    def cost_bytes(self, t: TensorType) -> int:
+        return 0
+
+
+def _is_reshape(node: Node, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    if not isinstance(node.op, Reshape):
+        return False
+    return node.inputs[0].type.dims == before and node.output.type.dims == after

@@ -208,6 +208,75 @@ def test_transposes_of_single_axes_join_their_neighbours_instead() -> None:
     assert only(graph) == "%v1: f32[4,3,1] = Transpose(perm=(2, 1, 0))(%x)"
 
 
+def chain(s: Sketch, *ops: Op) -> Graph:
+    y = s.x
+    for op in ops:
+        y = s.add(op, y)
+    return s.graph(y)
+
+
+def test_transposes_are_joined_across_a_reshape() -> None:
+    """As exporters write the transposed keys of an attention."""
+    graph = chain(
+        Sketch(1, 6, 3, 4),
+        Transpose((0, 2, 1, 3)),
+        Reshape((3, 6, 4)),
+        Transpose((0, 2, 1)),
+        Reshape((1, 3, 4, 6)),
+    )
+    after = check_pass(join, graph)
+    assert [str(n.op) for n in after.nodes] == [
+        "Transpose(perm=(0, 2, 3, 1))",
+        "Reshape(shape=(1, 3, 4, 6))",  # which EliminateIdentities drops
+    ]
+
+
+def test_transposes_are_joined_across_a_reshape_of_axes_that_stay_together() -> None:
+    graph = chain(
+        Sketch(2, 3, 4, 5),
+        Transpose((3, 0, 1, 2)),
+        Reshape((5, 6, 2, 2)),
+        Transpose((2, 3, 1, 0)),
+    )
+    after = check_pass(join, graph)
+    assert [str(n.op) for n in after.nodes] == [
+        "Transpose(perm=(2, 0, 1, 3))",
+        "Reshape(shape=(2, 2, 6, 5))",
+    ]
+
+
+def test_reshapes_are_joined_across_a_transpose() -> None:
+    graph = chain(Sketch(2, 3, 4), Reshape((6, 4)), Transpose((1, 0)), Reshape((2, 2, 3, 2)))
+    after = check_pass(join, graph)
+    assert [str(n.op) for n in after.nodes] == [
+        "Transpose(perm=(2, 0, 1))",
+        "Reshape(shape=(2, 2, 3, 2))",
+    ]
+
+
+@pytest.mark.parametrize(
+    "ops",
+    [
+        (Transpose((0, 2, 1)), Reshape((2, 2, 2, 3)), Transpose((0, 2, 1, 3))),
+        (Reshape((2, 3, 2, 2)), Transpose((0, 2, 1, 3)), Reshape((4, 6))),
+        (Transpose((0, 2, 1)), Reshape((2, 12)), Relu(), Transpose((1, 0))),
+    ],
+    ids=str,
+)
+def test_keeps_three_that_tear_axes_apart(ops: tuple[Op, ...]) -> None:
+    graph = chain(Sketch(2, 3, 4), *ops)
+    assert join.run(graph) is graph
+
+
+@pytest.mark.parametrize("read", [0, 1])
+def test_keeps_three_where_something_else_reads_one(read: int) -> None:
+    s = Sketch(2, 3, 4)
+    a = s.add(Transpose((0, 2, 1)), s.x)
+    b = s.add(Reshape((1, 2, 4, 3)), a)
+    graph = s.graph(s.add(Transpose((0, 1, 3, 2)), b), s.add(Relu(), (a, b)[read]))
+    assert join.run(graph) is graph
+
+
 # ---- reductions
 
 

@@ -19,8 +19,8 @@ from edgec.ops import (
     MatMul,
     Mul,
     Opaque,
+    Pad,
     Relu,
-    Reshape,
 )
 from edgec.passes import (
     PASSES,
@@ -109,8 +109,8 @@ def equal_constants() -> Graph:
 
 
 def identity_between_moves() -> Graph:
-    s = Sketch(1, 4)
-    y = s.add(Reshape((1, 4)), s.add(Identity(), s.add(Reshape((2, 2)), s.x)))
+    s = Sketch(4)
+    y = s.add(Pad((0, 1)), s.add(Identity(), s.add(Pad((1, 0)), s.x)))
     return s.graph(s.add(Relu(), y))
 
 
