@@ -59,6 +59,7 @@ from edgec.ops.functions import (
 )
 from edgec.ops.gather import Gather, GatherElements, GatherND
 from edgec.ops.generate import ConstantOfShape, EyeLike, Range, Shape, Size
+from edgec.ops.integers import ConvInteger, MatMulInteger
 from edgec.ops.linear import FullyConnected, Gemm, MatMul
 from edgec.ops.logic import (
     And,
@@ -144,6 +145,7 @@ __all__ = [
     "Concat",
     "ConstantOfShape",
     "Conv",
+    "ConvInteger",
     "ConvTranspose",
     "Convolution",
     "Cos",
@@ -190,6 +192,7 @@ __all__ = [
     "LpNorm",
     "LpPool",
     "MatMul",
+    "MatMulInteger",
     "Max",
     "MaxPool",
     "Mean",
@@ -342,6 +345,8 @@ OPS: tuple[type[Op], ...] = (
     LpNorm,
     MeanVarianceNorm,
     RMSNorm,
+    ConvInteger,
+    MatMulInteger,
     DilatedAveragePool,
     GlobalLpPool,
     GlobalMaxPool,

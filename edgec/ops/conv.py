@@ -16,7 +16,7 @@ from edgec.ops.activation import Activation, form
 from edgec.ops.arguments import same_dtype
 from edgec.ops.window import Pads, Window, explicit_pads
 
-__all__ = ["Conv", "Convolution", "DepthwiseConv", "GroupedConv"]
+__all__ = ["Conv", "Convolution", "DepthwiseConv", "GroupedConv", "window_fields"]
 
 X, WEIGHT, BIAS = 0, 1, 2  # operand numbers; the bias may be missing
 
@@ -95,7 +95,7 @@ class Convolution(Op):
         return QuantRule((Role.ACTIVATION, Role.WEIGHT, Role.BIAS))
 
 
-def _common(node: OnnxNode) -> dict[str, tuple[int, ...]] | None:
+def window_fields(node: OnnxNode) -> dict[str, tuple[int, ...]] | None:
     """Return stride, pad and dilation of an ONNX node, or ``None`` if it has no typed form."""
     x, w = node.inputs[:2]
     if x.dims is None or len(x.dims) < 3 or not w.is_static or w.rank != len(x.dims):
@@ -119,7 +119,7 @@ class Conv(Convolution):
     @classmethod
     @override
     def from_onnx(cls, node: OnnxNode) -> Self | None:
-        fields = _common(node)
+        fields = window_fields(node)
         if fields is None or node.attributes.get("group", 1) != 1:
             return None
         return cls(**fields)  # type: ignore[arg-type]
@@ -165,7 +165,7 @@ class DepthwiseConv(Convolution):
     @classmethod
     @override
     def from_onnx(cls, node: OnnxNode) -> Self | None:
-        fields = _common(node)
+        fields = window_fields(node)
         group = node.attributes.get("group", 1)
         if fields is None or group == 1 or node.inputs[X].shape[1] != group:
             return None
@@ -206,7 +206,7 @@ class GroupedConv(Convolution):
     @classmethod
     @override
     def from_onnx(cls, node: OnnxNode) -> Self | None:
-        fields = _common(node)
+        fields = window_fields(node)
         if fields is None:
             return None
         return cls(**fields, groups=node.attributes.get("group", 1))  # type: ignore[arg-type]

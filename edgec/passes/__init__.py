@@ -11,6 +11,7 @@ from edgec.passes.base import (
     Within,
 )
 from edgec.passes.decompose_gemm import DecomposeGemm
+from edgec.passes.decompose_integer_products import DecomposeIntegerProducts
 from edgec.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from edgec.passes.eliminate_identities import EliminateIdentities
 from edgec.passes.expand_functions import ExpandFunctions
@@ -39,6 +40,7 @@ from edgec.passes.simplify_pools import SimplifyPools
 __all__ = [
     "PASSES",
     "DecomposeGemm",
+    "DecomposeIntegerProducts",
     "EliminateCommonSubexpressions",
     "EliminateIdentities",
     "Exact",
@@ -92,6 +94,7 @@ PASSES: tuple[type[Pass], ...] = (
     ExpandFunctions,
     QuantizeGraph,
     DecomposeGemm,
+    DecomposeIntegerProducts,
     FlattenProducts,
     RecognizeGelu,
     RecognizeHardSwish,

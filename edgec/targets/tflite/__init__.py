@@ -13,9 +13,11 @@ from edgec.ir import DType, Graph, unload
 from edgec.ops import Dequantize, Opaque, Quantize
 from edgec.passes import (
     DecomposeGemm,
+    DecomposeIntegerProducts,
     EliminateIdentities,
     ExpandFunctions,
     FlattenProducts,
+    FoldConstants,
     FuseFullyConnected,
     Pass,
     Scheme,
@@ -60,6 +62,9 @@ class Tflite(Target):
     def prepare(self) -> tuple[Pass, ...]:
         return (
             ExpandFunctions(),
+            DecomposeIntegerProducts(),
+            # After what is written in terms of other operators: weights among these too.
+            FoldConstants(),
             DecomposeGemm(),
             # After DecomposeGemm: products with constant matrices are layers.
             FuseFullyConnected(),
