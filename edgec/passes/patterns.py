@@ -342,22 +342,24 @@ def _recognized(graph: Graph, rules: Sequence[Rule]) -> Graph:
     return b.finish()
 
 
-def _write(
-    b: Builder, call: Call, root: Node, absorbs: Sequence[Node], depth: int = 0
-) -> Value:
+def _write(b: Builder, call: Call, root: Node, absorbs: Sequence[Node]) -> None:
+    """Add the nodes of a call, in place of `root`."""
     name = root.outputs[0].name
-    operands: list[Value] = []
-    for operand in call.operands:
-        match operand:
-            case Call():
-                operands.append(_write(b, operand, root, absorbs, depth + 1))
-            case Value():
-                operands.append(b.now(operand))
-            case _:
-                operands.append(b.constant(operand, near=f"{name}.constant"))
-    if depth == 0:
-        return b.add(call.op, *operands, like=root, absorbs=absorbs)[0]
-    return b.add(call.op, *operands, names=[b.fresh(f"{name}.inner")], absorbs=absorbs)[0]
+    written: dict[int, Value] = {}
+
+    def operand(of: Value | Array | Call) -> Value:
+        if isinstance(of, Value):
+            return b.now(of)
+        if id(of) not in written:
+            if isinstance(of, Call):
+                names = [b.fresh(f"{name}.inner")]
+                operands = map(operand, of.operands)
+                (written[id(of)],) = b.add(of.op, *operands, names=names, absorbs=absorbs)
+            else:
+                written[id(of)] = b.constant(of, near=f"{name}.constant")
+        return written[id(of)]
+
+    b.add(call.op, *map(operand, call.operands), like=root, absorbs=absorbs)
 
 
 def _type(call: Call) -> TensorType | None:

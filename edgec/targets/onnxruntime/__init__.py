@@ -15,6 +15,7 @@ from edgec.passes import Pass, Scheme
 from edgec.targets.base import Artifact, Port, Runner, Target
 from edgec.targets.onnxruntime.absorb import AbsorbActivations
 from edgec.targets.onnxruntime.devices import Device, this_device
+from edgec.targets.onnxruntime.expand_slow import ExpandSlowActivations
 from edgec.targets.onnxruntime.pad_integers import PadIntegers
 
 __all__ = ["OnnxRuntime"]
@@ -44,7 +45,7 @@ class OnnxRuntime(Target):
 
     @override
     def finish(self) -> tuple[Pass, ...]:
-        return (AbsorbActivations(), PadIntegers())
+        return (AbsorbActivations(), PadIntegers(), ExpandSlowActivations())
 
     @override
     def check(self, graph: Graph) -> tuple[Diagnostic, ...]:
