@@ -9,6 +9,7 @@ from edgec.evaluate import evaluate
 from edgec.ir import Graph, Op
 from edgec.ops import (
     LRN,
+    BatchNorm,
     Celu,
     Conv,
     Elu,
@@ -22,6 +23,7 @@ from edgec.ops import (
     LpNorm,
     MeanVarianceNorm,
     Mish,
+    PRelu,
     RMSNorm,
     Selu,
     Shrink,
@@ -146,8 +148,9 @@ def test_an_image_is_normalised_without_being_moved(op: Op, parameters: int) -> 
 
 
 def test_parameters_may_be_computed() -> None:
-    net = Net(x=(1, 6, 4, 5), gamma=(6,), beta=(6,), rows=(5,))
+    net = Net(x=(1, 6, 4, 5), gamma=(6,), beta=(6,), var=(6,), rows=(5,))
     net.add("front", Conv(), "x", random(6, 6, 1, 1, seed=1))
+    net.add("batch", BatchNorm(0.1), "front", "gamma", "beta", "beta", "var")
     net.add("instance", InstanceNorm(), "front", "gamma", "beta")
     net.add("group", GroupNorm(2), "front", "gamma", "beta")
     net.add("layer", LayerNorm(), "front", "rows", "rows")
@@ -155,7 +158,9 @@ def test_parameters_may_be_computed() -> None:
     feeds = {"x": random(1, 6, 4, 5), "rows": random(5, seed=4)}
     feeds |= {"gamma": random(6, seed=2), "beta": random(6, seed=3)}
 
-    operators(net.graph("instance", "group", "layer", "rms"), feeds)
+    feeds["var"] = np.abs(random(6, seed=5))
+
+    operators(net.graph("batch", "instance", "group", "layer", "rms"), feeds)
 
 
 @pytest.mark.parametrize("rank", [3, 5])
@@ -175,3 +180,39 @@ def test_statistics_are_taken_about_the_mean() -> None:
 
     np.testing.assert_allclose(got["y"], evaluate(graph, feeds)["y"], atol=1e-3)
     assert artifact.operators == {"ADD": 1, "MEAN": 2, "MUL": 2, "RSQRT": 1, "SUB": 1}
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (1, 3, 2, 4, 2)], ids=str)
+def test_a_batch_norm_has_any_rank(shape: tuple[int, ...]) -> None:
+    parameters = [np.abs(random(3, seed=seed)) for seed in range(4)]
+
+    assert operators(*one_op(BatchNorm(), random(*shape), *parameters)) == {"ADD": 1, "MUL": 1}
+
+
+@pytest.mark.parametrize("computed", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "slope"),
+    [
+        ((4,), (4,)),
+        ((3, 4), (4,)),
+        ((3, 4), (3, 1)),
+        ((2, 3, 4), (3, 1)),
+        ((2, 3, 4), (2, 1, 1)),
+        ((2, 3, 4, 5), (3, 1, 1)),
+        ((2, 3, 4, 5), (1,)),
+        ((2, 3, 4, 5), (5,)),
+        ((2, 3, 4, 5), (2, 3, 4, 5)),
+        ((2, 3, 4, 5), (2, 1, 1, 1)),
+        ((2, 3, 4, 2, 2), (3, 1, 1, 1)),
+        ((2, 3, 4, 2, 2), (2, 1, 4, 1, 2)),
+    ],
+    ids=str,
+)
+def test_a_prelu_has_any_slopes(
+    shape: tuple[int, ...], slope: tuple[int, ...], computed: bool
+) -> None:
+    net = Net(x=shape, slope=slope)
+    slopes = random(*slope, seed=1)
+    net.add("y", PRelu(), "x", "slope" if computed else slopes)
+
+    operators(net.graph("y"), {"x": random(*shape), "slope": slopes})

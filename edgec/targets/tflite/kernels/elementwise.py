@@ -8,7 +8,6 @@ from edgec.ir import DType, Node, Op
 from edgec.ops import (
     Activation,
     Add,
-    BatchNorm,
     Binary,
     Ceil,
     Clip,
@@ -38,7 +37,6 @@ from edgec.targets.tflite.kernels.kernel import (
     NUMBERS,
     Constraint,
     Kernel,
-    constant_parameters,
     elementwise,
     is_int8,
     pointwise,
@@ -119,22 +117,6 @@ def _clip(b: Lowering, node: Node, op: Clip | Relu) -> None:
         source = out
 
 
-def _batch_norm(b: Lowering, node: Node, op: BatchNorm) -> None:
-    arrays = [b.graph.constant(v) for v in node.inputs[1:]]
-    gamma, beta, mean, var = (a.astype(np.float64) for a in arrays if a is not None)
-    k = gamma / np.sqrt(var + op.epsilon)
-    x = node.inputs[0]
-    source, perm = b.get(x), b.perm_of(x) or identity(x.type.rank)
-    along = [1] * x.type.rank
-    along[perm.index(1)] = -1
-    middle = b.tensor(f"{b.layer}/scaled", DType.FLOAT32, b.info(source).shape)
-    factor = b.constant(f"{b.layer}/scale", k.astype(np.float32).reshape(along))
-    offset = (beta - k * mean).astype(np.float32).reshape(along)
-    b.operator("MUL", [source, factor], [middle], "Mul", fusedActivationFunction=0)
-    shift = b.constant(f"{b.layer}/offset", offset)
-    b.operator("ADD", [middle, shift], [b.put(node, perm)], "Add", fusedActivationFunction=0)
-
-
 def _reciprocal(b: Lowering, node: Node, op: Reciprocal) -> None:
     x = node.inputs[0]
     source, perm = b.get(x), b.perm_of(x) or identity(x.type.rank)
@@ -157,7 +139,6 @@ def _prelu(b: Lowering, node: Node, op: PRelu) -> None:
 
 LOWERINGS = {
     Add: _binary("ADD", "Add", *_ADDED),
-    BatchNorm: Kernel(_batch_norm),
     Ceil: Kernel(elementwise("CEIL")),
     Clip: Kernel(_clip, NUMBERS),
     Cos: Kernel(elementwise("COS", "Cos")),
@@ -182,4 +163,4 @@ LOWERINGS = {
     Tanh: Kernel(elementwise("TANH")),
 }
 
-CONSTRAINTS = (Constraint((BatchNorm,), constant_parameters, "store the weights in the model"),)
+CONSTRAINTS: tuple[Constraint, ...] = ()

@@ -9,6 +9,7 @@ import numpy as np
 from edgec.ir import DType, Node, Value
 from edgec.ops import (
     LRN,
+    BatchNorm,
     GroupNorm,
     Hardmax,
     InstanceNorm,
@@ -103,6 +104,21 @@ def _rms_norm(b: Lowering, node: Node, op: RMSNorm) -> None:
     )
 
 
+def _batch_norm(b: Lowering, node: Node, op: BatchNorm) -> None:
+    f = Formula.of(b, node)
+    arrays = [b.graph.constant(v) for v in node.inputs[1:]]
+    if any(a is None for a in arrays):
+        gamma, beta, mean, var = (f.parameter(v, (1,)) for v in node.inputs[1:])
+        factor = f.mul(gamma, f("RSQRT", f.add(var, op.epsilon)))
+        f.done(node, f.add(f.mul(f.sub(f.x, mean), factor), beta))
+        return
+    gamma64, beta64, mean64, var64 = (a.astype(np.float64) for a in arrays if a is not None)
+    k = gamma64 / np.sqrt(var64 + op.epsilon)
+    along = [-1 if axis == 1 else 1 for axis in f.perm]
+    scaled = f.mul(f.x, f.number(k.reshape(along)))
+    f.done(node, f.add(scaled, f.number((beta64 - k * mean64).reshape(along))))
+
+
 def _instance_norm(b: Lowering, node: Node, op: InstanceNorm) -> None:
     f = Formula.of(b, node)
     f.done(node, _scaled(f, node, _normalised(f, range(2, len(f.perm)), op.epsilon), (1,)))
@@ -162,6 +178,7 @@ def _lrn(b: Lowering, node: Node, op: LRN) -> None:
 
 
 LOWERINGS = {
+    BatchNorm: Kernel(_batch_norm),
     GroupNorm: Kernel(_group_norm),
     Hardmax: Kernel(_hardmax),
     InstanceNorm: Kernel(_instance_norm),
