@@ -18,11 +18,9 @@ from edgec.ir import (
     OnnxForm,
     OnnxNode,
     Op,
-    QuantRule,
     TensorType,
 )
 from edgec.ops.arguments import axis_of
-from edgec.ops.gather import PICKS
 
 __all__ = ["Compress", "NonMaxSuppression", "NonZero", "Unique"]
 
@@ -104,10 +102,6 @@ class Compress(Op):
         if self.axis >= x.rank:
             raise ValueError(f"{x} has no axis {self.axis}")
         return (x.with_shape((*x.shape[: self.axis], count, *x.shape[self.axis + 1 :])),)
-
-    @override
-    def quant_rule(self) -> QuantRule:
-        return PICKS
 
     @classmethod
     @override
@@ -237,7 +231,7 @@ class NonMaxSuppression(Op):
         pairs = (boxes.shape[0], scores.shape[0]), (boxes.shape[1], scores.shape[2])
         if any(a != b for a, b in pairs if isinstance(a, int) and isinstance(b, int)):
             raise ValueError(f"boxes are {boxes}, scores are {scores}")
-        return (TensorType(DType.INT64, (UNKNOWN, 3)),)
+        return (TensorType(DType.INT64, (UNKNOWN if self.most else 0, 3)),)
 
     @classmethod
     @override

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from edgec.errors import InternalError, UnsupportedError
-from edgec.ir import DType, Graph, Op, QuantParams
+from edgec.ir import DType, Graph, Op, QuantParams, TensorType, Value
 from edgec.ops import (
     Celu,
+    Compress,
     ConvTranspose,
     Dequantize,
     FullyConnected,
@@ -19,12 +20,14 @@ from edgec.ops import (
     GroupedConv,
     MatMul,
     MaxPool,
+    NonMaxSuppression,
     Opaque,
     Quantize,
     Relu,
     Reshape,
     Resize,
     ScatterElements,
+    Unique,
 )
 from edgec.targets import Tflite
 from edgec.targets.tflite.constraints import CONSTRAINTS
@@ -220,6 +223,19 @@ IMAGE = (1, 2, 7, 7)
 PER_CHANNEL = QuantParams((0.5, 0.25), (0, 0), 1)
 
 
+def picked(*, static: bool) -> Graph:
+    """Return a layer behind one whose result is as long as the data say, or is not."""
+    net = Net(x=(3,))
+    kept = np.array([True, False, True])
+    if static:
+        net.add("y", Compress(0), "x", kept)
+    else:
+        condition = Value("c", TensorType(DType.BOOL, (3,)))
+        net.inputs, net.values["c"] = (*net.inputs, condition), condition
+        net.add("y", Compress(0), "x", "c")
+    return net.graph(net.add("z", Relu(), "y"))
+
+
 def scattered(dtype: type[np.integer[Any]]) -> Graph:
     x = np.arange(4, dtype=dtype)
     return one_op(ScatterElements(reduction="mul"), x, np.array([1, 1, 2]), x[:3])[0]
@@ -317,6 +333,29 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         one(Resize((), (0.3, 1.0)), (1, 2, 3, 3)),
         "y: Resize(scales=(0.3, 1.0)): A resize leaves something, but the result is "
         "f32[1,2,0,3]",
+    ),
+    (
+        "_told_by_data", picked(static=True), picked(static=False),
+        "z: Relu(): What a layer reads is as long as the model says, whatever the data, but %y "
+        "of Compress(axis=0) is f32[?] (make that an output, and compute what follows after "
+        "the model)",
+    ),
+    (
+        "_few_pairs", one(Unique(), (1 << 12,)), one(Unique(), (1 << 12, 2)),
+        "y: Unique(): All pairs of elements that may be equal are few enough to compare, but "
+        "there are 8192 in %x (look for distinct values after the model)",
+    ),
+    (
+        "_few_classes", one(NonMaxSuppression(1), (2, 4, 4), (2, 128, 4)),
+        one(NonMaxSuppression(1), (2, 4, 4), (2, 129, 4)),
+        "y: NonMaxSuppression(most=1): The classes of all images, each of which is suppressed "
+        "alone, are at most 256, but there are 258 (suppress boxes after the model)",
+    ),
+    (
+        "_overlap", one(NonMaxSuppression(1, 0.5), (2, 4, 4), (2, 1, 4)),
+        one(NonMaxSuppression(1, 1.0), (2, 4, 4), (2, 1, 4)),
+        "y: NonMaxSuppression(most=1, overlap=1.0): Boxes are suppressed from an overlap below "
+        "1 on, but the threshold is 1.0",
     ),
     (
         "_narrow", scattered(np.int32), scattered(np.int64),

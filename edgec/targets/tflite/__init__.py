@@ -23,7 +23,7 @@ from edgec.passes import (
     Scheme,
 )
 from edgec.targets.base import Artifact, Runner, Target
-from edgec.targets.tflite.constraints import CONSTRAINTS
+from edgec.targets.tflite.constraints import CONSTRAINTS, TOLD_BY_DATA
 from edgec.targets.tflite.fit_grids import FitGrids
 from edgec.targets.tflite.flatten import FlattenChannelsLast
 from edgec.targets.tflite.interface import IoDtype, IoLayout, bind_inputs, bind_outputs
@@ -92,16 +92,15 @@ class Tflite(Target):
         if problems:  # every layer would say the same
             return tuple(problems)
         for node in graph.nodes:
-            if type(node.op) not in LOWERINGS and not isinstance(
-                node.op, Quantize | Dequantize
-            ):
+            known = type(node.op) in LOWERINGS or isinstance(node.op, Quantize | Dequantize)
+            if not known and TOLD_BY_DATA.found(graph, node) is None:
                 kind = "untyped " if isinstance(node.op, Opaque) else ""
                 hint = "compile for onnxruntime, or replace the layer"
                 problems.append(
                     Diagnostic(f"{kind}operator {node.op} has no TFLite form", node.layer, hint)
                 )
                 continue
-            for rule in CONSTRAINTS:
+            for rule in CONSTRAINTS if known else (TOLD_BY_DATA,):
                 if isinstance(node.op, rule.ops) and (found := rule.found(graph, node)):
                     says = (rule.found.__doc__ or "").strip()
                     problems.append(

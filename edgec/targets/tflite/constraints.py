@@ -7,13 +7,31 @@ from edgec.ops import Dequantize, Quantize
 from edgec.targets.tflite import kernels
 from edgec.targets.tflite.kernels.kernel import Constraint
 
-__all__ = ["CONSTRAINTS"]
+__all__ = ["CONSTRAINTS", "TOLD_BY_DATA"]
+
+
+def _told_by_data(graph: Graph, node: Node) -> str | None:
+    """What a layer reads is as long as the model says, whatever the data."""
+    for value in node.reads:
+        producer = graph.producers.get(value)
+        kernel = None if producer is None else kernels.LOWERINGS.get(type(producer.op))
+        if producer is not None and kernel is not None and not value.type.is_static:
+            return f"{value} of {producer.op} is {value.type}"
+    return None
+
+
+TOLD_BY_DATA = Constraint(
+    (Op,), _told_by_data, "make that an output, and compute what follows after the model"
+)
+"""Checked of untyped operators too: what follows a result of unknown length is one."""
 
 
 def _static(graph: Graph, node: Node) -> str | None:
     """All shapes are known numbers."""
+    kernel = kernels.LOWERINGS.get(type(node.op))
     for value in (*node.reads, *node.outputs):
-        if not value.type.is_static:
+        told_by_data = value in node.outputs and kernel is not None and kernel.dynamic
+        if not value.type.is_static and not told_by_data:
             return f"{value} is {value.type}"
     return None
 
@@ -61,6 +79,7 @@ def _rank(graph: Graph, node: Node) -> str | None:
 
 
 CONSTRAINTS: tuple[Constraint, ...] = (
+    TOLD_BY_DATA,
     Constraint((Op,), _static, "give every axis a length with --shape"),
     Constraint((Op,), _types, "export the model in float32"),
     Constraint((Op,), _rank),

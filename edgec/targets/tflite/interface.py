@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from edgec.errors import Diagnostic, UnsupportedError
-from edgec.ir import DType, Node, QuantParams, Value
+from edgec.ir import UNKNOWN, DType, Node, QuantParams, Value
 from edgec.ops import Convolution, Dequantize, Pool, Quantize, Reshape, Transpose
 from edgec.targets.base import Port
 from edgec.targets.tflite.lower import NHWC, Lowering, Perm, Stored, identity
@@ -127,7 +127,9 @@ def _output(b: Lowering, value: Value, io_dtype: IoDtype, io_layout: IoLayout) -
     if index in taken or info.data is not None:
         index = _copied(b, index)
     b.model.outputs.append((value.name, index))
-    return Port(value.name, b.info(index).dtype, b.info(index).shape, perm, grid)
+    held_shape = b.info(index).shape
+    shape = tuple(UNKNOWN if length < 0 else length for length in held_shape)
+    return Port(value.name, b.info(index).dtype, shape, perm, grid)
 
 
 def _copied(b: Lowering, index: int) -> int:

@@ -17,6 +17,8 @@ class Tensor:
 
     Parameters
     ----------
+    shape
+        Lengths of its axes; -1 for one that is only known when the model runs.
     data
         Contents of a constant; ``None`` for what is computed or fed.
     """

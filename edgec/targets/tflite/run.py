@@ -72,10 +72,14 @@ class LiteRtRunner(Runner):
             self._interpreter.set_tensor(index, feeds[port.name])
         self._interpreter.invoke()
         pairs = zip(self.artifact.outputs, self._outputs, strict=True)
-        return {port.name: self._output(port, index) for port, index in pairs}
+        shapes = [d["shape"] for d in self._interpreter.get_output_details()]
+        return {
+            port.name: self._output(port, index, tuple(map(int, shape)))
+            for (port, index), shape in zip(pairs, shapes, strict=True)
+        }
 
-    def _output(self, port: Port, index: int) -> Array:
-        if 0 in port.shape:  # it has no memory to read
-            return np.zeros(tuple(map(int, port.shape)), port.dtype.numpy)
+    def _output(self, port: Port, index: int, shape: tuple[int, ...]) -> Array:
+        if 0 in shape:  # it has no memory to read
+            return np.zeros(shape, port.dtype.numpy)
         found: Array = self._interpreter.get_tensor(index)
         return found

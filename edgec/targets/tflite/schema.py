@@ -79,7 +79,9 @@ def _code(name: str, version: int) -> Any:
 def _tensor(tensor: Tensor, buffers: Buffers) -> Any:
     out = schema.TensorT()
     out.name = tensor.name
-    out.shape = list(tensor.shape)
+    out.shape = [max(length, 1) if length < 0 else length for length in tensor.shape]
+    if -1 in tensor.shape:
+        out.shapeSignature = list(tensor.shape)
     out.type = TYPES[tensor.dtype]
     out.buffer = 0
     if tensor.data is not None:

@@ -18,11 +18,13 @@ from edgec.targets.tflite.kernels import (
     logic,
     normalization,
     pool,
+    positions,
     reduce,
     resize,
     scatter,
     select,
     shape,
+    suppression,
 )
 from edgec.targets.tflite.kernels.kernel import Constraint, Kernel
 from edgec.targets.tflite.lower import Lowering
@@ -42,11 +44,13 @@ _FAMILIES = (
     linear,
     logic,
     pool,
+    positions,
     reduce,
     resize,
     scatter,
     select,
     shape,
+    suppression,
 )
 
 LOWERINGS: Mapping[type[Op], Kernel] = {
@@ -61,7 +65,7 @@ CONSTRAINTS: tuple[Constraint, ...] = tuple(
 
 def lower(b: Lowering, node: Node) -> None:
     """Add the operators of one node; none if nothing comes out of it."""
-    if all(v.type.size == 0 for v in node.outputs):
+    if all(v.type.is_static and v.type.size == 0 for v in node.outputs):
         for output in range(len(node.outputs)):
             b.put_empty(node, output)
         return

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from edgec.ir import DType, Node
-from edgec.ops import ConstantOfShape, EyeLike, Shape, Size
+from edgec.ops import EyeLike, Shape, Size
 from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel
 from edgec.targets.tflite.kernels.moves import sliced, step
 from edgec.targets.tflite.lower import Lowering, Stored, identity
@@ -40,15 +38,7 @@ def _eye_like(b: Lowering, node: Node, op: EyeLike) -> None:
     b.alias(node, Stored(index, identity(2)), quantized=False)
 
 
-def _constant_of_shape(b: Lowering, node: Node, op: ConstantOfShape) -> None:
-    t = node.output.type
-    value = b.constant(f"{b.layer}/value", np.array(op.value).astype(t.dtype.numpy))
-    dims = b.ints("shape", t.ints)
-    b.operator("FILL", [dims, value], [b.put(node, identity(t.rank))], "Fill")
-
-
 LOWERINGS = {
-    ConstantOfShape: Kernel(_constant_of_shape, ANY, axes=8),
     EyeLike: Kernel(_eye_like, ANY),
     Shape: Kernel(_shape, ANY, axes=8),
     Size: Kernel(_size, ANY, axes=8),

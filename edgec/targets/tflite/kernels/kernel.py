@@ -76,11 +76,14 @@ class Kernel:
         Element types of the values that it takes and gives, where they are not quantized.
     axes
         How many axes they may have.
+    dynamic
+        Whether results may have lengths that only the data tell.
     """
 
     lower: Callable[[Lowering, Node, Any], None]
     dtypes: frozenset[DType] = FLOAT
     axes: int = 5
+    dynamic: bool = False
 
 
 def exact_in(dtype: DType, takes: Sequence[DType]) -> DType | None:
