@@ -19,6 +19,7 @@ from edgec.ops import Dequantize, EyeLike, Opaque, Reshape, Softmax
 from edgec.ops.broadcast import broadcast
 from edgec.passes.base import Exact, Pass, Promise
 from edgec.passes.determinism import is_function
+from edgec.passes.layers import weight_values
 from edgec.passes.shape_values import Lengths, lengths, reshape
 
 __all__ = ["FoldConstants"]
@@ -37,8 +38,11 @@ class FoldConstants(Pass):
     Repeated until nothing changes: a shape that becomes known may be the start of a new chain.
 
     A node is kept where its result is larger than all its operands together and larger than
-    `growth_bytes`, so that an `Expand` does not blow up the file; random operators and
-    dequantized weights are kept too.
+    `growth_bytes`, so that an `Expand` does not blow up the file. Weights are exempt, however
+    they are computed: no target has a layer whose weights come from elsewhere. Weights that
+    are stored as integers and only widened in the graph are not exempt, and dequantized ones
+    are kept whatever their size: runtimes unpack both when they load the file.
+    Random operators are kept too.
 
     Exact: ONNX Runtime computes the constants as it would at run time.
 
@@ -88,61 +92,76 @@ class FoldConstants(Pass):
         """Return the values of nodes that depend on constants only."""
         found: dict[str, Array] = {}
         foldable: dict[str, Node] = {}
+        weights = weight_values(graph)
         for node in graph.nodes:
             if (array := _known_from_types(node, vectors)) is not None:
                 found[node.output.name] = array
-            elif self._is_foldable(graph, node, foldable, found):
+            elif _is_constant(graph, node, foldable, found) and (
+                self._is_small(node) or (weights.issuperset(node.outputs) and not _widens(node))
+            ):
                 foldable.update({v.name: node for v in node.outputs})
         if foldable:
-            found.update(self._evaluated(graph, foldable, found))
+            results = _evaluated(graph, foldable, found)
+            names = {v.name for v in weights}
+            found |= {
+                name: array
+                for name, array in results.items()
+                if name in names or array.nbytes <= self._limit(foldable[name])
+            }
         return found
 
-    def _is_foldable(
-        self, graph: Graph, node: Node, foldable: dict[str, Node], found: dict[str, Array]
-    ) -> bool:
-        if isinstance(node.op, Dequantize):
-            return False
-        if not is_function(node.op):
-            return False
-        known = (graph.constants.keys(), foldable.keys(), found.keys())
-        if not all(any(v.name in names for names in known) for v in node.reads):
-            return False
+    def _is_small(self, node: Node) -> bool:
+        """Whether the results of a node are no larger than they may be, as far as is known."""
         outputs = [v.type for v in node.outputs]
         if not all(t.is_static for t in outputs):
-            return True  # the growth is judged once the size is known
-        grown = sum(t.size_bytes for t in outputs)
-        fed = sum(v.type.size_bytes for v in node.reads if v.type.is_static)
-        return grown <= max(fed, self.growth_bytes)
+            return True  # judged once they are computed
+        return sum(t.size_bytes for t in outputs) <= self._limit(node)
 
-    def _evaluated(
-        self, graph: Graph, foldable: dict[str, Node], found: dict[str, Array]
-    ) -> dict[str, Array]:
-        """Compute the frontier of the foldable part: what nodes outside of it read."""
-        nodes = tuple(n for n in graph.nodes if n.outputs[0].name in foldable)
-        inside = {v.name for n in nodes for v in n.outputs}
-        read = {v for n in graph.nodes if n.outputs[0].name not in foldable for v in n.reads}
-        read.update(graph.outputs)
-        wanted = [
-            v
-            for n in nodes
-            if not read.isdisjoint(n.outputs)
-            for v in n.outputs
-            if not isinstance(v.type, ContainerType)
-        ]
-        if not wanted:
-            return {}
-        needed = {v.name for n in nodes for v in n.reads} - inside
-        fed = tuple(
-            Value(name, _type_of(graph, name)) for name in sorted(needed & found.keys())
-        )
-        constants = {k: c for k, c in graph.constants.items() if k in needed}
-        part = Graph("constants", fed, tuple(wanted), nodes, MappingProxyType(constants))
-        results = _results(part, {v.name: found[v.name] for v in fed})
-        return {
-            name: array
-            for name, array in results.items()
-            if array.nbytes <= max(self.growth_bytes, _fed_bytes(foldable[name]))
-        }
+    def _limit(self, node: Node) -> int:
+        fed = sum(v.type.size_bytes for v in node.reads if v.type.is_static)
+        return max(fed, self.growth_bytes)
+
+
+def _is_constant(
+    graph: Graph, node: Node, foldable: dict[str, Node], found: dict[str, Array]
+) -> bool:
+    """Whether a node depends on constants only, and always computes the same."""
+    if isinstance(node.op, Dequantize) or not is_function(node.op):
+        return False
+    known = (graph.constants.keys(), foldable.keys(), found.keys())
+    return all(any(v.name in names for names in known) for v in node.reads)
+
+
+def _widens(node: Node) -> bool:
+    """Whether a node makes floats of as many integers, as weights that are stored small do."""
+    floats = [v.type for v in node.outputs if v.type.dtype.is_float and v.type.is_static]
+    least = min((t.size for t in floats), default=0)
+    read = [v.type for v in node.reads if v.type.is_static and not v.type.dtype.is_float]
+    return any(t.size >= max(least, 2) for t in read) if floats else False
+
+
+def _evaluated(
+    graph: Graph, foldable: dict[str, Node], found: dict[str, Array]
+) -> dict[str, Array]:
+    """Compute the frontier of the foldable part: what nodes outside of it read."""
+    nodes = tuple(n for n in graph.nodes if n.outputs[0].name in foldable)
+    inside = {v.name for n in nodes for v in n.outputs}
+    read = {v for n in graph.nodes if n.outputs[0].name not in foldable for v in n.reads}
+    read.update(graph.outputs)
+    wanted = [
+        v
+        for n in nodes
+        if not read.isdisjoint(n.outputs)
+        for v in n.outputs
+        if not isinstance(v.type, ContainerType)
+    ]
+    if not wanted:
+        return {}
+    needed = {v.name for n in nodes for v in n.reads} - inside
+    fed = tuple(Value(name, _type_of(graph, name)) for name in sorted(needed & found.keys()))
+    constants = {k: c for k, c in graph.constants.items() if k in needed}
+    part = Graph("constants", fed, tuple(wanted), nodes, MappingProxyType(constants))
+    return _results(part, {v.name: found[v.name] for v in fed})
 
 
 def _results(part: Graph, feeds: dict[str, Array]) -> dict[str, Array]:
@@ -216,10 +235,6 @@ def _expand(
         return None
     better = replace(op, declared=(types[0].with_shape(broadcast(x, target)),))
     return better if better.infer_node(types, [None, None]) != (node.output.type,) else None
-
-
-def _fed_bytes(node: Node) -> int:
-    return sum(v.type.size_bytes for v in node.reads if v.type.is_static)
 
 
 def _type_of(graph: Graph, name: str) -> TensorType:

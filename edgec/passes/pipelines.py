@@ -56,12 +56,12 @@ def lossless() -> tuple[Pass, ...]:
         EliminateIdentities(),
         JoinMoves(),
         MoveTransposes(),
+        MoveReshapes(),
         # Before FuseActivations, which finds a layer and its one clip only, and before the
         # patterns, which know a hard swish by its one clip.
         MergeClips(),
-        # Patterns before FuseActivations, which would take up that clip.
-        MoveReshapes(),
-        # Patterns before all folds, which would take up their constants one by one.
+        # Patterns before all folds, which would take up their constants one by one, and
+        # before FuseActivations, which would take up that clip.
         RecognizeGelu(),
         RecognizeHardSwish(),
         RecognizeLeakyRelu(),

@@ -10,8 +10,8 @@ from onnx import helper
 
 from edgec.errors import InternalError, ModelError
 from edgec.evaluate import Evaluator, evaluate
-from edgec.ir import ABSENT, DType, Graph, QuantParams, TensorType
-from edgec.ops import Abs, Add, Dequantize, Mul, Neg, Opaque, Relu
+from edgec.ir import ABSENT, DType, Graph, QuantParams, TensorType, Value
+from edgec.ops import Abs, Add, Cast, Dequantize, Expand, MatMul, Mul, Neg, Opaque, Relu
 from edgec.passes import FoldConstants
 from tests.models import Sketch, graphs
 from tests.passes.properties import check_pass
@@ -182,6 +182,55 @@ def test_growth_is_judged_when_the_size_is_known(length: int, folds: bool) -> No
     after = FoldConstants(growth_bytes=64).run(graph)
 
     assert any("NonZero" in text for text in texts(after)) != folds
+
+
+BIG = (600, 500)
+"""More than a mebibyte of floats."""
+
+
+def weights(computed: Value, s: Sketch) -> Graph:
+    return s.graph(s.add(MatMul(), s.x, computed))
+
+
+def test_weights_may_grow() -> None:
+    s = Sketch(1, 600)
+    row = s.add(Expand(BIG), s.random(1, 500))
+
+    assert texts(check_pass(fold, weights(s.add(Neg(), row), s))) == ["MatMul()"]
+
+
+def test_weights_may_grow_in_a_chain_whose_sizes_are_not_known() -> None:
+    s = Sketch(1, 600)
+    shape = s.add(
+        opaque("Concat", unknown(I64), axis=0), s.const(ints(600)), s.const(ints(500))
+    )
+    row = s.add(opaque("Expand", unknown()), s.random(1, 500), shape)
+
+    assert texts(fold.run(weights(s.add(opaque("Abs", unknown()), row), s))) == ["MatMul()"]
+
+
+def test_halves_of_weights_are_widened() -> None:
+    s = Sketch(1, 600)
+    half = s.const(np.ones(BIG, np.float16))
+
+    assert texts(check_pass(fold, weights(s.add(Cast(DType.FLOAT32), half), s))) == ["MatMul()"]
+
+
+def test_keeps_weights_that_are_stored_as_integers() -> None:
+    s = Sketch(1, 600)
+    wide = s.add(Cast(DType.FLOAT32), s.const(np.ones(BIG, np.int8)))
+    graph = weights(s.add(Mul(), wide, s.random(500)), s)
+
+    assert fold.run(graph) is graph
+
+
+def test_keeps_what_grows_and_is_read_elsewhere_too() -> None:
+    s = Sketch(1, 600)
+    row = s.add(Expand(BIG), s.random(1, 500))
+    y = s.add(MatMul(), s.x, s.add(Neg(), row))
+    graph = s.graph(y, s.add(Add(), s.input("y", 1), row))
+
+    assert fold.run(graph) is graph
 
 
 def test_a_result_as_large_as_its_operands_is_no_growth() -> None:
