@@ -112,6 +112,7 @@ from edgec.ops.quantization import (
 )
 from edgec.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
 from edgec.ops.resize import Resize, SymmetricResize
+from edgec.ops.sampling import DeformConv, GridSample, RoiAlign
 from edgec.ops.scatter import ScatterElements, ScatterND, TensorScatter
 from edgec.ops.select import OneHot, ReverseSequence, TopK, Trilu
 from edgec.ops.shape import Concat, Expand, Reshape, Tile, Transpose
@@ -150,6 +151,7 @@ __all__ = [
     "Convolution",
     "Cos",
     "Cosh",
+    "DeformConv",
     "DepthToSpace",
     "DepthwiseConv",
     "Dequantize",
@@ -173,6 +175,7 @@ __all__ = [
     "GlobalMaxPool",
     "Greater",
     "GreaterOrEqual",
+    "GridSample",
     "GroupNorm",
     "GroupedConv",
     "HardSigmoid",
@@ -226,6 +229,7 @@ __all__ = [
     "Reshape",
     "Resize",
     "ReverseSequence",
+    "RoiAlign",
     "Round",
     "ScatterElements",
     "ScatterND",
@@ -345,6 +349,9 @@ OPS: tuple[type[Op], ...] = (
     LpNorm,
     MeanVarianceNorm,
     RMSNorm,
+    DeformConv,
+    GridSample,
+    RoiAlign,
     ConvInteger,
     MatMulInteger,
     DilatedAveragePool,

@@ -12,6 +12,7 @@ from edgec.passes.base import (
 )
 from edgec.passes.decompose_gemm import DecomposeGemm
 from edgec.passes.decompose_integer_products import DecomposeIntegerProducts
+from edgec.passes.decompose_sampling import DecomposeSampling
 from edgec.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from edgec.passes.eliminate_identities import EliminateIdentities
 from edgec.passes.expand_functions import ExpandFunctions
@@ -41,6 +42,7 @@ __all__ = [
     "PASSES",
     "DecomposeGemm",
     "DecomposeIntegerProducts",
+    "DecomposeSampling",
     "EliminateCommonSubexpressions",
     "EliminateIdentities",
     "Exact",
@@ -95,6 +97,7 @@ PASSES: tuple[type[Pass], ...] = (
     QuantizeGraph,
     DecomposeGemm,
     DecomposeIntegerProducts,
+    DecomposeSampling,
     FlattenProducts,
     RecognizeGelu,
     RecognizeHardSwish,

@@ -35,6 +35,7 @@ from edgec.ops import (
     Gemm,
     GlobalLpPool,
     GlobalMaxPool,
+    GridSample,
     MatMul,
     NonMaxSuppression,
     NonZero,
@@ -42,6 +43,7 @@ from edgec.ops import (
     Pad,
     Range,
     Reshape,
+    RoiAlign,
     Shape,
     Size,
     SymmetricResize,
@@ -88,6 +90,8 @@ def beyond_the_reference(example: Example) -> bool:
             return True
         case GlobalMaxPool():
             return example.inputs[0].ndim != 4  # the result has a wrong shape
+        case GridSample(mode="cubic", padding=padding):
+            return padding == "border"  # it moves the place before it reads four pixels
         case ConvTranspose(groups=groups):
             return groups > 1  # it fails
         case Pad(pads):
@@ -330,7 +334,7 @@ def with_batch(example: Example) -> list[TensorType]:
 
 
 # The first axis of the result is another than that of the first operand.
-UNBATCHED = (*DYNAMIC, GatherElements, GatherND, Reshape, Shape, Size)
+UNBATCHED = (RoiAlign, *DYNAMIC, GatherElements, GatherND, Reshape, Shape, Size)
 
 
 def keeps_batch(op: Op) -> bool:

@@ -26,6 +26,7 @@ from edgec.passes import (
     PASSES,
     DecomposeGemm,
     DecomposeIntegerProducts,
+    DecomposeSampling,
     EliminateCommonSubexpressions,
     EliminateIdentities,
     ExpandFunctions,
@@ -180,8 +181,8 @@ def test_an_activation_of_the_layer_itself_would_keep_the_batch_norm_out() -> No
 def test_lossless_passes_are_listed_and_promise_something() -> None:
     steps = lossless()
 
-    for_targets = {DecomposeGemm, DecomposeIntegerProducts, ExpandFunctions, FlattenProducts,
-                   QuantizeGraph}  # fmt: skip
+    for_targets = {DecomposeGemm, DecomposeIntegerProducts, DecomposeSampling, ExpandFunctions,
+                   FlattenProducts, QuantizeGraph}  # fmt: skip
     assert {type(p) for p in steps} == set(PASSES) - for_targets
     assert not any(isinstance(p.promise, Lossy) for p in steps)
     assert len({p.name for p in steps}) == len(steps)

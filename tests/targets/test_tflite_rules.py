@@ -13,10 +13,12 @@ from edgec.ir import DType, Graph, Op, QuantParams, TensorType, Value
 from edgec.ops import (
     Celu,
     Compress,
+    ConvInteger,
     ConvTranspose,
     Dequantize,
     FullyConnected,
     Gemm,
+    GridSample,
     GroupedConv,
     MatMul,
     MaxPool,
@@ -26,6 +28,7 @@ from edgec.ops import (
     Relu,
     Reshape,
     Resize,
+    RoiAlign,
     ScatterElements,
     Unique,
 )
@@ -314,6 +317,24 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         "output_pad=(0, 0, 0)): Computed weights over a volume are not dilated, and cover "
         "their stride, but w is f32[2,3,2,2,2], dilations are (2, 1, 1), strides are (1, 1, 1) "
         "(store the weights in the model)",
+    ),
+    (
+        "_constant_regions", one(Relu(), (1, 3)),
+        one_op(RoiAlign(2, 2), random(1, 2, 3, 3), np.zeros((0, 4), np.float32),
+               np.zeros(0, np.int64))[0],
+        "y: RoiAlign(height=2, width=2): Regions are constants, and hold a pixel, but none "
+        "holds one (compile for onnxruntime)",
+    ),
+    (
+        "_sums_in_parts", one(Relu(), (1, 3)),
+        one(ConvInteger(), (1, 1, 20, 20), (1, 1, 17, 17), dtype=np.uint8),
+        "y: ConvInteger(): Sums of integers are cut into parts that float32 holds, channel by "
+        "channel, but %y.1 is u8[1,1,17,17] (compile for onnxruntime)",
+    ),
+    (
+        "_has_places", one(Relu(), (1, 3)), one(GridSample(), (1, 2, 3, 3), (1, 0, 2, 2)),
+        "y: GridSample(): There are places to read, and elements to read there, but %y.1 is "
+        "f32[1,0,2,2]",
     ),
     (
         "_settled", one(Resize((5, 4), coordinates="align_corners"), (1, 2, 3, 3)),

@@ -14,6 +14,7 @@ from edgec.ops import Dequantize, Opaque, Quantize
 from edgec.passes import (
     DecomposeGemm,
     DecomposeIntegerProducts,
+    DecomposeSampling,
     EliminateIdentities,
     ExpandFunctions,
     FlattenProducts,
@@ -63,6 +64,7 @@ class Tflite(Target):
         return (
             ExpandFunctions(),
             DecomposeIntegerProducts(),
+            DecomposeSampling(),
             # After what is written in terms of other operators: weights among these too.
             FoldConstants(),
             DecomposeGemm(),

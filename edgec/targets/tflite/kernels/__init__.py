@@ -25,6 +25,7 @@ from edgec.targets.tflite.kernels import (
     select,
     shape,
     suppression,
+    written_out,
 )
 from edgec.targets.tflite.kernels.kernel import Constraint, Kernel
 from edgec.targets.tflite.lower import Lowering
@@ -51,6 +52,7 @@ _FAMILIES = (
     select,
     shape,
     suppression,
+    written_out,
 )
 
 LOWERINGS: Mapping[type[Op], Kernel] = {
