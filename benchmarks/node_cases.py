@@ -131,6 +131,11 @@ def collected(cache: Path | None) -> list[Case]:
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pickle.dumps([_fields(case) for case in generated()]))
+    return pickled(path)
+
+
+def pickled(path: Path) -> list[Case]:
+    """Return the cases in a file that `collected` made."""
     return [Case(*fields) for fields in pickle.loads(path.read_bytes())]
 
 

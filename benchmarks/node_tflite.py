@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 import subprocess
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 from numpy.typing import NDArray
 
-from benchmarks.node_cases import Case, close, collected, forms, is_core, tolerances
+from benchmarks.node_cases import Case, close, collected, forms, is_core, pickled, tolerances
 from benchmarks.workers import Died, judged
 from edgec.errors import EdgecError, InternalError, NumericsError
 from edgec.evaluate import OnnxSession, ort_session
@@ -24,13 +24,51 @@ from edgec.ir import Graph
 from edgec.passes import Pipeline, lossless
 from edgec.targets import Tflite
 
-__all__ = ["LEAST", "compare", "report"]
+__all__ = ["LEAST", "Verdict", "compare", "judge_all", "report"]
 
 LEAST, AIM = 0.88, 0.92
 FORBIDDEN = ("WRONG NUMBER", "UNLOADABLE", "CRASH", "internal error")
 """Ways to fail that are never allowed: anything that cannot be done must be refused."""
 
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How one case went, in both of its forms.
+
+    Parameters
+    ----------
+    score
+        "pass raw", "pass frozen", or how it fails: a word, a colon, and what is known of it.
+    forbidden
+        What happened in either form that is never allowed; empty if nothing.
+    """
+
+    score: str
+    forbidden: str
+
+    @classmethod
+    def of(cls, raw: str, frozen: str) -> Verdict:
+        """Return the verdict on a case from those on its forms."""
+        bad = [f"{form}: {v}" for form, v in (("raw", raw), ("frozen", frozen)) if _never(v)]
+        if raw == "pass":
+            score = "pass raw"
+        elif frozen == "pass":
+            score = "pass frozen"
+        else:
+            score = raw if frozen == "no such form" else frozen
+        return cls(score, bad[0] if bad else "")
+
+    @property
+    def passed(self) -> bool:
+        """Whether the case counts as passed."""
+        return self.score.startswith("pass")
+
+    @property
+    def outcome(self) -> str:
+        """The first word of the score."""
+        return _outcome(self.score)
 
 
 def report(cache: Path | None, pattern: str = "") -> int:
@@ -40,25 +78,24 @@ def report(cache: Path | None, pattern: str = "") -> int:
     verdicts = judge_all(cases)
     failures = 0
     for title, twins in (("core cases", False), ("_expanded twins", True)):
-        some = {c.name: verdicts[c.name] for c in cases if c.expanded is twins}
+        some = [verdicts[c.name] for c in cases if c.expanded is twins]
         if not some:
             continue
-        counts = Counter(_outcome(v) for v in some.values())
-        passed = counts["pass raw"] + counts["pass frozen"]
+        passed = sum(v.passed for v in some)
         share = passed / len(some)
-        parts = ", ".join(f"{k} {n}" for k, n in sorted(counts.items()))
         bound = "" if twins else f" (at least {LEAST:.0%}, aim {AIM:.0%})"
         fails = not twins and share < LEAST
         failures += fails
         print(f"{title}: {passed} of {len(some)} = {100 * share:.1f} %{bound}{_flag(fails)}")
-        print(f"  {parts}")
+        print(f"  {_counted(some)}")
     for kind in FORBIDDEN:
-        names = [n for n, v in verdicts.items() if _outcome(v) == kind]
+        names = [n for n, v in verdicts.items() if f": {kind}" in v.forbidden]
         failures += bool(names)
         print(f"{kind}: {len(names)} (none allowed){_flag(bool(names))}")
         for name in names:
-            print(f"  {name}: {verdicts[name].partition(': ')[2]}")
-    _families(cases, verdicts)
+            print(f"  {name}: {verdicts[name].forbidden}")
+    print("families that fail:")
+    _families([c for c in cases if not c.expanded and not verdicts[c.name].passed], verdicts)
     return failures
 
 
@@ -69,67 +106,49 @@ def compare(cache: Path, peer_python: str | None) -> int:
     """
     if peer_python is not None:
         command = [peer_python, "-m", "benchmarks.peers.node_onnx2tf", str(cache)]
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     found = sorted(cache.glob("node-onnx2tf-*.jsonl"))
     if not found:
         print("onnx2tf: not measured; give --peer-python")
         return 0
-    peer: dict[str, dict[str, str]] = {}
-    for line in found[-1].read_text().splitlines():
-        row = json.loads(line)
-        peer[row.pop("name")] = row
-    failures = 0
-    theirs = {name: _judgement(row) for name, row in peer.items()}
+    rows = map(json.loads, found[-1].read_text().splitlines())
+    theirs = {r["name"]: Verdict.of(r["raw"], r["frozen"]) for r in rows}
     made = next(p for p in sorted(cache.glob("node-cases-*")) if onnx.__version__ not in p.name)
-    cases = [c for c in _pickled(made) if c.name in theirs]
+    cases = [c for c in pickled(made) if c.name in theirs]
     ours = judge_all(cases)
     tool = found[-1].stem.removeprefix("node-").replace("-2", " 2")
     print(f"{made.stem}: edgec beside {tool}, {len(cases)} core cases")
+    failures = 0
     for title, twins in (("core cases", False), ("_expanded twins", True)):
-        names = [c.name for c in cases if c.expanded is twins]
-        if not names:
-            continue
+        some = [c for c in cases if c.expanded is twins]
+        passed = {}
         for who, verdicts in (("edgec", ours), (tool, theirs)):
-            counts = Counter(_outcome(verdicts[n]) for n in names)
-            passed = counts["pass raw"] + counts["pass frozen"]
-            parts = ", ".join(f"{k} {n}" for k, n in sorted(counts.items()))
-            print(
-                f"{title:16} {who:14} {passed:4} = {100 * passed / len(names):.1f} %: {parts}"
-            )
+            mine = [verdicts[c.name] for c in some]
+            passed[who] = sum(v.passed for v in mine)
+            never = sum(bool(v.forbidden) for v in mine)
+            share = 100 * passed[who] / max(len(some), 1)
+            print(f"{title}, {who}: {passed[who]} of {len(some)} = {share:.1f} %")
+            print(f"  {_counted(mine)}; never allowed, in either form: {never}")
         if not twins:
-            worse = _passed(ours, names) < _passed(theirs, names)
+            worse = passed["edgec"] < passed[tool]
             failures += worse
             print(f"edgec passes at least as many{_flag(worse)}")
-        only = [n for n in names if _passed(theirs, [n]) and not _passed(ours, [n])]
-        print(f"  only the other passes {len(only)}:")
-        for name in only:
-            print(f"    {name}: {ours[name]}")
+        only = [c for c in some if theirs[c.name].passed and not ours[c.name].passed]
+        gained = sum(ours[c.name].passed and not theirs[c.name].passed for c in some)
+        print(f"only edgec passes {gained}, only the other {len(only)}:")
+        _families(only, ours)
     return failures
 
 
-def judge_all(cases: Sequence[Case]) -> dict[str, str]:
-    """Return the verdict on every case: an outcome, and after a colon what is known of it."""
+def judge_all(cases: Sequence[Case]) -> dict[str, Verdict]:
+    """Return the verdict on every case, by name."""
     order = [(case, form) for case in cases for form in ("raw", "frozen")]
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for number, verdict in judged(_judge, order):
         case, form = order[number]
         text = f"CRASH: {verdict.how}" if isinstance(verdict, Died) else verdict
         found[case.name][form] = text
-    return {case.name: _judgement(found[case.name]) for case in cases}
-
-
-def _judgement(forms: Mapping[str, str]) -> str:
-    """Return the verdict on a case from those on its two forms; the worst is what counts."""
-    raw, frozen = forms["raw"], forms["frozen"]
-    for verdict, form in ((raw, "raw"), (frozen, "frozen")):
-        if _outcome(verdict) in FORBIDDEN:
-            kind, _, what = verdict.partition(": ")
-            return f"{kind}: {form}: {what}"
-    if raw == "pass":
-        return "pass raw"
-    if frozen == "pass":
-        return "pass frozen"
-    return raw if frozen == "no such form" else frozen
+    return {c.name: Verdict.of(found[c.name]["raw"], found[c.name]["frozen"]) for c in cases}
 
 
 def _judge(item: tuple[Case, str]) -> str:
@@ -188,16 +207,14 @@ def _depends_on_inputs(graph: Graph) -> bool:
     return any(v.name in reached for v in graph.outputs)
 
 
-def _families(cases: Sequence[Case], verdicts: Mapping[str, str]) -> None:
-    """Print the operators that fail, with how often and the first reason."""
-    failed: dict[str, list[str]] = defaultdict(list)
+def _families(cases: Sequence[Case], verdicts: Mapping[str, Verdict]) -> None:
+    """Print the operators of some cases, with how often and the commonest reason."""
+    reasons: dict[str, list[str]] = defaultdict(list)
     for case in cases:
-        if not case.expanded and not verdicts[case.name].startswith("pass"):
-            failed[_family(case)].append(verdicts[case.name])
-    print(f"families that fail: {len(failed)}")
-    for family, reasons in sorted(failed.items(), key=lambda item: (-len(item[1]), item[0])):
-        common, _ = Counter(reasons).most_common(1)[0]
-        print(f"  {family:26} {len(reasons):3}  {common[:200]}")
+        reasons[_family(case)].append(verdicts[case.name].score)
+    for family, found in sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0])):
+        common, _ = Counter(found).most_common(1)[0]
+        print(f"  {family:26} {len(found):3}  {common[:200]}")
 
 
 def _family(case: Case) -> str:
@@ -206,16 +223,17 @@ def _family(case: Case) -> str:
     return ops[0] if len(set(ops)) == 1 else "+".join(dict.fromkeys(ops))
 
 
-def _pickled(path: Path) -> list[Case]:
-    return [Case(*fields) for fields in pickle.loads(path.read_bytes())]
+def _counted(verdicts: Sequence[Verdict]) -> str:
+    counts = Counter(v.outcome for v in verdicts)
+    return ", ".join(f"{k} {n}" for k, n in sorted(counts.items()))
 
 
 def _outcome(verdict: str) -> str:
     return verdict.partition(":")[0]
 
 
-def _passed(verdicts: Mapping[str, str], names: Sequence[str]) -> int:
-    return sum(verdicts[n].startswith("pass") for n in names)
+def _never(verdict: str) -> bool:
+    return _outcome(verdict) in FORBIDDEN
 
 
 def _one_line(error: Exception) -> str:
