@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -96,6 +97,9 @@ class CompileOptions:
         CPU that the ONNX Runtime artifact is for; this machine's otherwise.
     verify
         Whether every pass is held to its promise on one sample.
+    prove
+        Whether the artifacts are run and compared with the model. If not, what comes out is
+        what edgec believes to be right, and no golden file is written.
     max_float_error
         Largest error of a float artifact, relative to the range of its output.
     min_sqnr_db
@@ -117,6 +121,7 @@ class CompileOptions:
     preprocess: str | None = None
     device: str | None = None
     verify: bool = True
+    prove: bool = True
     max_float_error: float = Limits().max_float_error
     min_sqnr_db: float = Limits().min_sqnr_db
 
@@ -168,7 +173,7 @@ class Result:
 def compile_model(
     model: Path, options: CompileOptions, progress: Progress | None = None
 ) -> Result:
-    """Compile a model for every target, and prove every artifact.
+    """Compile a model for every target, and prove every artifact unless told not to.
 
     Raises
     ------
@@ -185,54 +190,108 @@ def compile_model(
     data = Split(loaded, options.calibration, options.preprocess, calibrates=calibrates)
     labelled = _labelled(loaded, options)
     _check_layers(loaded.graph, options.keep_float)
-    proven: Path | Graph = model
-    unusual: tuple[Diagnostic, ...] = ()
-    try:
-        original = reference(model)
-    except ModelError as refusal:
-        proven, note = spelled_out(loaded, refusal)
-        loaded, unusual = replace(loaded, graph=proven), (note,)
-        original = reference(proven)
-    double = check_batch(original, loaded.graph, data.first())
+    original: _Original | None = None
+    if options.prove:
+        original = _recorded(model, loaded, data, say)
+        loaded = original.loaded
+        trim()  # its session is closed
     clock.lap("load")
-    ticks = _counter(say, "run the model", data.proof_count)
-    wants = Recorded(original, data.proof(), ticks)
-    wanted = Recorded(original, iter(double))
-    del original  # its weights, and those of the graphs below, are gone when artifacts run
-    trim()
-    clock.lap("run")
     records, compiled = _compiled(loaded.graph, targets, data, options, say, clock)
-    trim()
-    runners = {
-        c.target: target.load(c.artifact) for target, c in zip(targets, compiled, strict=True)
-    }
-    proof = prove(wants, runners, data.proof(), _counter(say, "prove", data.proof_count))
-    _refuse_broken(compiled, proof, options, lambda: rounding(wants, proven, data.proof()))
-    larger = prove(wanted, runners, iter(double))
-    _refuse_broken(compiled, larger, options, lambda: rounding(wanted, proven, iter(double)))
+    trim()  # their graphs are gone
+    proof = _Proof({}, None, None)
+    if original is not None:
+        runners = {c.target: t.load(c.artifact) for t, c in zip(targets, compiled, strict=True)}
+        proof = _proven(original, runners, compiled, data, labelled, options, say)
+        runners.clear()
     clock.lap("prove")
-    evaluation = _evaluation(proven, runners, labelled, options, say)
-    clock.lap("evaluate")
     stem = model.stem
-    golden = _golden(next(iter(wants)), runners, data.first())
-    runners.clear()
     report = build_report(
         loaded=loaded,
         options=options,
         records=records,
         compiled=compiled,
-        proof=proof,
-        evaluation=evaluation,
+        proof=proof.agreements,
+        evaluation=proof.evaluation,
         data=data.summary(),
-        notes=(*unusual, *data.notes),
+        notes=(*(original.notes if original else ()), *data.notes),
         stem=stem,
-        golden=golden,
+        golden=proof.golden,
         seconds=clock.seconds,
     )
     files = {f"{stem}{c.artifact.suffix}": c.artifact.data for c in compiled}
-    files |= {f"{stem}.golden.npz": golden, "report.json": json_bytes(report)}
+    if proof.golden is not None:
+        files[f"{stem}.golden.npz"] = proof.golden
+    files["report.json"] = json_bytes(report)
     given = (model, options.calibration, options.evaluation)
     return Result(report, files, tuple(p for p in given if isinstance(p, Path)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Original:
+    """What the artifacts are compared with; no session of it is open.
+
+    Parameters
+    ----------
+    loaded
+        As it came in, or with operators written out that ONNX Runtime does not have.
+    proven
+        What ONNX Runtime runs.
+    double
+        Inputs with twice the batch, where it is open.
+    """
+
+    loaded: Loaded
+    proven: Path | Graph
+    notes: tuple[Diagnostic, ...]
+    wants: Recorded
+    double: tuple[Mapping[str, Array], ...]
+    double_wants: Recorded
+
+
+def _recorded(model: Path, loaded: Loaded, data: Split, say: Progress) -> _Original:
+    """Run the original on all samples of the proof."""
+    proven: Path | Graph = model
+    notes: tuple[Diagnostic, ...] = ()
+    try:
+        session = reference(model)
+    except ModelError as refusal:
+        proven, note = spelled_out(loaded, refusal)
+        loaded, notes = replace(loaded, graph=proven), (note,)
+        session = reference(proven)
+    double = check_batch(session, loaded.graph, data.first())
+    ticks = _counter(say, "run the model", data.proof_count)
+    wants = Recorded(session, data.proof(), ticks)
+    return _Original(loaded, proven, notes, wants, double, Recorded(session, iter(double)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """What running the artifacts showed; nothing where they were not run."""
+
+    agreements: Mapping[str, Agreement]
+    evaluation: Evaluation | None
+    golden: bytes | None
+
+
+def _proven(
+    original: _Original,
+    runners: Mapping[str, Runner],
+    compiled: list[Compiled],
+    data: Split,
+    labelled: tuple[Samples, Array | None] | None,
+    options: CompileOptions,
+    say: Progress,
+) -> _Proof:
+    """Compare every artifact with the original; raise if one is broken."""
+    model, wants, double = original.proven, original.wants, original.double
+    tick = _counter(say, "prove", data.proof_count)
+    agreements = prove(wants, runners, data.proof(), tick)
+    _refuse_broken(compiled, agreements, options, lambda: rounding(wants, model, data.proof()))
+    larger = prove(original.double_wants, runners, iter(double))
+    floor = partial(rounding, original.double_wants, model, iter(double))
+    _refuse_broken(compiled, larger, options, floor)
+    evaluation = _evaluation(model, runners, labelled, options, say)
+    return _Proof(agreements, evaluation, _golden(next(iter(wants)), runners, data.first()))
 
 
 class _Clock:
@@ -262,6 +321,8 @@ def _check(options: CompileOptions) -> None:
     for name in ("max_float_error", "min_sqnr_db"):
         if not math.isfinite(getattr(options, name)):
             raise OptionError(f"{name} must be a number, but is {getattr(options, name)}")
+    if options.evaluation is not None and not options.prove:
+        raise OptionError("--eval runs the artifacts, which --no-proof leaves out")
     if options.percentile is not None and (options.ranges or DEFAULT) != Percentile.name:
         raise OptionError("--percentile goes with --ranges percentile only")
     if options.percentile is not None and not 50 < options.percentile <= 100:

@@ -39,7 +39,7 @@ def build_report(
     data: dict[str, Any] | None,
     notes: Sequence[Diagnostic],
     stem: str,
-    golden: bytes,
+    golden: bytes | None,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return the report; only what is under "run" varies from one run to the next."""
@@ -53,7 +53,7 @@ def build_report(
         "options": _options(options),
         "versions": {name: metadata.version(name) for name in _PACKAGES},
         "ledger": [
-            _line(target, r, proof[target].sqnr_db if r.promise == "lossy" else None)
+            _line(target, r, proof[target].sqnr_db if r.promise == "lossy" and proof else None)
             for target, r in steps
         ],
         "calibration": data and {**data, "ranges": ranges if options.recipe else None},
@@ -64,16 +64,17 @@ def build_report(
             "float": evaluation.reference,
         },
         "artifacts": [
-            _artifact(c, proof[c.target], evaluation, stem, options) for c in compiled
+            _artifact(c, proof.get(c.target), evaluation, stem, options) for c in compiled
         ],
         "diagnostics": [asdict(d) for d in notes],
-        "golden": f"{stem}.golden.npz",
+        "golden": None if golden is None else f"{stem}.golden.npz",
         "digests": {
-            f"{stem}.golden.npz": hashlib.sha256(golden).hexdigest(),
-            **{
-                f"{stem}{c.artifact.suffix}": hashlib.sha256(c.artifact.data).hexdigest()
-                for c in compiled
-            },
+            name: hashlib.sha256(data).hexdigest()
+            for name, data in (
+                (f"{stem}.golden.npz", golden),
+                *((f"{stem}{c.artifact.suffix}", c.artifact.data) for c in compiled),
+            )
+            if data is not None
         },
         "run": {
             "seconds": {**seconds, "passes": [round(r.seconds, 4) for _, r in steps]},
@@ -138,7 +139,7 @@ def _line(target: str, r: PassRecord, sqnr_db: float | None) -> dict[str, Any]:
 
 def _artifact(
     c: Compiled,
-    agreement: Agreement,
+    agreement: Agreement | None,
     evaluation: Evaluation | None,
     stem: str,
     options: CompileOptions,
@@ -157,7 +158,8 @@ def _artifact(
         **asdict(c.price),
         "inputs": [_port(p) for p in c.artifact.inputs],
         "outputs": [_port(p) for p in c.artifact.outputs],
-        "fidelity": {
+        "fidelity": agreement
+        and {
             "samples": agreement.samples,
             "sqnr_db": round(agreement.sqnr_db, 2),
             "max_error": agreement.max_error,

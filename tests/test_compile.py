@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,25 @@ def test_no_verify_is_on_the_record() -> None:
 
     assert report["options"]["verify"] is False
     assert not any(line["verified"] for line in report["ledger"])
+
+
+def test_without_proof_nothing_runs_and_nothing_is_claimed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(*args: object, **settings: object) -> None:
+        raise AssertionError("a runtime was started")
+
+    for place in ("edgec.proof.ort_session", "edgec.targets.tflite.run.interpreter"):
+        monkeypatch.setattr(place, never)
+    options = CompileOptions(("tflite", "onnxruntime"), prove=False)
+    result = compile_model(MODEL, options)
+
+    assert sorted(result.files) == ["digits.onnx", "digits.tflite", "report.json"]
+    assert [a["fidelity"] for a in result.report["artifacts"]] == [None, None]
+    assert result.report["golden"] is None
+    assert sorted(result.report["digests"]) == ["digits.onnx", "digits.tflite"]
+    with pytest.raises(OptionError, match="--eval runs the artifacts"):
+        compile_model(MODEL, replace(options, evaluation=TEST))
 
 
 def test_golden_data_replay_in_both_runtimes(result: Result) -> None:

@@ -118,6 +118,11 @@ Example:
     help="Do not check after each pass that the model computes the same.",
 )
 @click.option(
+    "--no-proof",
+    is_flag=True,
+    help="Do not run the artifacts and compare them with the model; no golden file is written.",
+)
+@click.option(
     "--max-float-error",
     type=click.FloatRange(0),
     default=1e-3,
@@ -141,11 +146,13 @@ def command(
     as_json: bool,
     quiet: bool,
     no_verify: bool,
+    no_proof: bool,
     **options: Any,
 ) -> None:
     """Compile MODEL, an ONNX file, for one or more targets.
 
-    Every artifact is run and compared with the model before it is written.
+    Every artifact is run and compared with the model before it is written, unless
+    --no-proof says otherwise.
     """
     from edgec.cli.building import build
     from edgec.compiler import CompileOptions
@@ -154,6 +161,7 @@ def command(
         **{**options, "targets": tuple(dict.fromkeys(options["targets"]))},
         shapes=parse_shapes(shapes),
         verify=not no_verify,
+        prove=not no_proof,
     )
     result = build(model, settings, output, quiet=quiet or as_json)
     if as_json:

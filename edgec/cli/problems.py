@@ -23,6 +23,8 @@ def problems(report: Mapping[str, Any]) -> list[str]:
     found = [p for a in report.get("artifacts") or () for p in _of_artifact(report, a)]
     if at(report, "options", "verify") is False:
         found.append("The passes were not verified (--no-verify).")
+    if at(report, "options", "prove") is False:
+        found.append("Nothing was run: the artifacts are not proven (--no-proof).")
     return found
 
 

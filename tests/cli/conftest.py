@@ -33,6 +33,7 @@ class Options:
     preprocess: str | None = None
     device: str | None = None
     verify: bool = True
+    prove: bool = True
     max_float_error: float = 1e-3
     min_sqnr_db: float = 5.0
 

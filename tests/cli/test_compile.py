@@ -18,7 +18,7 @@ EVERYTHING = """
     --calibration calib.npz --eval test.npz -o out --ranges percentile --percentile 99.9
     --shape x:0=1,3,32,32 --shape a=b=N,4 --io-dtype int8 --io-layout nhwc
     --keep-float /conv1 --keep-float fc --metric m:f --label-offset 1 --preprocess size=32
-    --device arm64 --no-verify --max-float-error 0.01 --min-sqnr 12
+    --device arm64 --no-verify --no-proof --max-float-error 0.01 --min-sqnr 12
 """
 
 LEDGER = """\
@@ -68,6 +68,7 @@ def test_passes_every_option_on(compiler: FakeCompiler, edgec: Run, tmp_path: Pa
                 preprocess="size=32",
                 device="arm64",
                 verify=False,
+                prove=False,
                 max_float_error=0.01,
                 min_sqnr_db=12.0,
             ),
@@ -110,7 +111,7 @@ def test_problems_come_first_even_when_quiet(compiler: FakeCompiler, edgec: Run)
     tflite, onnx = compiler.report["artifacts"]
     tflite.update(bytes=500_000, accuracy=0.9, fidelity={"sqnr_db": 7.0, "top1_agreement": 0.9})
     onnx.update(quantized=False)
-    compiler.report["options"]["verify"] = False
+    compiler.report["options"].update(verify=False, prove=False)
 
     result = edgec("compile", "net.onnx", "-t", "tflite", "-o", "out", "-q")
 
@@ -121,6 +122,7 @@ def test_problems_come_first_even_when_quiet(compiler: FakeCompiler, edgec: Run)
         "PROBLEM  net.tflite agrees with the float model on only 90.0 % of samples.",
         "PROBLEM  net.onnx is still float32, although a recipe was given.",
         "PROBLEM  The passes were not verified (--no-verify).",
+        "PROBLEM  Nothing was run: the artifacts are not proven (--no-proof).",
     ]
 
 
