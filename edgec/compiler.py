@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import io
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
-
-import numpy as np
 
 from edgec.calibration import DEFAULT, METHODS, Calibration, Percentile, RangeMethod, calibrate
 from edgec.cost import Cost, cost
@@ -20,15 +16,12 @@ from edgec.data import Samples
 from edgec.errors import (
     DataError,
     Diagnostic,
-    ModelError,
-    NumericsError,
     OptionError,
 )
 from edgec.files import json_bytes, write_files
 from edgec.frontend import Loaded, load
-from edgec.interface import check_batch, check_interface
+from edgec.interface import check_interface
 from edgec.ir import Array, Dim, Graph, trim, unload
-from edgec.numerics import Agreement, arrays_of
 from edgec.ops import Quantize
 from edgec.passes import (
     Pass,
@@ -41,28 +34,19 @@ from edgec.passes import (
 )
 from edgec.passes.quantization_plan import plan
 from edgec.proof import (
-    Evaluation,
     Limits,
-    Recorded,
-    evaluate_accuracy,
-    faults,
     metric_named,
-    prove,
-    reference,
-    rounding,
-    spelled_out,
 )
 from edgec.report import build_report
 from edgec.split import Source, Split, open_for
-from edgec.targets import TARGETS, Artifact, OnnxRuntime, Runner, Target, Tflite
+from edgec.targets import TARGETS, Artifact, OnnxRuntime, Target, Tflite
 from edgec.targets.onnxruntime.devices import device_named
 from edgec.targets.tflite.interface import IoDtype, IoLayout
+from edgec.verdict import Original, Progress, Proof, counter, proven, recorded
 
 __all__ = ["RECIPES", "CompileOptions", "Compiled", "Result", "compile_model"]
 
 RECIPES = ("static_wi8_ai8",)
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,18 +174,18 @@ def compile_model(
     data = Split(loaded, options.calibration, options.preprocess, calibrates=calibrates)
     labelled = _labelled(loaded, options)
     _check_layers(loaded.graph, options.keep_float)
-    original: _Original | None = None
+    original: Original | None = None
     if options.prove:
-        original = _recorded(model, loaded, data, say)
+        original = recorded(model, loaded, data, say)
         loaded = original.loaded
         trim()  # its session is closed
     clock.lap("load")
     records, compiled = _compiled(loaded.graph, targets, data, options, say, clock)
     trim()  # their graphs are gone
-    proof = _Proof({}, None, None)
+    proof = Proof({}, None, None)
     if original is not None:
         runners = {c.target: t.load(c.artifact) for t, c in zip(targets, compiled, strict=True)}
-        proof = _proven(original, runners, compiled, data, labelled, options, say)
+        proof = proven(original, runners, compiled, data, labelled, options, say)
         runners.clear()
     clock.lap("prove")
     stem = model.stem
@@ -224,74 +208,6 @@ def compile_model(
     files["report.json"] = json_bytes(report)
     given = (model, options.calibration, options.evaluation)
     return Result(report, files, tuple(p for p in given if isinstance(p, Path)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Original:
-    """What the artifacts are compared with; no session of it is open.
-
-    Parameters
-    ----------
-    loaded
-        As it came in, or with operators written out that ONNX Runtime does not have.
-    proven
-        What ONNX Runtime runs.
-    double
-        Inputs with twice the batch, where it is open.
-    """
-
-    loaded: Loaded
-    proven: Path | Graph
-    notes: tuple[Diagnostic, ...]
-    wants: Recorded
-    double: tuple[Mapping[str, Array], ...]
-    double_wants: Recorded
-
-
-def _recorded(model: Path, loaded: Loaded, data: Split, say: Progress) -> _Original:
-    """Run the original on all samples of the proof."""
-    proven: Path | Graph = model
-    notes: tuple[Diagnostic, ...] = ()
-    try:
-        session = reference(model)
-    except ModelError as refusal:
-        proven, note = spelled_out(loaded, refusal)
-        loaded, notes = replace(loaded, graph=proven), (note,)
-        session = reference(proven)
-    double = check_batch(session, loaded.graph, data.first())
-    ticks = _counter(say, "run the model", data.proof_count)
-    wants = Recorded(session, data.proof(), ticks)
-    return _Original(loaded, proven, notes, wants, double, Recorded(session, iter(double)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Proof:
-    """What running the artifacts showed; nothing where they were not run."""
-
-    agreements: Mapping[str, Agreement]
-    evaluation: Evaluation | None
-    golden: bytes | None
-
-
-def _proven(
-    original: _Original,
-    runners: Mapping[str, Runner],
-    compiled: list[Compiled],
-    data: Split,
-    labelled: tuple[Samples, Array | None] | None,
-    options: CompileOptions,
-    say: Progress,
-) -> _Proof:
-    """Compare every artifact with the original; raise if one is broken."""
-    model, wants, double = original.proven, original.wants, original.double
-    tick = _counter(say, "prove", data.proof_count)
-    agreements = prove(wants, runners, data.proof(), tick)
-    _refuse_broken(compiled, agreements, options, lambda: rounding(wants, model, data.proof()))
-    larger = prove(original.double_wants, runners, iter(double))
-    floor = partial(rounding, original.double_wants, model, iter(double))
-    _refuse_broken(compiled, larger, options, floor)
-    evaluation = _evaluation(model, runners, labelled, options, say)
-    return _Proof(agreements, evaluation, _golden(next(iter(wants)), runners, data.first()))
 
 
 class _Clock:
@@ -399,7 +315,7 @@ def _compile_for(
             )
         calibration = next((c for g, c in calibrations if g is graph), None)
         if calibration is None:
-            tick = _counter(say, "calibrate", data.calibration_count)
+            tick = counter(say, "calibrate", data.calibration_count)
             method = _method(options)
             values = dict.fromkeys(v for p in plans for v in p.measured)
             calibration = calibrate(graph, tuple(values), data.calibration(), method, tick)
@@ -434,34 +350,6 @@ def _check_layers(graph: Graph, keep_float: tuple[str, ...]) -> None:
             raise OptionError(f"--keep-float {name!r} names no layer of the model; {hint}")
 
 
-def _counter(say: Progress, stage: str, total: int) -> Callable[[int], None]:
-    return lambda done: say(stage, done, total)
-
-
-def _refuse_broken(
-    compiled: list[Compiled],
-    proof: Mapping[str, Agreement],
-    options: CompileOptions,
-    floor: Callable[[], float],
-) -> None:
-    limits = Limits(options.max_float_error, options.min_sqnr_db)
-
-    def found() -> list[Diagnostic]:
-        return [
-            replace(d, where=f"{c.target} {d.where}".strip())
-            for c in compiled
-            for d in faults(proof[c.target], quantized=c.is_quantized, limits=limits)
-        ]
-
-    problems = found()
-    if problems and not any(c.is_quantized for c in compiled):
-        # Some outputs are nothing but rounding, such as a map of probabilities near zero.
-        limits = replace(limits, max_float_error=max(limits.max_float_error, 8 * floor()))
-        problems = found()
-    if problems:
-        raise NumericsError("an artifact does not compute what the model computes", problems)
-
-
 def _labelled(loaded: Loaded, options: CompileOptions) -> tuple[Samples, Array | None] | None:
     """Return the samples to evaluate on and their labels, moved by the offset."""
     if options.metric is not None:
@@ -475,38 +363,3 @@ def _labelled(loaded: Loaded, options: CompileOptions) -> tuple[Samples, Array |
     if labels.dtype.kind not in "iu" and options.metric is None:
         raise DataError(f"labels are {labels.dtype}, but must be integers")
     return samples, labels + options.label_offset if options.label_offset else labels
-
-
-def _evaluation(
-    model: Path | Graph,
-    runners: Mapping[str, Runner],
-    labelled: tuple[Samples, Array | None] | None,
-    options: CompileOptions,
-    say: Progress,
-) -> Evaluation | None:
-    if labelled is None:
-        return None
-    samples, labels = labelled
-    feeds = samples.feeds(range(samples.count))
-    tick = _counter(say, "evaluate", samples.count)
-    return evaluate_accuracy(reference(model), runners, feeds, labels, options.metric, tick)
-
-
-def _golden(
-    want: Mapping[str, Array], runners: Mapping[str, Runner], feed: Mapping[str, Array]
-) -> bytes:
-    """Return one input with the outputs of the model and of every artifact, as an ``.npz``.
-
-    Members are ``input/NAME`` and ``output/NAME`` for the model, and ``TARGET/input/NAME`` and
-    ``TARGET/output/NAME`` for the tensors as the artifact stores them.
-    """
-    arrays = {f"input/{k}": v for k, v in arrays_of(feed).items()}
-    arrays |= {f"output/{k}": v for k, v in arrays_of(want).items()}
-    for target, runner in runners.items():
-        stored = runner.encode(feed)
-        arrays |= {f"{target}/input/{k}": v for k, v in arrays_of(stored).items()}
-        arrays |= {f"{target}/output/{k}": v for k, v in arrays_of(runner.raw(stored)).items()}
-    plain: dict[str, Any] = {k: v for k, v in arrays.items() if not v.dtype.hasobject}
-    buffer = io.BytesIO()
-    np.savez(buffer, **plain)
-    return buffer.getvalue()

@@ -44,6 +44,7 @@ LAYERS = [
     "split",
     "interface",
     "proof",
+    "verdict",
     "report",
     "compiler",
     "profiling",

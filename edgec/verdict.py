@@ -1,0 +1,172 @@
+"""Run the artifacts beside the model they were made from, and refuse broken ones."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgec.data import Samples
+from edgec.errors import Diagnostic, ModelError, NumericsError
+from edgec.frontend import Loaded
+from edgec.interface import check_batch
+from edgec.ir import Array, Graph
+from edgec.numerics import Agreement, arrays_of
+from edgec.proof import (
+    Evaluation,
+    Limits,
+    Recorded,
+    evaluate_accuracy,
+    faults,
+    prove,
+    reference,
+    rounding,
+    spelled_out,
+)
+from edgec.split import Split
+from edgec.targets import Runner
+
+if TYPE_CHECKING:
+    from edgec.compiler import Compiled, CompileOptions
+
+__all__ = ["Original", "Progress", "Proof", "counter", "proven", "recorded"]
+
+Progress = Callable[[str, int, int], None]
+"""Told the stage, and how much of how much is done."""
+
+
+def counter(say: Progress, stage: str, total: int) -> Callable[[int], None]:
+    """Return what tells the progress of one stage."""
+    return lambda done: say(stage, done, total)
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """What the artifacts are compared with; no session of it is open.
+
+    Parameters
+    ----------
+    loaded
+        As it came in, or with operators written out that ONNX Runtime does not have.
+    proven
+        What ONNX Runtime runs.
+    double
+        Inputs with twice the batch, where it is open.
+    """
+
+    loaded: Loaded
+    proven: Path | Graph
+    notes: tuple[Diagnostic, ...]
+    wants: Recorded
+    double: tuple[Mapping[str, Array], ...]
+    double_wants: Recorded
+
+
+def recorded(model: Path, loaded: Loaded, data: Split, say: Progress) -> Original:
+    """Run the original on all samples of the proof."""
+    proven: Path | Graph = model
+    notes: tuple[Diagnostic, ...] = ()
+    try:
+        session = reference(model)
+    except ModelError as refusal:
+        proven, note = spelled_out(loaded, refusal)
+        loaded, notes = replace(loaded, graph=proven), (note,)
+        session = reference(proven)
+    double = check_batch(session, loaded.graph, data.first())
+    ticks = counter(say, "run the model", data.proof_count)
+    wants = Recorded(session, data.proof(), ticks)
+    return Original(loaded, proven, notes, wants, double, Recorded(session, iter(double)))
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What running the artifacts showed; nothing where they were not run."""
+
+    agreements: Mapping[str, Agreement]
+    evaluation: Evaluation | None
+    golden: bytes | None
+
+
+def proven(
+    original: Original,
+    runners: Mapping[str, Runner],
+    compiled: Sequence[Compiled],
+    data: Split,
+    labelled: tuple[Samples, Array | None] | None,
+    options: CompileOptions,
+    say: Progress,
+) -> Proof:
+    """Compare every artifact with the original; raise if one is broken."""
+    model, wants, double = original.proven, original.wants, original.double
+    tick = counter(say, "prove", data.proof_count)
+    agreements = prove(wants, runners, data.proof(), tick)
+    _refuse_broken(compiled, agreements, options, lambda: rounding(wants, model, data.proof()))
+    larger = prove(original.double_wants, runners, iter(double))
+    floor = partial(rounding, original.double_wants, model, iter(double))
+    _refuse_broken(compiled, larger, options, floor)
+    evaluation = _evaluation(model, runners, labelled, options, say)
+    return Proof(agreements, evaluation, _golden(next(iter(wants)), runners, data.first()))
+
+
+def _refuse_broken(
+    compiled: Sequence[Compiled],
+    proof: Mapping[str, Agreement],
+    options: CompileOptions,
+    floor: Callable[[], float],
+) -> None:
+    limits = Limits(options.max_float_error, options.min_sqnr_db)
+
+    def found() -> list[Diagnostic]:
+        return [
+            replace(d, where=f"{c.target} {d.where}".strip())
+            for c in compiled
+            for d in faults(proof[c.target], quantized=c.is_quantized, limits=limits)
+        ]
+
+    problems = found()
+    if problems and not any(c.is_quantized for c in compiled):
+        # Some outputs are nothing but rounding, such as a map of probabilities near zero.
+        limits = replace(limits, max_float_error=max(limits.max_float_error, 8 * floor()))
+        problems = found()
+    if problems:
+        raise NumericsError("an artifact does not compute what the model computes", problems)
+
+
+def _evaluation(
+    model: Path | Graph,
+    runners: Mapping[str, Runner],
+    labelled: tuple[Samples, Array | None] | None,
+    options: CompileOptions,
+    say: Progress,
+) -> Evaluation | None:
+    if labelled is None:
+        return None
+    samples, labels = labelled
+    feeds = samples.feeds(range(samples.count))
+    tick = counter(say, "evaluate", samples.count)
+    return evaluate_accuracy(reference(model), runners, feeds, labels, options.metric, tick)
+
+
+def _golden(
+    want: Mapping[str, Array], runners: Mapping[str, Runner], feed: Mapping[str, Array]
+) -> bytes:
+    """Return one input with the outputs of the model and of every artifact, as an ``.npz``.
+
+    Members are ``input/NAME`` and ``output/NAME`` for the model, and ``TARGET/input/NAME`` and
+    ``TARGET/output/NAME`` for the tensors as the artifact stores them.
+    """
+    arrays = {f"input/{k}": v for k, v in arrays_of(feed).items()}
+    arrays |= {f"output/{k}": v for k, v in arrays_of(want).items()}
+    for target, runner in runners.items():
+        stored = runner.encode(feed)
+        arrays |= {f"{target}/input/{k}": v for k, v in arrays_of(stored).items()}
+        arrays |= {f"{target}/output/{k}": v for k, v in arrays_of(runner.raw(stored)).items()}
+    plain: dict[str, Any] = {k: v for k, v in arrays.items() if not v.dtype.hasobject}
+    buffer = io.BytesIO()
+    np.savez(buffer, **plain)
+    return buffer.getvalue()
