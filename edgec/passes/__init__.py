@@ -1,5 +1,6 @@
 """All passes. To add one, write its file and name it here."""
 
+from edgec.passes.absorb_expands import AbsorbExpands
 from edgec.passes.base import (
     Exact,
     Lossy,
@@ -23,6 +24,8 @@ from edgec.passes.fold_pad import FoldPad
 from edgec.passes.fuse_activations import FuseActivations
 from edgec.passes.fuse_fully_connected import FuseFullyConnected
 from edgec.passes.join_moves import JoinMoves
+from edgec.passes.merge_arithmetic import MergeArithmetic
+from edgec.passes.merge_casts import MergeCasts
 from edgec.passes.merge_clips import MergeClips
 from edgec.passes.move_reshapes import MoveReshapes
 from edgec.passes.move_transposes import MoveTransposes
@@ -40,6 +43,7 @@ from edgec.passes.simplify_pools import SimplifyPools
 
 __all__ = [
     "PASSES",
+    "AbsorbExpands",
     "DecomposeGemm",
     "DecomposeIntegerProducts",
     "DecomposeSampling",
@@ -55,6 +59,8 @@ __all__ = [
     "FuseFullyConnected",
     "JoinMoves",
     "Lossy",
+    "MergeArithmetic",
+    "MergeCasts",
     "MergeClips",
     "MoveReshapes",
     "MoveTransposes",
@@ -87,6 +93,9 @@ PASSES: tuple[type[Pass], ...] = (
     JoinMoves,
     MoveTransposes,
     MoveReshapes,
+    AbsorbExpands,
+    MergeCasts,
+    MergeArithmetic,
     MergeClips,
     FoldPad,
     SimplifyPools,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from edgec.ir import Array, Graph
+from edgec.passes.absorb_expands import AbsorbExpands
 from edgec.passes.base import Pass, PassRecord, Pipeline
 from edgec.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from edgec.passes.eliminate_identities import EliminateIdentities
@@ -14,6 +15,8 @@ from edgec.passes.fold_pad import FoldPad
 from edgec.passes.fuse_activations import FuseActivations
 from edgec.passes.fuse_fully_connected import FuseFullyConnected
 from edgec.passes.join_moves import JoinMoves
+from edgec.passes.merge_arithmetic import MergeArithmetic
+from edgec.passes.merge_casts import MergeCasts
 from edgec.passes.merge_clips import MergeClips
 from edgec.passes.move_reshapes import MoveReshapes
 from edgec.passes.move_transposes import MoveTransposes
@@ -57,6 +60,8 @@ def lossless() -> tuple[Pass, ...]:
         JoinMoves(),
         MoveTransposes(),
         MoveReshapes(),
+        AbsorbExpands(),
+        MergeCasts(),
         # Before FuseActivations, which finds a layer and its one clip only, and before the
         # patterns, which know a hard swish by its one clip.
         MergeClips(),
@@ -69,6 +74,8 @@ def lossless() -> tuple[Pass, ...]:
         RecognizeNorms(),
         RecognizePixelShuffle(),
         RecognizeSoftmax(),
+        # After the patterns, which are made of such chains.
+        MergeArithmetic(),
         FoldPad(),
         SimplifyPools(),
         # Before FoldBatchNorm: affine nodes fold into fully connected layers too.
