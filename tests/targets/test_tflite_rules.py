@@ -30,6 +30,7 @@ from edgec.ops import (
     Resize,
     RoiAlign,
     ScatterElements,
+    Softmax,
     Unique,
 )
 from edgec.targets import Tflite
@@ -265,9 +266,9 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         "(export the model in float32)",
     ),
     (
-        "_rank", one(Relu(), (1, 1, 1, 1, 3)), one(Relu(), (1, 1, 1, 1, 1, 3)),
-        "y: Relu(): Values have no more axes than the operator's builtin takes, but "
-        "%x is f32[1,1,1,1,1,3], with more than 5",
+        "_rank", one(Softmax(), (1,) * 5 + (3,)), one(Softmax(), (1,) * 6 + (3,)),
+        "y: Softmax(): Values have no more axes than the operator's builtin takes, but "
+        "%x is f32[1,1,1,1,1,1,3], with more than 6",
     ),
     (
         "_one_scale", one(Dequantize(grid(0.5)), (1, 2), dtype=np.int8),

@@ -73,7 +73,7 @@ def _one_grid(graph: Graph, node: Node) -> str | None:
 def _rank(graph: Graph, node: Node) -> str | None:
     """Values have no more axes than the operator's builtin takes."""
     pair = isinstance(node.op, Quantize | Dequantize)
-    most = 5 if pair else kernels.LOWERINGS[type(node.op)].axes
+    most = 8 if pair else kernels.LOWERINGS[type(node.op)].axes
     deep = [v for v in (*node.reads, *node.outputs) if v.type.rank > most]
     return f"{deep[0]} is {deep[0].type}, with more than {most}" if deep else None
 

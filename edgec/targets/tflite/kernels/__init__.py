@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from edgec.ir import Node, Op
 from edgec.targets.tflite.kernels import (
@@ -55,8 +56,13 @@ _FAMILIES = (
     written_out,
 )
 
+_POINTWISE = (activations, elementwise, functions, logic)
+"""Families that look along no axis, and so take as many as any builtin does."""
+
 LOWERINGS: Mapping[type[Op], Kernel] = {
-    op: kernel for family in _FAMILIES for op, kernel in family.LOWERINGS.items()
+    op: replace(kernel, axes=8) if family in _POINTWISE else kernel
+    for family in _FAMILIES
+    for op, kernel in family.LOWERINGS.items()
 }
 
 CONSTRAINTS: tuple[Constraint, ...] = tuple(

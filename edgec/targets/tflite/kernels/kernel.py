@@ -75,14 +75,15 @@ class Kernel:
     dtypes
         Element types of the values that it takes and gives, where they are not quantized.
     axes
-        How many axes they may have.
+        How many axes they may have. XNNPACK takes 6, and refuses files with sums, means or
+        softmax over more; no builtin takes more than 8.
     dynamic
         Whether results may have lengths that only the data tell.
     """
 
     lower: Callable[[Lowering, Node, Any], None]
     dtypes: frozenset[DType] = FLOAT
-    axes: int = 5
+    axes: int = 6
     dynamic: bool = False
 
 
