@@ -121,7 +121,7 @@ class Transpose(Op):
 
     @override
     def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
-        return OnnxForm("Transpose", {"perm": self.perm})
+        return OnnxForm("Transpose", {"perm": self.perm} if self.perm else {})
 
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:

@@ -10,12 +10,16 @@ import pytest
 from edgec.evaluate import evaluate
 from edgec.ir import Array, DType, Graph, Op
 from edgec.ops import (
+    Add,
     Concat,
+    Conv,
     Expand,
     Gather,
     Identity,
     MirrorPad,
     Pad,
+    ReduceSum,
+    Relu,
     Reshape,
     Slice,
     Split,
@@ -181,3 +185,30 @@ def test_reflected_pads_fit_into_the_value() -> None:
         one_op(MirrorPad((0, 4, 0, 0)), random(2, 4))
     with pytest.raises(ValueError, match="nothing to continue"):
         one_op(MirrorPad((0, 4, 0, 0), "edge"), random(2, 0))
+
+
+EMPTY = [
+    (Concat(0), [np.zeros((0, 3)), np.ones((2, 3))]),
+    (Concat(0), [np.ones((2, 3)), np.zeros((0, 3))]),
+    (Pad((1, 0, 1, 0), 2.0), [np.zeros((0, 3))]),
+    (ReduceSum((0,)), [np.zeros((0, 3))]),
+    (Relu(), [np.zeros((2, 0))]),
+    (Reshape((0, 5)), [np.zeros((2, 0))]),
+    (Transpose((1, 0)), [np.zeros((2, 0))]),
+    (Slice((1,), (1,), (0,), (1,)), [np.ones((3, 2))]),
+    (Gather(0), [np.ones((3, 2)), np.zeros(0, np.int64)]),
+    (Tile((0, 2)), [np.ones((3, 2))]),
+    (Conv(), [np.zeros((0, 3, 4, 4)), np.ones((2, 3, 1, 1))]),
+    (Transpose(()), [np.array(2.0)]),
+    (Reshape((1, 1)), [np.array(2.0)]),
+    (Expand((2, 3)), [np.array(2.0)]),
+    (Tile(()), [np.array(2.0)]),
+    (Add(), [np.array(2.0), np.array(3.0)]),
+]
+
+
+@pytest.mark.parametrize(("op", "arrays"), EMPTY, ids=[str(op) for op, _ in EMPTY])
+def test_empty_values_and_scalars(op: Op, arrays: list[Array]) -> None:
+    operands = [a if a.dtype == np.int64 else a.astype(np.float32) for a in arrays]
+
+    assert_same(*one_op(op, *operands))

@@ -271,6 +271,10 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         "%x is f32[1,1,1,1,1,1,3], with more than 6",
     ),
     (
+        "_of_something", one(MatMul(), (2, 1), (1, 3)), one(MatMul(), (2, 0), (0, 3)),
+        "y: MatMul(): Elements are computed from elements, but %x is f32[2,0]",
+    ),
+    (
         "_one_scale", one(Dequantize(grid(0.5)), (1, 2), dtype=np.int8),
         one(Dequantize(PER_CHANNEL), (1, 2), dtype=np.int8),
         "y: Dequantize(params=QuantParams(scale=(0.5, 0.25), zero_point=(0, 0), axis=1)): "

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from edgec.ir import DType, Graph, Node, Op
-from edgec.ops import Dequantize, Quantize
+from edgec.ops import (
+    Compress,
+    Concat,
+    ConstantOfShape,
+    Dequantize,
+    NonZero,
+    Pad,
+    Quantize,
+    ReduceSum,
+    ScatterElements,
+    ScatterND,
+    Shape,
+    Size,
+    TensorScatter,
+)
 from edgec.targets.tflite import kernels
 from edgec.targets.tflite.kernels.kernel import Constraint
 
@@ -18,6 +32,21 @@ def _told_by_data(graph: Graph, node: Node) -> str | None:
         if producer is not None and kernel is not None and not value.type.is_static:
             return f"{value} of {producer.op} is {value.type}"
     return None
+
+
+# What an empty operand means to these is nothing special to their builtins.
+_OF_NOTHING = (
+    *(Compress, Concat, ConstantOfShape, NonZero, Pad, ReduceSum, ScatterElements, ScatterND),
+    *(Shape, Size, TensorScatter),
+)
+
+
+def _of_something(graph: Graph, node: Node) -> str | None:
+    """Elements are computed from elements."""
+    if isinstance(node.op, _OF_NOTHING) or all(0 in (v.type.dims or ()) for v in node.outputs):
+        return None
+    empty = [v for v in node.reads if 0 in (v.type.dims or ())]
+    return f"{empty[0]} is {empty[0].type}" if empty else None
 
 
 TOLD_BY_DATA = Constraint(
@@ -83,6 +112,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     Constraint((Op,), _static, "give every axis a length with --shape"),
     Constraint((Op,), _types, "export the model in float32"),
     Constraint((Op,), _rank),
+    Constraint((Op,), _of_something),
     Constraint((Quantize, Dequantize), _one_scale),
     Constraint((Dequantize,), _one_grid),
     *kernels.CONSTRAINTS,
