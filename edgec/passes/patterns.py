@@ -352,8 +352,8 @@ def _write(b: Builder, call: Call, root: Node, absorbs: Sequence[Node]) -> None:
             return b.now(of)
         if id(of) not in written:
             if isinstance(of, Call):
+                operands = [operand(inner) for inner in of.operands]
                 names = [b.fresh(f"{name}.inner")]
-                operands = map(operand, of.operands)
                 (written[id(of)],) = b.add(of.op, *operands, names=names, absorbs=absorbs)
             else:
                 written[id(of)] = b.constant(of, near=f"{name}.constant")

@@ -130,7 +130,8 @@ def _centred_norm(r: Reader, y: Value) -> _Norm | None:
         mean = _centred(r, d)
         if mean is not None and power == 1:
             rest = [f for f in factors if f != (d, power)]
-            return _divided(r, mean.source, rest, centred=True)
+            norm = _divided(r, mean.source, rest, centred=True)
+            return norm if norm and norm.axes == mean.axes else None
     return None
 
 
@@ -145,7 +146,8 @@ def _expanded_norm(r: Reader, y: Value, z: Value) -> tuple[_Norm | None, Value |
         for mean, same in r.sides(third) if third else ():
             found = r.statistic(mean) if same == k else None
             if found is not None and (found.kind, found.source) == ("ReduceMean", x):
-                return _divided(r, x, list(_factors(r, k)), centred=True), beta
+                norm = _divided(r, x, list(_factors(r, k)), centred=True)
+                return (norm, beta) if norm and norm.axes == found.axes else (None, None)
     return None, None
 
 

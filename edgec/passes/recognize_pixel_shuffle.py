@@ -47,7 +47,7 @@ def _pixel_shuffle(r: Reader, node: Node) -> Call | None:
     split = r.made_by(turned.inputs[0], "Reshape") if turned else None
     if turned is None or split is None or not isinstance(turned.op, Transpose):
         return None
-    x, wide, out = split.inputs[0].type, split.outputs[0].type, node.outputs[0].type
+    x, wide = split.inputs[0].type, split.outputs[0].type
     column_first = _ORDERS.get(turned.op.perm)
     if column_first is None or x.rank != 4 or not (x.is_static and wide.is_static):
         return None
@@ -57,5 +57,4 @@ def _pixel_shuffle(r: Reader, node: Node) -> Call | None:
     blocks = (n, inner, block, block) if column_first else (n, block, block, inner)
     if wide.ints != (*blocks, height, width):
         return None
-    op = DepthToSpace(block, column_first)
-    return Call.of(op, split.inputs[0]) if op.infer(x) == (out,) else None
+    return Call.of(DepthToSpace(block, column_first), split.inputs[0])

@@ -82,6 +82,7 @@ REFUSED = {
     "another factor": ("0.5}", "0.25}"),
     "an imprecise constant": ("1.4142135", "1.41421"),
     "another sum": ("one = {1}", "one = {1.001}"),
+    "a shifted operand": ("e = Erf(z)", "h = Add(z, half) e = Erf(h)"),
     "another operand": ("Mul(x, s)", "Mul(z, s)"),
     "read in the middle": ("p = Mul(x, s) y = Mul(p, half)",
                            "p = Mul(x, s) q = Mul(p, half) y = Add(q, e)"),

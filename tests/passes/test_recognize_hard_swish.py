@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 
 from edgec.ir import Graph
+from edgec.ops import Activation, Add, Clip, Div
 from edgec.passes import RecognizeHardSwish
-from tests.models import graphs
+from tests.models import Sketch, graphs
 from tests.passes.forms import imported, kinds
 from tests.passes.properties import check_pass
 
@@ -72,6 +74,50 @@ def test_a_gate_keeps_its_product(tmp_path: Path) -> None:
 
     after = check_pass(recognize, graph)
     assert kinds(after) == ["Mul()", "HardSigmoid(alpha=0.16666667)", "Mul()"]
+
+
+def test_what_others_read_is_where_it_begins(tmp_path: Path) -> None:
+    body = "g = Mul(x, half) a = Add(g, three) c = Clip(a, zero, six) q = Div(c, six) "
+    after = check_pass(
+        recognize, imported(tmp_path, FORM + body + "e = Exp(g) y = Mul(e, q) }")
+    )
+
+    assert sorted(kinds(after)) == ["Exp()", "HardSigmoid(alpha=0.16666667)", "Mul()", "Mul()"]
+
+
+def test_a_constant_that_widens_is_where_it_begins(tmp_path: Path) -> None:
+    form = FORM.replace("float three = {3}", "float[2,1] three = {3, 3}")
+    body = "a = Add(x, three) c = Clip(a, zero, six) y = Div(c, six) }"
+    graph = imported(tmp_path, form + body, x="float[4]", y="float[2,4]")
+
+    after = check_pass(recognize, graph)
+    assert kinds(after) == ["Add()", "HardSigmoid(alpha=0.16666667, beta=0.0)"]
+
+
+def test_another_offset_is_no_hard_swish(tmp_path: Path) -> None:
+    form = FORM.replace("three = {3}", "three = {2.4}")
+    after = check_pass(recognize, imported(tmp_path, form + SWISH["torch"]))
+
+    assert "HardSwish()" not in kinds(after)
+
+
+def test_half_precision_stays(tmp_path: Path) -> None:
+    form = FORM.replace("float", "float16")
+    for number, bits in (("{1}", "{15360}"), ("{3}", "{16896}"), ("{6}", "{17920}"),
+                         ("0.16666667", "12629"), ("0.5", "14336")):  # fmt: skip
+        form = form.replace(number, bits)
+    graph = imported(tmp_path, form + SWISH["torch"], x="float16[2,3,4]")
+
+    assert recognize.run(graph) is graph
+
+
+def test_a_sum_with_an_activation_stays() -> None:
+    s = Sketch(1, 4)
+    three, six = (s.const(np.full((), n, np.float32)) for n in (3, 6))
+    clip = s.add(Clip(0, 6), s.add(Add(Activation.RELU), s.x, three))
+    graph = s.graph(s.add(Div(Activation.RELU), clip, six))
+
+    assert recognize.run(graph) is graph
 
 
 REFUSED = {

@@ -152,7 +152,41 @@ def test_several_axes(tmp_path: Path) -> None:
     assert after.nodes[0].inputs[1].type.dims == (3, 4)
 
 
+def test_a_product_that_is_normalised_stays_whole(tmp_path: Path) -> None:
+    body = "x = Mul(u, half) " + RMS["root"]
+    after = check_pass(recognize, imported(tmp_path, f"{HEAD}{body} }}", name="u"))
+
+    assert kinds(after) == ["Mul()", "RMSNorm(epsilon=0.001)"]
+
+
+def test_statistics_that_broadcast_along_another_axis_stay(tmp_path: Path) -> None:
+    body = LAYER["torch"].replace("axes = [-1]", "axes = [-1], keepdims = 0")
+    graph = imported(tmp_path, f"{HEAD}{body} }}", x="float[4,4]")
+
+    assert recognize.run(graph) is graph
+
+
+def test_offsets_scaled_otherwise_stay(tmp_path: Path) -> None:
+    body = LAYER["tensorflow"].replace("n = Mul(m, k)", "l = Mul(k, two) n = Mul(m, l)")
+    after = recognize.run(imported(tmp_path, f"{HEAD}{body} }}"))
+
+    assert "LayerNorm" not in " ".join(kinds(after))
+
+
+@pytest.mark.parametrize("difference", ["d", "d2"])
+def test_the_mean_taken_away_is_that_of_the_variance(difference: str, tmp_path: Path) -> None:
+    body = LAYER["two differences"].replace(
+        f"{difference} = Sub(x, m)", f"n = ReduceMean<axes = [1]>(x) {difference} = Sub(x, n)"
+    )
+    graph = imported(tmp_path, f"{HEAD}{body} }}")
+
+    assert recognize.run(graph) is graph
+
+
 REFUSED = {
+    "a sum for the variance": ("ReduceMean<axes = [-1]>(p)", "ReduceSum(p, last)"),
+    "a mean of other axes": ("ReduceMean<axes = [-1]>(x)", "ReduceMean<axes = [1]>(x)"),
+    "the mean of something else": ("d = Sub(x, m)", "u = Exp(x) d = Sub(u, m)"),
     "axes that are not the last": ("[-1]", "[1]"),
     "another mean": ("ReduceMean<axes = [-1]>(p)", "ReduceMean<axes = [1]>(p)"),
     "the variance of something else": ("Pow(d, two)", "Pow(m, two)"),

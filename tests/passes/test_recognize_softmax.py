@@ -77,7 +77,25 @@ def test_the_maximum_along_another_axis_stays(tmp_path: Path) -> None:
     assert kinds(after) == ["ReduceMax(axes=(2,))", "Sub()", "Softmax(axis=-2)"]
 
 
+def test_the_maximum_of_another_value_stays(tmp_path: Path) -> None:
+    body = "u = Exp(x) " + SOFTMAX["less the largest"].replace("[1]>(x)", "[1]>(u)")
+    after = check_pass(recognize, imported(tmp_path, f"{HEAD}{body} }}"))
+
+    assert kinds(after) == ["Exp()", "ReduceMax(axes=(1,))", "Sub()", "Softmax(axis=-2)"]
+
+
+def test_a_maximum_that_may_be_more_stays(tmp_path: Path) -> None:
+    head = HEAD.replace("-3.4028235e38", "0")
+    after = check_pass(recognize, imported(tmp_path, f"{head}{SOFTMAX['jax']} }}"))
+
+    assert kinds(after)[-2:] == ["Sub()", "Softmax(axis=-2)"]
+
+
 REFUSED = {
+    "divided by the mean": (SOFTMAX["plain"], "ReduceSum(e, axis)",
+                            "ReduceMean<axes = [1]>(e)"),
+    "divided by the largest": (SOFTMAX["plain"], "ReduceSum(e, axis)",
+                               "ReduceMax<axes = [1]>(e)"),
     "two axes": (SOFTMAX["plain"], "axis)", "both)"),
     "another sum": (SOFTMAX["plain"], "ReduceSum(e,", "ReduceSum(x,"),
     "the sum read elsewhere": (SOFTMAX["plain"], "y = Div(e, s)",

@@ -31,6 +31,8 @@ STEEP = f32([0.1, -0.2, 1.5, 0.0]).reshape(4, 1, 1)
     ("op", "operands", "parts"),
     [
         (PRelu(), [SLOPES], ["Mul()", "Max()"]),
+        (PRelu(), [SLOPES + 0.5], ["Relu()", "Min()", "Mul()", "Add()"]),
+        (PRelu(), [SLOPES - 0.1], ["Relu()", "Min()", "Mul()", "Add()"]),
         (PRelu(), [STEEP], ["Relu()", "Min()", "Mul()", "Add()"]),
         (Softplus(), [], ["Relu()", "Abs()", "Sigmoid()", "Log()", "Sub()"]),
         (Swish(), [], ["Sigmoid()", "Mul()"]),
@@ -66,7 +68,7 @@ def test_it_holds_far_from_zero(op: Op) -> None:
 def test_an_infinite_operand_of_a_prelu_is_no_nan() -> None:
     x = np.full(SHAPE, np.inf, np.float32)
     x[0, :, 1] = -np.inf
-    for slopes in (SLOPES, STEEP + 1):
+    for slopes in (SLOPES, STEEP + 1, SLOPES - 0.1):
         graph = graph_of(PRelu(), slopes)
         want, got = (evaluate(g, {"x": x})["y"] for g in (graph, expand.run(graph)))
         np.testing.assert_array_equal(got, want)
