@@ -72,7 +72,11 @@ def _named_apart(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 def _opsets(graph: Graph) -> tuple[int, list[onnx.OperatorSetIdProto]]:
     """Return the opset of the default domain, and those of the others in use."""
     opaque = [node.op for node in graph.nodes if isinstance(node.op, Opaque)]
-    typed = [type(node.op).since for node in graph.nodes if not isinstance(node.op, Opaque)]
+    typed = [
+        node.op.opset_for([v.type for v in node.inputs])
+        for node in graph.nodes
+        if not isinstance(node.op, Opaque)
+    ]
     default = max([OPSET, *typed, *(op.opset for op in opaque if not op.domain)])
     others = sorted(
         {(op.domain, op.opset) for op in opaque if op.domain}.union(

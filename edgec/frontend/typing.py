@@ -13,7 +13,7 @@ from onnx import helper
 
 from edgec.frontend.files import array_of, dense_array_of
 from edgec.ir import OPSET, UNKNOWN, Array, OnnxNode, Op, TensorType
-from edgec.ops import OPS, Cast, Identity, Opaque, Reshape
+from edgec.ops import OPS, Cast, Dropout, Identity, Opaque, Reshape
 from edgec.ops.arguments import axis_of
 
 __all__ = ["READ_AS", "captures", "constant_value", "opaque", "plain", "retyped", "typed"]
@@ -89,9 +89,8 @@ def _reshape(node: OnnxNode) -> Op | None:
 
 def _dropout(node: OnnxNode) -> Op | None:
     """Return Dropout as what it is at inference."""
-    training = node.constant(2)
-    off = not node.has(2) or (training is not None and not training.any())
-    return Identity() if off and node.outputs == 1 else None
+    op = Dropout.from_onnx(node)
+    return Identity() if op is not None and node.outputs == 1 else op
 
 
 def _product(dims: tuple[int | str, ...]) -> int | str:

@@ -218,6 +218,11 @@ class Op(ABC):
     def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
         """Return the ONNX form in opset :data:`OPSET` for operands of these types."""
 
+    def opset_for(self, inputs: Sequence[TensorType]) -> int:
+        """Return the lowest opset whose form takes operands of these types."""
+        del inputs
+        return self.since
+
     @abstractmethod
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         """Return the output types, or raise ``ValueError`` if the inputs do not fit."""

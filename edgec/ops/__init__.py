@@ -17,7 +17,9 @@ from edgec.ops.blocks import Col2Im, DepthToSpace, SpaceToDepth
 from edgec.ops.cast import BitCast, Cast
 from edgec.ops.conv import Conv, Convolution, DepthwiseConv, GroupedConv
 from edgec.ops.conv_transpose import ConvTranspose
+from edgec.ops.cumulative import CumProd, CumSum, Cumulative
 from edgec.ops.cut import Slice, Split
+from edgec.ops.dropout import Dropout
 from edgec.ops.elementwise import (
     Add,
     Binary,
@@ -110,7 +112,22 @@ from edgec.ops.quantization import (
     dequantize_array,
     quantize_array,
 )
-from edgec.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
+from edgec.ops.reduce import (
+    ArgMax,
+    ArgMin,
+    PlaceAlongAxis,
+    ReduceL1,
+    ReduceL2,
+    ReduceLogSum,
+    ReduceLogSumExp,
+    ReduceMax,
+    ReduceMean,
+    ReduceMin,
+    ReduceProd,
+    ReduceSum,
+    ReduceSumSquare,
+    Reduction,
+)
 from edgec.ops.resize import Resize, SymmetricResize
 from edgec.ops.sampling import DeformConv, GridSample, RoiAlign
 from edgec.ops.scatter import ScatterElements, ScatterND, TensorScatter
@@ -127,6 +144,8 @@ __all__ = [
     "Activation",
     "Add",
     "And",
+    "ArgMax",
+    "ArgMin",
     "Asin",
     "Asinh",
     "Atan",
@@ -151,12 +170,16 @@ __all__ = [
     "Convolution",
     "Cos",
     "Cosh",
+    "CumProd",
+    "CumSum",
+    "Cumulative",
     "DeformConv",
     "DepthToSpace",
     "DepthwiseConv",
     "Dequantize",
     "DilatedAveragePool",
     "Div",
+    "Dropout",
     "Elu",
     "Equal",
     "Erf",
@@ -215,15 +238,22 @@ __all__ = [
     "PRelu",
     "Pad",
     "Padding",
+    "PlaceAlongAxis",
     "Pool",
     "Quantize",
     "RMSNorm",
     "Range",
     "Reciprocal",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
     "ReduceMax",
     "ReduceMean",
     "ReduceMin",
+    "ReduceProd",
     "ReduceSum",
+    "ReduceSumSquare",
     "Reduction",
     "Relu",
     "Reshape",
@@ -406,6 +436,17 @@ OPS: tuple[type[Op], ...] = (
     Erf,
     Round,
     Sign,
+    ReduceProd,
+    ReduceL1,
+    ReduceL2,
+    ReduceSumSquare,
+    ReduceLogSum,
+    ReduceLogSumExp,
+    ArgMax,
+    ArgMin,
+    CumSum,
+    CumProd,
+    Dropout,
 )
 
 # Former names, only until every branch has moved to those above.

@@ -9,10 +9,25 @@ from typing import ClassVar, Self
 import numpy as np
 from typing_extensions import override
 
-from edgec.ir import Example, OnnxForm, OnnxNode, Op, QuantRule, Role, TensorType, Tie
+from edgec.ir import DType, Example, OnnxForm, OnnxNode, Op, QuantRule, Role, TensorType, Tie
 from edgec.ops.arguments import axis_of
 
-__all__ = ["ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Reduction"]
+__all__ = [
+    "ArgMax",
+    "ArgMin",
+    "PlaceAlongAxis",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+    "Reduction",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +92,7 @@ class Reduction(Op):
 
 @dataclass(frozen=True, slots=True)
 class ReduceMean(Reduction):
-    """The mean along axes."""
+    """The mean along axes; of integers, rounded towards zero."""
 
     onnx_name: ClassVar[str] = "ReduceMean"
 
@@ -94,14 +109,144 @@ class ReduceSum(Reduction):
 
 
 @dataclass(frozen=True, slots=True)
-class ReduceMax(Reduction):
-    """The largest value along axes."""
+class ReduceProd(Reduction):
+    """The product along axes."""
+
+    onnx_name: ClassVar[str] = "ReduceProd"
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceL1(Reduction):
+    """The sum of magnitudes along axes."""
+
+    onnx_name: ClassVar[str] = "ReduceL1"
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceL2(Reduction):
+    """The square root of the sum of squares along axes."""
+
+    onnx_name: ClassVar[str] = "ReduceL2"
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceSumSquare(Reduction):
+    """The sum of squares along axes."""
+
+    onnx_name: ClassVar[str] = "ReduceSumSquare"
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceLogSum(Reduction):
+    """The logarithm of the sum along axes."""
+
+    onnx_name: ClassVar[str] = "ReduceLogSum"
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        for example in super(ReduceLogSum, cls).examples(rng):
+            yield Example(
+                example.op, tuple(np.abs(a) + np.float32(0.1) for a in example.inputs)
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceLogSumExp(Reduction):
+    """The logarithm of the sum of exponentials along axes."""
+
+    onnx_name: ClassVar[str] = "ReduceLogSumExp"
+
+
+@dataclass(frozen=True, slots=True)
+class _Extreme(Reduction):
+    """The largest or least value along axes; of bools, whether any or all are true."""
+
+    @override
+    def opset_for(self, inputs: Sequence[TensorType]) -> int:
+        return 20 if inputs[0].dtype is DType.BOOL else self.since
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        yield from super(_Extreme, cls).examples(rng)
+        for dtype in (np.int64, np.int8, bool):
+            yield Example(
+                cls((1,), keepdims=False), (rng.integers(0, 2, (3, 4)).astype(dtype),)
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceMax(_Extreme):
+    """The largest value along axes; of bools, whether any is true."""
 
     onnx_name: ClassVar[str] = "ReduceMax"
 
 
 @dataclass(frozen=True, slots=True)
-class ReduceMin(Reduction):
-    """The least value along axes."""
+class ReduceMin(_Extreme):
+    """The least value along axes; of bools, whether all are true."""
 
     onnx_name: ClassVar[str] = "ReduceMin"
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceAlongAxis(Op):
+    """The index of an extreme value along one axis.
+
+    Parameters
+    ----------
+    last
+        Whether the last of several equal values counts, instead of the first.
+    """
+
+    axis: int = 0
+    keepdims: bool = True
+    last: bool = False
+
+    @classmethod
+    @override
+    def from_onnx(cls, node: OnnxNode) -> Self | None:
+        a = node.attributes
+        axis = axis_of(a.get("axis", 0), node.inputs[0].rank)
+        return cls(axis, bool(a.get("keepdims", 1)), bool(a.get("select_last_index", 0)))
+
+    @override
+    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
+        flags = {"keepdims": int(self.keepdims), "select_last_index": int(self.last)}
+        return OnnxForm(self.onnx_name, {"axis": self.axis, **flags})
+
+    @override
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        (out,) = ReduceMax((self.axis,), self.keepdims).infer(*inputs)
+        return (TensorType(DType.INT64, out.dims),)
+
+    @override
+    def ties(
+        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    ) -> tuple[Tie, ...]:
+        return ReduceMax((self.axis,), self.keepdims).ties(inputs, outputs)
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        x = rng.integers(-2, 3, (1, 3, 4, 5)).astype(np.float32)  # many are equal
+        yield Example(cls(), (x,))
+        yield Example(cls(1), (x,))
+        yield Example(cls(3, keepdims=False), (x,))
+        yield Example(cls(2, last=True), (x,))
+        yield Example(cls(1, keepdims=False, last=True), (x.astype(np.int32),))
+
+
+@dataclass(frozen=True, slots=True)
+class ArgMax(PlaceAlongAxis):
+    """Where along an axis the largest value is."""
+
+    onnx_name: ClassVar[str] = "ArgMax"
+
+
+@dataclass(frozen=True, slots=True)
+class ArgMin(PlaceAlongAxis):
+    """Where along an axis the least value is."""
+
+    onnx_name: ClassVar[str] = "ArgMin"

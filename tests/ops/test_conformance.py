@@ -41,6 +41,7 @@ from edgec.ops import (
     NonZero,
     Opaque,
     Pad,
+    PlaceAlongAxis,
     Range,
     Reshape,
     RoiAlign,
@@ -343,6 +344,8 @@ def keeps_batch(op: Op) -> bool:
             return perm[0] == 0
         case Compress(axis):
             return axis is not None
+        case PlaceAlongAxis(axis):
+            return axis != 0
         case Gemm(trans_a=turned):
             return not turned
     return not isinstance(op, UNBATCHED)

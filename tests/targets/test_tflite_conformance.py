@@ -29,6 +29,7 @@ from edgec.ops import (
     Mul,
     Not,
     Quantize,
+    ReduceLogSum,
     ReduceMean,
     Relu,
     Reshape,
@@ -170,7 +171,7 @@ def in_domain(net: Net, op: Op, name: str) -> str:
         case Acos() | Asin() | Atanh():
             net.add("up_to_one", Tanh(), name)
             return net.add("below_one", Mul(), "up_to_one", f32(0.9))
-        case Acosh() | Log() | Sqrt():
+        case Acosh() | Log() | ReduceLogSum() | Sqrt():
             net.add("magnitude", Abs(), name)
             return net.add("above", Add(), "magnitude", f32(1.1))
     return name

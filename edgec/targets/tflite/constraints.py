@@ -11,7 +11,8 @@ from edgec.ops import (
     NonZero,
     Pad,
     Quantize,
-    ReduceSum,
+    ReduceMean,
+    Reduction,
     ScatterElements,
     ScatterND,
     Shape,
@@ -36,14 +37,15 @@ def _told_by_data(graph: Graph, node: Node) -> str | None:
 
 # What an empty operand means to these is nothing special to their builtins.
 _OF_NOTHING = (
-    *(Compress, Concat, ConstantOfShape, NonZero, Pad, ReduceSum, ScatterElements, ScatterND),
+    *(Compress, Concat, ConstantOfShape, NonZero, Pad, Reduction, ScatterElements, ScatterND),
     *(Shape, Size, TensorScatter),
 )
 
 
 def _of_something(graph: Graph, node: Node) -> str | None:
     """Elements are computed from elements."""
-    if isinstance(node.op, _OF_NOTHING) or all(0 in (v.type.dims or ()) for v in node.outputs):
+    of_nothing = isinstance(node.op, _OF_NOTHING) and not isinstance(node.op, ReduceMean)
+    if of_nothing or all(0 in (v.type.dims or ()) for v in node.outputs):
         return None
     empty = [v for v in node.reads if 0 in (v.type.dims or ())]
     return f"{empty[0]} is {empty[0].type}" if empty else None

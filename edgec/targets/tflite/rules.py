@@ -28,7 +28,7 @@ _MOVES = frozenset({
 _SAME_GRID = _MOVES | {"AVERAGE_POOL_2D", "MAX_POOL_2D"}
 _RAW = _MOVES | {
     "ARG_MAX", "ARG_MIN", "BITCAST", "BITWISE_XOR", "CAST", "FILL", "MAXIMUM", "MINIMUM",
-    "ONE_HOT", "RIGHT_SHIFT", "SCATTER_ND", "TOPK_V2",
+    "ONE_HOT", "REDUCE_MAX", "REDUCE_MIN", "RIGHT_SHIFT", "SCATTER_ND", "TOPK_V2",
 }  # fmt: skip
 """Operators that take 8-bit elements as the integers they are, without a scale."""
 _MIXING = frozenset({

@@ -37,7 +37,7 @@ from edgec.targets.tflite.kernels.kernel import (
 from edgec.targets.tflite.kernels.shape import unchanged
 from edgec.targets.tflite.lower import Lowering
 
-__all__ = ["CONSTRAINTS", "LOWERINGS"]
+__all__ = ["CONSTRAINTS", "LOWERINGS", "magnitude"]
 
 _HALF_SQUARE = float(np.exp(2) / 2)
 
@@ -66,13 +66,16 @@ def _formula(write: Callable[[Formula], int]) -> Kernel:
     return Kernel(run)
 
 
-def _magnitude(f: Formula) -> int:
+def magnitude(f: Formula) -> int:
+    """``|x|`` of a float or an integer of 32 or 64 bits."""
+    if f.b.info(f.x).dtype is DType.INT64:  # ABS takes no such numbers
+        return f.most(f.x, f("NEG", f.x, options="Neg"))
     return f("ABS", f.x, options="Abs")
 
 
-def _signed(f: Formula, magnitude: int) -> int:
+def _signed(f: Formula, value: int) -> int:
     """Return a magnitude with the sign of `x`; that of an odd function."""
-    return f.mul(f("SIGN", f.x, options="Sign"), magnitude)
+    return f.mul(f("SIGN", f.x, options="Sign"), value)
 
 
 def _complement(f: Formula) -> int:
@@ -99,7 +102,7 @@ def _acosh(f: Formula) -> int:
 
 def _asinh(f: Formula) -> int:
     """``ln(1 + a + a^2 / (1 + sqrt(1 + a^2)))`` of the magnitude, whose square may overflow."""
-    a = _magnitude(f)
+    a = magnitude(f)
     c = f.least(a, 1e9)  # beyond, the quotient is 1
     root = f("SQRT", f.add(f.mul(c, c), 1.0))
     part = f.mul(a, f.div(c, f.add(root, 1.0)))
@@ -126,7 +129,7 @@ def _cosh(f: Formula) -> int:
 
 def _sinh(f: Formula) -> int:
     """``(1 - exp(-a)) * (exp(a) + 1) / 2``, where ELU is ``exp - 1`` without loss."""
-    a = _magnitude(f)
+    a = magnitude(f)
     fall = f("ELU", f("NEG", a, options="Neg"))
     half = f.add(f.mul(f("EXP", f.sub(a, 2.0), options="Exp"), _HALF_SQUARE), 0.5)
     return _signed(f, f.mul(f("NEG", fall, options="Neg"), half))
@@ -153,7 +156,7 @@ def _abs(b: Lowering, node: Node, op: Abs) -> None:
             unchanged(b, node)
         case DType.INT64:
             f = Formula.of(b, node)
-            f.done(node, f.most(f.x, f("NEG", f.x, options="Neg")))
+            f.done(node, magnitude(f))
         case _:
             _ABS(b, node, op)
 
