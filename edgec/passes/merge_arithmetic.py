@@ -35,6 +35,10 @@ _LARGEST = 2.0**20
 """Larger constants, added and taken away again, are there to round."""
 
 
+_FEW = 16
+"""So many elements may be added for a node less."""
+
+
 @dataclass(frozen=True, slots=True)
 class MergeArithmetic(Pass):
     """Write a chain of arithmetic with constants as one product and one sum at most.
@@ -42,7 +46,7 @@ class MergeArithmetic(Pass):
     ``Mul``, ``Div``, ``Add``, ``Sub`` and ``Neg`` in a row compute ``k * x + d``. Where fewer
     nodes do, these are put in their place: ``Mul`` by ``k``, ``Add`` of ``d``, or ``d - x``.
     Only floats, no activation but the last one's, nothing else may read what is in between,
-    and neither ``k`` nor ``d`` is larger than the constants it is made of. Constants of
+    and ``k`` and ``d`` are no larger than the constants that vanish for them. Constants of
     ``2^20`` and more stay: they are there to round.
 
     What changes nothing is dropped: a factor or divisor of one, an exponent of one, an offset
@@ -117,13 +121,19 @@ def _is_all(b: Builder, value: Value, number: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Affine:
-    """``k * x + d``, computed by a chain of nodes, of which `size` is the largest constant."""
+    """``k * x + d``, computed by a chain of nodes.
+
+    Parameters
+    ----------
+    freed
+        How many elements the constants have that nothing else reads.
+    """
 
     x: Value
     k: Array
     d: Array
     nodes: tuple[Node, ...]
-    size: int
+    freed: int
 
 
 def _merge(b: Builder, node: Node) -> bool:
@@ -131,7 +141,7 @@ def _merge(b: Builder, node: Node) -> bool:
     if not node.outputs[0].type.dtype.is_float:
         return False
     found = _chain(b, node)
-    if found is None or max(found.k.size, found.d.size) > max(found.size, 1):
+    if found is None:
         return False
     dtype = node.output.type.dtype.numpy
     with np.errstate(over="ignore"):  # looked at below
@@ -141,7 +151,8 @@ def _merge(b: Builder, node: Node) -> bool:
         return False
     last = node.op.activation if isinstance(node.op, Binary) else Activation.NONE
     steps = _steps(k, d, last)
-    if len(steps) >= len(found.nodes):
+    added = sum(array.size for _, array in steps if array is not None)
+    if len(steps) >= len(found.nodes) or added > max(found.freed, _FEW):
         return False
     x, name, inner = found.x, node.output.name, found.nodes[:-1]
     for op, array in steps[:-1]:
@@ -171,7 +182,12 @@ def _chain(b: Builder, node: Node) -> _Affine | None:
     step = _step(b, node)
     if step is None:
         return None
-    old, k, d, size = step
+    old, k, d = step
+    freed = sum(
+        v.type.size
+        for v in node.inputs
+        if v != old and b.source.is_only_read_by(v, node) and b.source.constant(v) is not None
+    )
     x = b.now(old)
     maker = b.source.producers.get(old)
     first: _Affine | None = None
@@ -179,16 +195,16 @@ def _chain(b: Builder, node: Node) -> _Affine | None:
         carries = isinstance(maker.op, Binary) and maker.op.activation is not Activation.NONE
         first = None if carries else _chain(b, maker)
     if first is None or first.x.type.dtype is not x.type.dtype:
-        return _Affine(x, k, d, (node,), size)
+        return _Affine(x, k, d, (node,), freed)
     joined = k * first.d + d
-    return _Affine(first.x, k * first.k, joined, (*first.nodes, node), max(size, first.size))
+    return _Affine(first.x, k * first.k, joined, (*first.nodes, node), freed + first.freed)
 
 
-def _step(b: Builder, node: Node) -> tuple[Value, Array, Array, int] | None:
-    """Return operand, factor and offset of one node, and the size of its constant."""
+def _step(b: Builder, node: Node) -> tuple[Value, Array, Array] | None:
+    """Return operand, factor and offset of one node."""
     op, one, zero = node.op, np.ones(()), np.zeros(())
     if isinstance(op, Neg):
-        return node.inputs[0], -one, zero, 1
+        return node.inputs[0], -one, zero
     if not isinstance(op, Add | Sub | Mul | Div):
         return None
     for x, other in (node.inputs, reversed(node.inputs)):
@@ -201,11 +217,11 @@ def _step(b: Builder, node: Node) -> tuple[Value, Array, Array, int] | None:
         behind = x == node.inputs[0]
         match op:
             case Add():
-                return x, one, c, c.size
+                return x, one, c
             case Sub():
-                return (x, one, -c, c.size) if behind else (x, -one, c, c.size)
+                return (x, one, -c) if behind else (x, -one, c)
             case Mul():
-                return x, c, zero, c.size
+                return x, c, zero
             case Div() if behind and (np.abs(c) > 1 / _LARGEST).all():
-                return x, 1 / c, zero, c.size
+                return x, 1 / c, zero
     return None

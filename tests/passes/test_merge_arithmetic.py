@@ -126,6 +126,14 @@ def test_keeps_a_chain_that_something_else_reads() -> None:
     assert merge.run(graph) is graph
 
 
+def test_keeps_a_chain_whose_large_constants_are_read_elsewhere() -> None:
+    s = Sketch(2, 30)
+    k = s.random(30)
+    y = s.add(Mul(), s.add(Mul(), s.x, k), s.random())
+    graph = s.graph(y, s.add(Sub(), k, s.input("y", 30)))
+    assert merge.run(graph) is graph
+
+
 def test_keeps_chains_of_integers() -> None:
     s = Sketch(3, dtype=DType.INT32)
     two = s.const(np.array(2, np.int32))
