@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import onnx
 from edgec.frontend.files import array_of, dense_array_of
 from edgec.frontend.functions import add_nodes, name_results
 from edgec.frontend.shapes import Binding
-from edgec.ir import Builder, Node, TensorType, Value
+from edgec.ir import Array, Builder, Node, TensorType
 from edgec.ops import Opaque
 from edgec.ops.opaque import tensor_type
 
-__all__ = ["take_branch"]
+__all__ = ["declared_types", "initializers", "take_branch"]
 
 
 def take_branch(b: Builder, node: Node) -> bool:
@@ -39,12 +40,9 @@ def take_branch(b: Builder, node: Node) -> bool:
     if body is None or len(body.output) < len(node.outputs):
         return False
     values = dict(zip(op.captures, outer, strict=True))
-    for tensor in body.initializer:
-        values[tensor.name] = _constant(b, node, tensor)
-    for sparse in body.sparse_initializer:
-        dense = dense_array_of(sparse, Path())
-        values[sparse.values.name] = b.constant(dense, f"{node.outputs[0].name}/sparse")
-    declared = _declared(body)
+    for constant, array in initializers(body):
+        values[constant] = b.constant(array, f"{node.outputs[0].name}/{constant}")
+    declared = declared_types(body)
     declared.update(
         (info.name, value.type) for info, value in zip(body.output, node.outputs, strict=False)
     )
@@ -65,11 +63,16 @@ def take_branch(b: Builder, node: Node) -> bool:
     return True
 
 
-def _constant(b: Builder, node: Node, tensor: onnx.TensorProto) -> Value:
-    return b.constant(array_of(tensor, Path()), f"{node.outputs[0].name}/{tensor.name}")
+def initializers(body: onnx.GraphProto) -> Iterator[tuple[str, Array]]:
+    """Yield the constants of a subgraph by name."""
+    for tensor in body.initializer:
+        yield tensor.name, array_of(tensor, Path())
+    for sparse in body.sparse_initializer:
+        yield sparse.values.name, dense_array_of(sparse, Path())
 
 
-def _declared(body: onnx.GraphProto) -> dict[str, TensorType]:
+def declared_types(body: onnx.GraphProto) -> dict[str, TensorType]:
+    """Return the types that a subgraph itself tells of its values."""
     found: dict[str, TensorType] = {}
     nothing = Binding({}, {}, frozenset())  # lengths in there are named after no one knows what
     for info in (*body.value_info, *body.output):

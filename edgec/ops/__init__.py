@@ -20,6 +20,7 @@ from edgec.ops.conv_transpose import ConvTranspose
 from edgec.ops.cumulative import CumProd, CumSum, Cumulative
 from edgec.ops.cut import Slice, Split
 from edgec.ops.dropout import Dropout
+from edgec.ops.einsum import Einsum
 from edgec.ops.elementwise import (
     Add,
     Binary,
@@ -112,6 +113,7 @@ from edgec.ops.quantization import (
     dequantize_array,
     quantize_array,
 )
+from edgec.ops.recurrent import GRU, LSTM, RNN, Recurrent
 from edgec.ops.reduce import (
     ArgMax,
     ArgMin,
@@ -136,8 +138,11 @@ from edgec.ops.shape import Concat, Expand, Reshape, Tile, Transpose
 from edgec.ops.trigonometry import Acos, Acosh, Asin, Asinh, Atan, Atanh, Cosh, Sinh, Tan
 
 __all__ = [
+    "GRU",
     "LRN",
+    "LSTM",
     "OPS",
+    "RNN",
     "Abs",
     "Acos",
     "Acosh",
@@ -180,6 +185,7 @@ __all__ = [
     "DilatedAveragePool",
     "Div",
     "Dropout",
+    "Einsum",
     "Elu",
     "Equal",
     "Erf",
@@ -244,6 +250,7 @@ __all__ = [
     "RMSNorm",
     "Range",
     "Reciprocal",
+    "Recurrent",
     "ReduceL1",
     "ReduceL2",
     "ReduceLogSum",
@@ -447,6 +454,10 @@ OPS: tuple[type[Op], ...] = (
     CumSum,
     CumProd,
     Dropout,
+    Einsum,
+    GRU,
+    LSTM,
+    RNN,
 )
 
 # Former names, only until every branch has moved to those above.

@@ -11,6 +11,7 @@ from edgec.passes.base import (
     Sample,
     Within,
 )
+from edgec.passes.decompose_einsum import DecomposeEinsum
 from edgec.passes.decompose_gemm import DecomposeGemm
 from edgec.passes.decompose_integer_products import DecomposeIntegerProducts
 from edgec.passes.decompose_sampling import DecomposeSampling
@@ -40,10 +41,13 @@ from edgec.passes.recognize_pixel_shuffle import RecognizePixelShuffle
 from edgec.passes.recognize_softmax import RecognizeSoftmax
 from edgec.passes.share_constants import ShareConstants
 from edgec.passes.simplify_pools import SimplifyPools
+from edgec.passes.unroll_loops import UnrollLoops
+from edgec.passes.unroll_recurrent import UnrollRecurrent
 
 __all__ = [
     "PASSES",
     "AbsorbExpands",
+    "DecomposeEinsum",
     "DecomposeGemm",
     "DecomposeIntegerProducts",
     "DecomposeSampling",
@@ -80,6 +84,8 @@ __all__ = [
     "Scheme",
     "ShareConstants",
     "SimplifyPools",
+    "UnrollLoops",
+    "UnrollRecurrent",
     "Within",
     "lossless",
     "simplify",
@@ -104,6 +110,7 @@ PASSES: tuple[type[Pass], ...] = (
     FuseActivations,
     ExpandFunctions,
     QuantizeGraph,
+    DecomposeEinsum,
     DecomposeGemm,
     DecomposeIntegerProducts,
     DecomposeSampling,
@@ -115,4 +122,6 @@ PASSES: tuple[type[Pass], ...] = (
     RecognizeNorms,
     RecognizePixelShuffle,
     RecognizeSoftmax,
+    UnrollLoops,
+    UnrollRecurrent,
 )

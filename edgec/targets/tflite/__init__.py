@@ -9,9 +9,10 @@ from typing import ClassVar
 from typing_extensions import override
 
 from edgec.errors import Diagnostic
-from edgec.ir import DType, Graph, unload
+from edgec.ir import DType, Graph, Node, unload
 from edgec.ops import Dequantize, Opaque, Quantize
 from edgec.passes import (
+    DecomposeEinsum,
     DecomposeGemm,
     DecomposeIntegerProducts,
     DecomposeSampling,
@@ -22,6 +23,8 @@ from edgec.passes import (
     FuseFullyConnected,
     Pass,
     Scheme,
+    UnrollLoops,
+    UnrollRecurrent,
 )
 from edgec.targets.base import Artifact, Runner, Target
 from edgec.targets.tflite.constraints import CONSTRAINTS, TOLD_BY_DATA
@@ -62,13 +65,18 @@ class Tflite(Target):
     @override
     def prepare(self) -> tuple[Pass, ...]:
         return (
+            # Before all others: bodies of loops are simplified as they are written out.
+            UnrollLoops(),
             ExpandFunctions(),
             DecomposeIntegerProducts(),
             DecomposeSampling(),
-            # After what is written in terms of other operators: weights among these too.
-            FoldConstants(),
+            UnrollRecurrent(),
+            DecomposeEinsum(),
             DecomposeGemm(),
-            # After DecomposeGemm: products with constant matrices are layers.
+            # After what is written in terms of other operators: weights among these, products
+            # with a state of zeros.
+            FoldConstants(),
+            # After FoldConstants: products with constant matrices are layers.
             FuseFullyConnected(),
             FlattenProducts(),
             # Before FlattenChannelsLast: reshapes in a row are one.
@@ -96,11 +104,7 @@ class Tflite(Target):
         for node in graph.nodes:
             known = type(node.op) in LOWERINGS or isinstance(node.op, Quantize | Dequantize)
             if not known and TOLD_BY_DATA.found(graph, node) is None:
-                kind = "untyped " if isinstance(node.op, Opaque) else ""
-                hint = "compile for onnxruntime, or replace the layer"
-                problems.append(
-                    Diagnostic(f"{kind}operator {node.op} has no TFLite form", node.layer, hint)
-                )
+                problems.append(_without_form(graph, node))
                 continue
             for rule in CONSTRAINTS if known else (TOLD_BY_DATA,):
                 if isinstance(node.op, rule.ops) and (found := rule.found(graph, node)):
@@ -140,3 +144,10 @@ class Tflite(Target):
         from edgec.targets.tflite.run import LiteRtRunner
 
         return LiteRtRunner(artifact)
+
+
+def _without_form(graph: Graph, node: Node) -> Diagnostic:
+    kind = "untyped " if isinstance(node.op, Opaque) else ""
+    why = UnrollLoops().reason(graph, node) or UnrollRecurrent().reason(node)
+    text = f"{kind}operator {node.op} has no TFLite form{f': {why}' if why else ''}"
+    return Diagnostic(text, node.layer, "compile for onnxruntime, or replace the layer")
