@@ -135,6 +135,7 @@ from edgec.ops.sampling import DeformConv, GridSample, RoiAlign
 from edgec.ops.scatter import ScatterElements, ScatterND, TensorScatter
 from edgec.ops.select import OneHot, ReverseSequence, TopK, Trilu
 from edgec.ops.shape import Concat, Expand, Reshape, Tile, Transpose
+from edgec.ops.signal import Dft, Stft
 from edgec.ops.trigonometry import Acos, Acosh, Asin, Asinh, Atan, Atanh, Cosh, Sinh, Tan
 
 __all__ = [
@@ -182,6 +183,7 @@ __all__ = [
     "DepthToSpace",
     "DepthwiseConv",
     "Dequantize",
+    "Dft",
     "DilatedAveragePool",
     "Div",
     "Dropout",
@@ -285,6 +287,7 @@ __all__ = [
     "SpaceToDepth",
     "Split",
     "Sqrt",
+    "Stft",
     "Sub",
     "Sum",
     "Swish",
@@ -387,6 +390,8 @@ OPS: tuple[type[Op], ...] = (
     MeanVarianceNorm,
     RMSNorm,
     DeformConv,
+    Dft,
+    Stft,
     GridSample,
     RoiAlign,
     ConvInteger,

@@ -15,6 +15,7 @@ from edgec.passes.decompose_einsum import DecomposeEinsum
 from edgec.passes.decompose_gemm import DecomposeGemm
 from edgec.passes.decompose_integer_products import DecomposeIntegerProducts
 from edgec.passes.decompose_sampling import DecomposeSampling
+from edgec.passes.decompose_transforms import DecomposeTransforms
 from edgec.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from edgec.passes.eliminate_identities import EliminateIdentities
 from edgec.passes.expand_functions import ExpandFunctions
@@ -51,6 +52,7 @@ __all__ = [
     "DecomposeGemm",
     "DecomposeIntegerProducts",
     "DecomposeSampling",
+    "DecomposeTransforms",
     "EliminateCommonSubexpressions",
     "EliminateIdentities",
     "Exact",
@@ -114,6 +116,7 @@ PASSES: tuple[type[Pass], ...] = (
     DecomposeGemm,
     DecomposeIntegerProducts,
     DecomposeSampling,
+    DecomposeTransforms,
     FlattenProducts,
     RecognizeGelu,
     RecognizeHardSwish,

@@ -49,6 +49,7 @@ from edgec.ops import (
     RoiAlign,
     Shape,
     Size,
+    Stft,
     SymmetricResize,
     Transpose,
     Unique,
@@ -345,7 +346,10 @@ def with_batch(example: Example) -> list[TensorType]:
 
 
 # The first axis of the result is another than that of the first operand.
-UNBATCHED = (RoiAlign, *DYNAMIC, GatherElements, GatherND, Recurrent, Reshape, Shape, Size)
+UNBATCHED = (
+    *(RoiAlign, Stft, GatherElements, GatherND, Recurrent, Reshape, Shape, Size),
+    *DYNAMIC,
+)
 
 
 def keeps_batch(op: Op) -> bool:

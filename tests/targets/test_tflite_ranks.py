@@ -22,15 +22,16 @@ from edgec.ops import (
     SymmetricResize,
 )
 from edgec.targets import Tflite
-from edgec.targets.tflite.kernels import LOWERINGS
+from edgec.targets.tflite.kernels import LOWERINGS, written_out
 from tests.targets.graphs import one_op, quantized, ran
 
 DEEP = (2, 3, 1, 2, 3, 2, 1, 2)
 
 # ONNX Runtime takes fewer axes of these, or the indices of an example do not fit any more.
-OTHERS = (
+OTHERS: tuple[type[Op], ...] = (
     *(Gather, GatherElements, GlobalAveragePool, GlobalLpPool, GlobalMaxPool, LRN, Resize),
     *(ReverseSequence, ScatterElements, SymmetricResize),
+    *written_out.LOWERINGS,  # by passes, before the target sees them
 )
 
 

@@ -31,6 +31,7 @@ from edgec.ops import (
     RoiAlign,
     ScatterElements,
     Softmax,
+    Stft,
     Unique,
 )
 from edgec.targets import Tflite
@@ -335,6 +336,12 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         one(ConvInteger(), (1, 1, 20, 20), (1, 1, 17, 17), dtype=np.uint8),
         "y: ConvInteger(): Sums of integers are cut into parts that float32 holds, channel by "
         "channel, but %y.1 is u8[1,1,17,17] (compile for onnxruntime)",
+    ),
+    (
+        "_plain_signal", one(Relu(), (1, 3)),
+        one_op(Stft(False), random(1, 16, 2), np.array(3), random(6))[0],
+        "y: Stft(onesided=False): Signals are float32; under windows they are real, and the "
+        "windows are constants, but the signal is f32[1,16,2] (compile for onnxruntime)",
     ),
     (
         "_has_places", one(Relu(), (1, 3)), one(GridSample(), (1, 2, 3, 3), (1, 0, 2, 2)),

@@ -16,6 +16,7 @@ from edgec.passes import (
     DecomposeGemm,
     DecomposeIntegerProducts,
     DecomposeSampling,
+    DecomposeTransforms,
     EliminateIdentities,
     ExpandFunctions,
     FlattenProducts,
@@ -72,6 +73,7 @@ class Tflite(Target):
             DecomposeSampling(),
             UnrollRecurrent(),
             DecomposeEinsum(),
+            DecomposeTransforms(),
             DecomposeGemm(),
             # After what is written in terms of other operators: weights among these, products
             # with a state of zeros.

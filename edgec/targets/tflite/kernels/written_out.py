@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from edgec.errors import InternalError
 from edgec.ir import Graph, Node, Op
-from edgec.ops import ConvInteger, DeformConv, GridSample, MatMulInteger, RoiAlign
+from edgec.ops import ConvInteger, DeformConv, Dft, GridSample, MatMulInteger, RoiAlign, Stft
 from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel
 from edgec.targets.tflite.lower import Lowering
 
@@ -35,18 +35,27 @@ def _has_places(graph: Graph, node: Node) -> str | None:
     return f"{empty} is {empty.type}"
 
 
+def _plain_signal(graph: Graph, node: Node) -> str | None:
+    """Signals are float32; under windows they are real, and the windows are constants."""
+    computed = [v for v in node.inputs[1:] if v.name and graph.constant(v) is None]
+    return f"{computed[0]} is computed" if computed else f"the signal is {node.inputs[0].type}"
+
+
 _KERNEL = Kernel(_left, ANY)
 
 LOWERINGS: Mapping[type[Op], Kernel] = {
     ConvInteger: _KERNEL,
     DeformConv: _KERNEL,
+    Dft: _KERNEL,
     GridSample: _KERNEL,
     MatMulInteger: _KERNEL,
     RoiAlign: _KERNEL,
+    Stft: _KERNEL,
 }
 
 CONSTRAINTS = (
     Constraint((RoiAlign,), _constant_regions, "compile for onnxruntime"),
     Constraint((ConvInteger, MatMulInteger), _sums_in_parts, "compile for onnxruntime"),
     Constraint((DeformConv, GridSample), _has_places),
+    Constraint((Dft, Stft), _plain_signal, "compile for onnxruntime"),
 )
