@@ -34,9 +34,10 @@ _AXES_ARE_INPUTS = 13  # of Squeeze and Unsqueeze
 # Operators that no opset since 13 gave another meaning, only more element types and
 # attributes: version history of https://onnx.ai/onnx/operators/.
 _SETTLED = frozenset({
-    "Cast", "CastLike", "Constant", "ConstantOfShape", "Conv", "ConvTranspose", "Equal",
-    "Flatten", "Identity", "If", "IsInf", "IsNaN", "Loop", "Range", "ReduceMax",
-    "ReduceMin", "Reshape", "Scan", "Shape", "Size", "Squeeze", "Transpose", "Unsqueeze",
+    "Add", "Cast", "CastLike", "Constant", "ConstantOfShape", "Conv", "ConvTranspose",
+    "Div", "Equal", "Flatten", "Identity", "If", "IsInf", "IsNaN", "Loop", "Mul", "Pow",
+    "Range", "ReduceMax", "ReduceMin", "Reshape", "Scan", "Shape", "Size", "Squeeze",
+    "Sub", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
 
 
@@ -190,7 +191,10 @@ def _is_settled(proto: onnx.NodeProto, opset: int) -> bool:
     return all(a.name in known for a in proto.attribute)
 
 
-def _since(op_type: str, opset: int) -> int:
+def _since(op_type: str, opset: int) -> int | None:
+    """Return the opset that gave an operator the meaning it has in `opset`, if it has one."""
+    if not onnx.defs.has(op_type, opset, ""):
+        return None
     version: int = onnx.defs.get_schema(op_type, opset, "").since_version
     return version
 
