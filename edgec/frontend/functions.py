@@ -36,8 +36,8 @@ _AXES_ARE_INPUTS = 13  # of Squeeze and Unsqueeze
 _SETTLED = frozenset({
     "Add", "Cast", "CastLike", "Constant", "ConstantOfShape", "Conv", "ConvTranspose",
     "Div", "Equal", "Flatten", "Identity", "If", "IsInf", "IsNaN", "Loop", "Mul", "Pow",
-    "Range", "ReduceMax", "ReduceMin", "Reshape", "Scan", "Shape", "Size", "Squeeze",
-    "Sub", "Transpose", "Unsqueeze", "Where",
+    "Range", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Reshape", "Scan", "Shape",
+    "Size", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def test_a_graph_without_functions_comes_back_itself(tmp_path: Path) -> None:
 
 
 def test_a_body_of_an_older_opset_is_written_out_in_todays(tmp_path: Path) -> None:
-    labels = {"labels": np.array([0, 2], np.int64), "weights": np.ones(3, np.float32)}
+    labels: dict[str, Array] = {"labels": np.array([0, 2]), "weights": np.ones(3, np.float32)}
     graph = one(tmp_path, "SoftmaxCrossEntropyLoss", [[2, 3]], labels, reduction="none")
 
     after = expand.run(graph)

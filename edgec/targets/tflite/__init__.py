@@ -34,6 +34,7 @@ from edgec.targets.tflite.flatten import FlattenChannelsLast
 from edgec.targets.tflite.interface import IoDtype, IoLayout, bind_inputs, bind_outputs
 from edgec.targets.tflite.kernels import LOWERINGS, lower
 from edgec.targets.tflite.lower import Lowering
+from edgec.targets.tflite.merge_axes import MergeAxes
 from edgec.targets.tflite.rules import verify
 from edgec.targets.tflite.signed_integers import SignedIntegers
 
@@ -81,6 +82,7 @@ class Tflite(Target):
             # After FoldConstants: products with constant matrices are layers.
             FuseFullyConnected(),
             FlattenProducts(),
+            MergeAxes(),
             # Before FlattenChannelsLast: reshapes in a row are one.
             EliminateIdentities(),
             FlattenChannelsLast(),
