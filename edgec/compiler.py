@@ -6,7 +6,7 @@ import difflib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,8 +21,9 @@ from edgec.errors import (
 from edgec.files import json_bytes, write_files
 from edgec.frontend import Loaded, load
 from edgec.interface import check_interface
-from edgec.ir import Array, Dim, Graph, trim, unload
+from edgec.ir import Array, Dim, DType, Graph, trim, unload
 from edgec.ops import Quantize
+from edgec.original import provable
 from edgec.passes import (
     Pass,
     PassRecord,
@@ -176,9 +177,12 @@ def compile_model(
     _check_layers(loaded.graph, options.keep_float)
     original: Original | None = None
     if options.prove:
-        original = recorded(model, loaded, data, say)
+        original = recorded(loaded, data, say)
         loaded = original.loaded
         trim()  # its session is closed
+    elif any(v.type.dtype is DType.FLOAT64 for v in loaded.graph.values()):
+        # Layers that ONNX Runtime has no kernels for are computed in float32.
+        loaded = replace(loaded, graph=provable(loaded)[1].graph)
     clock.lap("load")
     records, compiled = _compiled(loaded.graph, targets, data, options, say, clock)
     trim()  # their graphs are gone
@@ -197,7 +201,7 @@ def compile_model(
         proof=proof.agreements,
         evaluation=proof.evaluation,
         data=data.summary(),
-        notes=(*(original.notes if original else ()), *data.notes),
+        notes=(*(original.form.notes if original else ()), *data.notes),
         stem=stem,
         golden=proof.golden,
         seconds=clock.seconds,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgec.errors import InternalError, ModelError
-from edgec.export import LARGE_BYTES, to_onnx
+from edgec.export import is_large, to_onnx
 from edgec.ir import Array, Graph, Value, trim, unload
 
 __all__ = [
@@ -131,7 +131,7 @@ class Evaluator:
         weights = {
             name: np.ascontiguousarray(c.array)
             for name, c in graph.constants.items()
-            if c.array.nbytes >= LARGE_BYTES and not c.array.dtype.hasobject
+            if is_large(c.array)
         }
         try:
             session = ort_session(

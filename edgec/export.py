@@ -15,7 +15,7 @@ from edgec.ir import OPSET, Array, Constant, Graph, Node, OnnxForm, Value
 from edgec.ops import Opaque
 from edgec.ops.opaque import type_proto
 
-__all__ = ["LARGE_BYTES", "to_onnx"]
+__all__ = ["LARGE_BYTES", "is_large", "to_onnx"]
 
 LARGE_BYTES = 1024
 """Constants of at least this size are left out of a model that is exported without weights."""
@@ -211,8 +211,16 @@ def _rename(body: onnx.GraphProto, names: dict[str, str]) -> None:
                 _rename(inner, names)
 
 
+def is_large(array: Array) -> bool:
+    """Whether a model that is exported without weights goes without this array.
+
+    Texts and types that numpy itself does not know cannot be handed to a runtime.
+    """
+    return array.nbytes >= LARGE_BYTES and array.dtype.isbuiltin == 1 and array.dtype != object
+
+
 def _tensor(name: str, array: Array, weights: bool) -> onnx.TensorProto:
-    if weights or array.nbytes < LARGE_BYTES or array.dtype.hasobject:
+    if weights or not is_large(array):
         return numpy_helper.from_array(np.asarray(array), name)
     tensor = onnx.TensorProto(name=name, dims=array.shape)
     tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)

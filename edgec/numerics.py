@@ -93,6 +93,7 @@ class _Output:
     first: tuple[Array, Array] | None = None
     change: float = 0.0
     varies_got: bool = False
+    least: float = 1e-30
 
     def add(self, want: Array, got: Array | None) -> None:
         """Take up one sample; ``None`` for one that is missing."""
@@ -104,6 +105,8 @@ class _Output:
             self.same_kind &= want.shape == got.shape and np.array_equal(want, got)
             self.empty = False
             return
+        if want.dtype == np.float16:  # what is smaller has lost its digits
+            self.least = float(np.finfo(np.float16).tiny)
         a, b = want.astype(np.float64).ravel(), got.astype(np.float64).ravel()
         self.empty &= not a.size
         # Where the model itself yields no number, the artifact must not yield one either.
@@ -149,7 +152,7 @@ class _Output:
         still moves it in proportion to its magnitude.
         """
         spread = self.high - self.low if self.high > self.low else 0.0
-        return max(spread, self.largest / 1000, 1e-30)
+        return max(spread, self.largest / 1000, self.least)
 
     @property
     def is_stuck(self) -> bool:

@@ -11,19 +11,18 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgec.errors import DataError, Diagnostic, EdgecError, ModelError, OptionError
-from edgec.evaluate import OnnxSession, ort_session
-from edgec.export import to_onnx
-from edgec.frontend import Loaded
-from edgec.ir import Array, Graph
+from edgec.errors import DataError, Diagnostic, EdgecError, OptionError
+from edgec.evaluate import OnnxSession
+from edgec.ir import Array, DType
 from edgec.numerics import Agreement
-from edgec.ops import Opaque
-from edgec.passes import ExpandFunctions
+from edgec.original import Form, reference
+from edgec.passes.rounding import rounding_floor
 from edgec.targets import Runner
 
 __all__ = [
@@ -34,9 +33,7 @@ __all__ = [
     "faults",
     "metric_named",
     "prove",
-    "reference",
     "rounding",
-    "spelled_out",
 ]
 
 _IN_MEMORY_BYTES = 1 << 26
@@ -85,36 +82,6 @@ class Evaluation:
     top1: Mapping[str, float | None]
 
 
-def reference(model: Path | Graph, *, optimize: bool = True) -> OnnxSession:
-    """Return a model in ONNX Runtime: what every artifact is compared with."""
-    if isinstance(model, Path):
-        return OnnxSession(ort_session(str(model), optimize=optimize))
-    return OnnxSession(ort_session(to_onnx(model).SerializeToString(), optimize=optimize))
-
-
-def spelled_out(loaded: Loaded, refusal: ModelError) -> tuple[Graph, Diagnostic]:
-    """Return a model that ONNX Runtime refuses in terms of operators that it has.
-
-    The newest operators of the standard come before runtimes have them; the standard says what
-    most of them are in terms of others.
-
-    Raises
-    ------
-    ModelError
-        The refusal, if there is nothing to spell out.
-    """
-    graph = ExpandFunctions().run(loaded.graph)
-    if graph is loaded.graph:
-        raise refusal
-    kinds = [n.op.op_type for n in loaded.graph.nodes if isinstance(n.op, Opaque)]
-    left = {n.op.op_type for n in graph.nodes if isinstance(n.op, Opaque)}
-    gone = ", ".join(k for k in dict.fromkeys(kinds) if k not in left)
-    return graph, Diagnostic(
-        f"ONNX Runtime does not run this model; it is proven with {gone} written out as the "
-        "ONNX standard defines it"
-    )
-
-
 class Recorded:
     """What a model computes for some samples, so that its session need not stay open.
 
@@ -149,14 +116,19 @@ class Recorded:
             yield outputs
 
 
-def rounding(wants: Iterable[Mapping[str, Array]], model: Path | Graph, feeds: Feeds) -> float:
+def rounding(original: Form, wants: Iterable[Mapping[str, Array]], feeds: Feeds) -> float:
     """Return how far a model is from what it computes, run as written instead of optimised.
 
     Relative to the range of the output, the worst over all samples. No artifact can be held to
-    less: both runs are right, they only round differently.
+    less: both runs are right, they only round differently. A model of 16-bit floats is run with
+    its constants moved by their last bits, too.
     """
-    plain = reference(model, optimize=False)
-    return prove(wants, {"": plain}, feeds)[""].max_relative_error
+    plain = reference(original.model, optimize=False)
+    first = next(feeds)
+    floor = prove(wants, {"": plain}, chain([first], feeds))[""].max_relative_error
+    if any(v.type.dtype is DType.FLOAT16 for v in original.graph.values()):
+        floor = max(floor, rounding_floor(original.graph, first, plain.run(first)))
+    return floor
 
 
 def prove(

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgec.data import Samples
-from edgec.errors import Diagnostic, ModelError, NumericsError
+from edgec.errors import Diagnostic, NumericsError
 from edgec.frontend import Loaded
 from edgec.interface import check_batch
 from edgec.ir import Array, Graph
 from edgec.numerics import Agreement, arrays_of
+from edgec.original import Form, provable, reference
 from edgec.proof import (
     Evaluation,
     Limits,
@@ -24,9 +25,7 @@ from edgec.proof import (
     evaluate_accuracy,
     faults,
     prove,
-    reference,
     rounding,
-    spelled_out,
 )
 from edgec.split import Split
 from edgec.targets import Runner
@@ -53,34 +52,27 @@ class Original:
     ----------
     loaded
         As it came in, or with operators written out that ONNX Runtime does not have.
-    proven
-        What ONNX Runtime runs.
+    form
+        What ONNX Runtime runs, and what is to be said of it.
     double
         Inputs with twice the batch, where it is open.
     """
 
     loaded: Loaded
-    proven: Path | Graph
-    notes: tuple[Diagnostic, ...]
+    form: Form
     wants: Recorded
     double: tuple[Mapping[str, Array], ...]
     double_wants: Recorded
 
 
-def recorded(model: Path, loaded: Loaded, data: Split, say: Progress) -> Original:
+def recorded(loaded: Loaded, data: Split, say: Progress) -> Original:
     """Run the original on all samples of the proof."""
-    proven: Path | Graph = model
-    notes: tuple[Diagnostic, ...] = ()
-    try:
-        session = reference(model)
-    except ModelError as refusal:
-        proven, note = spelled_out(loaded, refusal)
-        loaded, notes = replace(loaded, graph=proven), (note,)
-        session = reference(proven)
+    session, form = provable(loaded)
+    loaded = replace(loaded, graph=form.graph)
     double = check_batch(session, loaded.graph, data.first())
     ticks = counter(say, "run the model", data.proof_count)
     wants = Recorded(session, data.proof(), ticks)
-    return Original(loaded, proven, notes, wants, double, Recorded(session, iter(double)))
+    return Original(loaded, form, wants, double, Recorded(session, iter(double)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +94,14 @@ def proven(
     say: Progress,
 ) -> Proof:
     """Compare every artifact with the original; raise if one is broken."""
-    model, wants, double = original.proven, original.wants, original.double
+    form, wants, double = original.form, original.wants, original.double
     tick = counter(say, "prove", data.proof_count)
     agreements = prove(wants, runners, data.proof(), tick)
-    _refuse_broken(compiled, agreements, options, lambda: rounding(wants, model, data.proof()))
+    _refuse_broken(compiled, agreements, options, lambda: rounding(form, wants, data.proof()))
     larger = prove(original.double_wants, runners, iter(double))
-    floor = partial(rounding, original.double_wants, model, iter(double))
+    floor = partial(rounding, form, original.double_wants, iter(double))
     _refuse_broken(compiled, larger, options, floor)
-    evaluation = _evaluation(model, runners, labelled, options, say)
+    evaluation = _evaluation(form.model, runners, labelled, options, say)
     return Proof(agreements, evaluation, _golden(next(iter(wants)), runners, data.first()))
 
 

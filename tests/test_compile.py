@@ -141,7 +141,7 @@ def test_without_proof_nothing_runs_and_nothing_is_claimed(
     def never(*args: object, **settings: object) -> None:
         raise AssertionError("a runtime was started")
 
-    for place in ("edgec.proof.ort_session", "edgec.targets.tflite.run.interpreter"):
+    for place in ("edgec.original.ort_session", "edgec.targets.tflite.run.interpreter"):
         monkeypatch.setattr(place, never)
     options = CompileOptions(("tflite", "onnxruntime"), prove=False)
     result = compile_model(MODEL, options)

@@ -43,6 +43,7 @@ LAYERS = [
     "data",
     "split",
     "interface",
+    "original",
     "proof",
     "verdict",
     "report",

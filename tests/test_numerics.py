@@ -145,3 +145,13 @@ def test_outputs_that_never_vary_are_named() -> None:
 
 def test_empty_outputs_count_for_nothing() -> None:
     assert agreement((np.zeros((0, 3)), np.zeros((0, 3)))).sqnr_db == EXACT_DB
+
+
+def test_a_float16_output_is_not_held_to_digits_that_it_has_lost() -> None:
+    agreement, single = Agreement(), Agreement()
+    zero, tiny = np.zeros((1, 3), np.float16), np.full((1, 3), 1e-12, np.float32)
+    agreement.add({"y": zero}, {"y": tiny})
+    single.add({"y": zero.astype(np.float32)}, {"y": tiny})
+
+    assert agreement.max_relative_error < 1e-6
+    assert single.max_relative_error > 1

@@ -13,6 +13,7 @@ import onnx
 import pytest
 from typing_extensions import override
 
+import edgec.original
 from edgec.compiler import CompileOptions, compile_model
 from edgec.demo import CALIBRATION, MODEL, TEST
 from edgec.errors import DataError, ModelError, OptionError, UnsupportedError
@@ -22,6 +23,7 @@ from edgec.frontend import Loaded, load
 from edgec.ir import Array, Constant, Graph
 from edgec.numerics import EXACT_DB, Agreement
 from edgec.ops import Dequantize, Opaque, Relu
+from edgec.original import provable, reference
 from edgec.proof import (
     Evaluation,
     Limits,
@@ -30,8 +32,6 @@ from edgec.proof import (
     faults,
     metric_named,
     prove,
-    reference,
-    spelled_out,
 )
 from edgec.targets import Artifact, OnnxRuntime, Runner, Target, Tflite
 from edgec.targets.onnxruntime.devices import DEVICES
@@ -502,6 +502,22 @@ def attention(folder: Path, kind: str = "Attention") -> Loaded:
     return load(save(onnx_model([node], infos, [info("y", *shape)], opset=23), folder))
 
 
+REFUSAL = ModelError("no kernel")
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime takes no file, only what edgec makes of it."""
+
+    def found(model: Path | Graph) -> OnnxSession:
+        if isinstance(model, Path):
+            raise REFUSAL
+        return reference(model)
+
+    monkeypatch.setattr(edgec.original, "reference", found)
+
+
+@pytest.mark.usefixtures("refusing")
 def test_what_the_runtime_lacks_is_proven_by_its_definition(tmp_path: Path) -> None:
     loaded = attention(tmp_path)
     rng = np.random.default_rng(0)
@@ -509,17 +525,26 @@ def test_what_the_runtime_lacks_is_proven_by_its_definition(tmp_path: Path) -> N
         v.name: rng.standard_normal(v.type.ints).astype(np.float32) for v in loaded.graph.inputs
     }
 
-    graph, note = spelled_out(loaded, ModelError("no kernel"))
+    session, judge = provable(loaded)
 
-    assert "Attention" not in {n.op.op_type for n in graph.nodes if isinstance(n.op, Opaque)}
-    assert "with Attention written out" in note.message
+    kinds = {n.op.op_type for n in judge.graph.nodes if isinstance(n.op, Opaque)}
+    assert "Attention" not in kinds
+    assert judge.model is judge.graph
+    assert "with Attention written out" in judge.notes[0].message
     want = reference(loaded.path).run(feeds)["y"]
-    np.testing.assert_allclose(reference(graph).run(feeds)["y"], want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(session.run(feeds)["y"], want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("refusing")
 def test_a_refusal_without_a_way_out_stands(tmp_path: Path) -> None:
-    refusal = ModelError("no kernel")
-
     with pytest.raises(ModelError) as found:
-        spelled_out(attention(tmp_path, "Relu"), refusal)
-    assert found.value is refusal
+        provable(attention(tmp_path, "Relu"))
+    assert found.value is REFUSAL
+
+
+def test_what_the_runtime_takes_is_proven_as_it_is(tmp_path: Path) -> None:
+    loaded = attention(tmp_path, "Relu")
+
+    _, judge = provable(loaded)
+
+    assert (judge.model, judge.graph, judge.notes) == (loaded.path, loaded.graph, ())

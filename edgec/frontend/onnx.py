@@ -14,6 +14,7 @@ from onnx import helper
 
 from edgec.errors import Diagnostic, ModelError, UnsupportedError
 from edgec.frontend.files import array_of, dense_array_of, read
+from edgec.frontend.floats import in_float32
 from edgec.frontend.opset import opset_of, raised, settle
 from edgec.frontend.shapes import Binding, bind
 from edgec.frontend.typing import captures, constant_value, opaque, plain, typed
@@ -46,12 +47,15 @@ class Loaded:
         Names of the inputs whose first axis is the batch: left open by the model, or 1.
     opset
         Of the default domain, in the file.
+    notes
+        Where the graph is not what the file says.
     """
 
     graph: Graph
     path: Path
     batched: frozenset[str]
     opset: int
+    notes: tuple[Diagnostic, ...] = ()
 
 
 def load(path: Path, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Loaded:
@@ -79,7 +83,15 @@ def load(path: Path, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Loade
         model = raised(path, model)
         importer = _Importer(model, path, shapes or {})
         graph = importer.graph()
-    return Loaded(graph, path, importer.binding.batched, opset)
+    single = in_float32(graph, (DType.BFLOAT16,), interface=True)
+    notes = () if single is graph else (Diagnostic(_NO_BFLOAT16, path.name),)
+    return Loaded(single, path, importer.binding.batched, opset, notes)
+
+
+_NO_BFLOAT16 = (
+    "is a bfloat16 model: it is computed in float32, which it takes and returns too, for no "
+    "runtime here has bfloat16 kernels"
+)
 
 
 class _NeedsNewerOpset(Exception):  # noqa: N818  (a signal, never seen by a user)

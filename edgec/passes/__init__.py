@@ -11,6 +11,7 @@ from edgec.passes.base import (
     Sample,
     Within,
 )
+from edgec.passes.compute_in_float32 import ComputeInFloat32
 from edgec.passes.decompose_einsum import DecomposeEinsum
 from edgec.passes.decompose_gemm import DecomposeGemm
 from edgec.passes.decompose_integer_products import DecomposeIntegerProducts
@@ -48,6 +49,7 @@ from edgec.passes.unroll_recurrent import UnrollRecurrent
 __all__ = [
     "PASSES",
     "AbsorbExpands",
+    "ComputeInFloat32",
     "DecomposeEinsum",
     "DecomposeGemm",
     "DecomposeIntegerProducts",
@@ -112,6 +114,7 @@ PASSES: tuple[type[Pass], ...] = (
     FuseActivations,
     ExpandFunctions,
     QuantizeGraph,
+    ComputeInFloat32,
     DecomposeEinsum,
     DecomposeGemm,
     DecomposeIntegerProducts,

@@ -14,6 +14,7 @@ from edgec.errors import Diagnostic, PassError, VerificationError
 from edgec.evaluate import evaluate
 from edgec.ir import Array, Graph, unload, verify
 from edgec.numerics import relative_error
+from edgec.passes.rounding import rounding_floor
 
 __all__ = ["Exact", "Lossy", "Pass", "PassRecord", "Pipeline", "Promise", "Sample", "Within"]
 
@@ -247,13 +248,13 @@ def _hold(
     error = relative_error(want, got)
     if isinstance(promise, Lossy) or error <= promise.tolerance:
         return error
-    floor = _rounding_floor(graph, sample, want)
+    floor = rounding_floor(graph, sample, want)
     if error <= 8 * floor < math.inf:
         return error
     problems = [
         Diagnostic(
             f"moved by {relative_error({name: w}, {name: got[name]}):.3g} of its range, where "
-            f"rounding of the inputs alone moves it by {floor:.3g}",
+            f"rounding alone moves it by {floor:.3g}",
             f"%{name}",
         )
         for name, w in want.items()
@@ -261,24 +262,6 @@ def _hold(
     raise PassError(
         f"pass {step.name!r} broke its promise ({promise})", problems, _dump(step, graph)
     )
-
-
-def _rounding_floor(
-    graph: Graph, sample: Mapping[str, Array], want: Mapping[str, Array]
-) -> float:
-    """Return how far the outputs move when every input moves by its last bit.
-
-    No rewrite can keep closer than that to a model that amplifies rounding itself, as deep
-    models do on inputs far from what they were trained on.
-    """
-    floor = 0.0
-    for bits in (2.0**-23, -(2.0**-23)):
-        nudged = {
-            name: (a * a.dtype.type(1 + bits)).astype(a.dtype) if a.dtype.kind == "f" else a
-            for name, a in sample.items()
-        }
-        floor = max(floor, relative_error(want, evaluate(graph, nudged)))
-    return floor
 
 
 def _dump(step: Pass, before: Graph) -> dict[str, bytes]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from typing_extensions import override
 
 from edgec.errors import Diagnostic
+from edgec.frontend.floats import in_float32
+from edgec.ir import DType, Graph, Value, unload
+from edgec.ops import Dequantize, Opaque, Quantize
+from edgec.passes import (
+    ComputeInFloat32,
 from edgec.ir import DType, Graph, Node, unload
 from edgec.ops import Dequantize, Opaque, Quantize
 from edgec.passes import (
@@ -72,6 +78,10 @@ class Tflite(Target):
             ExpandFunctions(),
             DecomposeIntegerProducts(),
             DecomposeSampling(),
+            # After ExpandFunctions: bodies cast to and fro.
+            ComputeInFloat32(),
+            # After what is written in terms of other operators: weights among these too.
+            FoldConstants(),
             UnrollRecurrent(),
             DecomposeEinsum(),
             DecomposeTransforms(),
@@ -105,6 +115,7 @@ class Tflite(Target):
         ]
         if problems:  # every layer would say the same
             return tuple(problems)
+        graph = _with_float32_interface(graph)
         for node in graph.nodes:
             known = type(node.op) in LOWERINGS or isinstance(node.op, Quantize | Dequantize)
             if not known and TOLD_BY_DATA.found(graph, node) is None:
@@ -125,6 +136,8 @@ class Tflite(Target):
     def emit(self, graph: Graph) -> Artifact:
         from edgec.targets.tflite.schema import serialize
 
+        model_ports = (*graph.inputs, *graph.outputs)
+        graph = _with_float32_interface(graph)
         b = Lowering(graph)
         inputs = bind_inputs(b, self.io_dtype, self.io_layout)
         b.run(lower)
@@ -139,7 +152,7 @@ class Tflite(Target):
             tuple(inputs),
             tuple(outputs),
             dict(sorted(counts.items())),
-            tuple(b.notes),
+            (*b.notes, *_changed(model_ports, (*graph.inputs, *graph.outputs))),
             tuple((op.code, op.layer) for op in model.operators),
         )
 
@@ -150,6 +163,20 @@ class Tflite(Target):
         return LiteRtRunner(artifact)
 
 
+def _with_float32_interface(graph: Graph) -> Graph:
+    """Return a graph that takes and returns float32 for floats of other widths.
+
+    LiteRT's kernels know no others, and nobody feeds a phone float64.
+    """
+    single = in_float32(graph, (DType.FLOAT16, DType.FLOAT64), interface=True)
+    return graph if single is graph else EliminateIdentities().run(single)
+
+
+def _changed(before: Iterable[Value], after: Iterable[Value]) -> Iterator[Diagnostic]:
+    for was, now in zip(before, after, strict=True):
+        if was.type.dtype is not now.type.dtype:
+            name = was.type.dtype.name.lower()
+            yield Diagnostic(f"is {name} in the model and float32 in the file", was.name)
 def _without_form(graph: Graph, node: Node) -> Diagnostic:
     kind = "untyped " if isinstance(node.op, Opaque) else ""
     why = UnrollLoops().reason(graph, node) or UnrollRecurrent().reason(node)

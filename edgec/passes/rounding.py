@@ -1,0 +1,65 @@
+"""How far rounding alone moves what a graph computes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from edgec.evaluate import evaluate
+from edgec.ir import Array, Constant, DType, Graph
+from edgec.numerics import relative_error
+
+__all__ = ["rounding_floor"]
+
+_SINGLE = 2.0**-23
+_HALVES = (DType.FLOAT16, DType.BFLOAT16)
+
+
+def rounding_floor(
+    graph: Graph, sample: Mapping[str, Array], want: Mapping[str, Array]
+) -> float:
+    """Return how far the outputs move when every input moves by its last bit.
+
+    No rewrite can keep closer than that to a model that amplifies rounding itself, as deep
+    models do on inputs far from what they were trained on. In 16-bit floats every value in
+    between is rounded coarsely too: there the constants move as well, some up and some down.
+    """
+    single = any(v.type.dtype is DType.FLOAT32 for n in graph.nodes for v in n.outputs)
+    least = _SINGLE if single else 0.0  # what is given in float64 may be computed in float32
+    floor = 0.0
+    for sign in (1, -1):
+        nudged = {name: _nudged(a, sign, least) for name, a in sample.items()}
+        floor = max(floor, relative_error(want, evaluate(_moved(graph, sign), nudged)))
+    return floor
+
+
+def _moved(graph: Graph, sign: int) -> Graph:
+    constants = {
+        name: Constant(_nudged(c.array, sign * _signs(name, c.array)))
+        if c.type.dtype in _HALVES
+        else c
+        for name, c in graph.constants.items()
+    }
+    return replace(graph, constants=MappingProxyType(constants))
+
+
+def _signs(name: str, array: Array) -> Array:
+    """Return ones of either sign, the same every time but others for every constant."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    return np.asarray(rng.integers(0, 2, array.shape)) * 2 - 1
+
+
+def _nudged(array: Array, sign: int | Array, least: float = 0.0) -> Array:
+    if not isinstance(array, np.ndarray) or array.dtype.hasobject:
+        return array  # a sequence, or texts
+    if not DType.of(array.dtype).is_float or array.dtype.itemsize < 2:
+        return array
+    import ml_dtypes
+
+    eps = float(ml_dtypes.finfo(array.dtype).eps)  # type: ignore[no-untyped-call]
+    moved = array.astype(np.float64) * (1 + sign * max(eps, least))
+    return np.asarray(moved).astype(array.dtype)
