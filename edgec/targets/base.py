@@ -53,7 +53,8 @@ class Port:
             array = np.ascontiguousarray(array.transpose(self.perm))
         if self.params is not None:
             array = quantize_array(array, self.params, self.dtype)
-        elif self.dtype is DType.FLOAT32:  # a model of other floats; the file takes this one
+        elif self.container is None and self.dtype is DType.FLOAT32:
+            # The model's own may be another float.
             array = array.astype(np.float32, copy=False)
         return array
 

@@ -11,13 +11,10 @@ from typing_extensions import override
 
 from edgec.errors import Diagnostic
 from edgec.frontend.floats import in_float32
-from edgec.ir import DType, Graph, Value, unload
+from edgec.ir import DType, Graph, Node, Value, unload
 from edgec.ops import Dequantize, Opaque, Quantize
 from edgec.passes import (
     ComputeInFloat32,
-from edgec.ir import DType, Graph, Node, unload
-from edgec.ops import Dequantize, Opaque, Quantize
-from edgec.passes import (
     DecomposeEinsum,
     DecomposeGemm,
     DecomposeIntegerProducts,
@@ -76,12 +73,10 @@ class Tflite(Target):
             # Before all others: bodies of loops are simplified as they are written out.
             UnrollLoops(),
             ExpandFunctions(),
-            DecomposeIntegerProducts(),
-            DecomposeSampling(),
             # After ExpandFunctions: bodies cast to and fro.
             ComputeInFloat32(),
-            # After what is written in terms of other operators: weights among these too.
-            FoldConstants(),
+            DecomposeIntegerProducts(),
+            DecomposeSampling(),
             UnrollRecurrent(),
             DecomposeEinsum(),
             DecomposeTransforms(),
@@ -163,6 +158,13 @@ class Tflite(Target):
         return LiteRtRunner(artifact)
 
 
+def _without_form(graph: Graph, node: Node) -> Diagnostic:
+    kind = "untyped " if isinstance(node.op, Opaque) else ""
+    why = UnrollLoops().reason(graph, node) or UnrollRecurrent().reason(node)
+    text = f"{kind}operator {node.op} has no TFLite form{f': {why}' if why else ''}"
+    return Diagnostic(text, node.layer, "compile for onnxruntime, or replace the layer")
+
+
 def _with_float32_interface(graph: Graph) -> Graph:
     """Return a graph that takes and returns float32 for floats of other widths.
 
@@ -177,8 +179,3 @@ def _changed(before: Iterable[Value], after: Iterable[Value]) -> Iterator[Diagno
         if was.type.dtype is not now.type.dtype:
             name = was.type.dtype.name.lower()
             yield Diagnostic(f"is {name} in the model and float32 in the file", was.name)
-def _without_form(graph: Graph, node: Node) -> Diagnostic:
-    kind = "untyped " if isinstance(node.op, Opaque) else ""
-    why = UnrollLoops().reason(graph, node) or UnrollRecurrent().reason(node)
-    text = f"{kind}operator {node.op} has no TFLite form{f': {why}' if why else ''}"
-    return Diagnostic(text, node.layer, "compile for onnxruntime, or replace the layer")
