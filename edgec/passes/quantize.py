@@ -169,10 +169,8 @@ class _Quantizer:
 
     def _operand(self, node: Node, index: int, value: Value) -> Value:
         """Return an operand after dequantization; weights and biases come separately."""
-        if self.plan.role(node, index) is Role.INDEX:
-            return self.b.now(value)
         if value.is_absent or self.plan.role(node, index) is not Role.ACTIVATION:
-            return value
+            return self.b.now(value)
         if value in self.dequantized:
             return self.dequantized[value]
         params, now = self.params[value], self.b.now(value)

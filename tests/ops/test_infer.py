@@ -14,25 +14,44 @@ from edgec.ops import (
     Add,
     AveragePool,
     BatchNorm,
+    Col2Im,
+    Compress,
     Concat,
+    ConstantOfShape,
     Conv,
     DepthwiseConv,
     Dequantize,
     Einsum,
+    EyeLike,
     FullyConnected,
+    GatherElements,
+    GatherND,
     Gemm,
     GlobalAveragePool,
     GroupedConv,
     MatMul,
     MaxPool,
+    NonMaxSuppression,
+    OneHot,
     Opaque,
     Pad,
     Quantize,
+    Range,
     ReduceMean,
     Reshape,
+    ReverseSequence,
+    ScatterElements,
+    ScatterND,
     Slice,
     Softmax,
+    SpaceToDepth,
+    Split,
+    TensorScatter,
+    Tile,
+    TopK,
     Transpose,
+    Trilu,
+    WrapPad,
 )
 from edgec.ops.broadcast import broadcast
 from edgec.ops.window import Window, explicit_pads, out_length
@@ -168,6 +187,62 @@ def test_lengths_that_are_not_known(
     assert op.infer(*inputs) == (f32(*want),)
 
 
+I64 = DType.INT64
+
+
+def i64(*shape: Dim) -> TensorType:
+    return TensorType(I64, shape)
+
+
+INDEX_MISFITS: list[tuple[Op, tuple[TensorType, ...], str]] = [
+    (Split(1, (1, 1)), (f32(2, 3),), r"has no parts of \[1, 1\]"),
+    (Split(2, (1, 1)), (f32(2, 3),), "has no axis 2"),
+    (Split(1, (4, -1)), (f32(2, 3),), "has no parts"),
+    (Tile((2,)), (f32(2, 3),), r"repeats are \[2\]"),
+    (Tile((2, -1)), (f32(2, 3),), r"repeats are \[2, -1\]"),
+    (Pad((0, -2, 0, -2)), (f32(2, 3),), "too small for the pads"),
+    (WrapPad((0, 1)), (f32(2, 3),), r"pads are \[0, 1\]"),
+    (GatherElements(0), (f32(2, 3), i64(2)), "the axis is 0"),
+    (GatherElements(0), (f32(2, 3), i64(2, 4)), "the axis is 0"),
+    (GatherElements(0), (f32(2, 3), f32(2, 3)), "the axis is 0"),
+    (GatherND(), (f32(2, 3), i64(2, 3)), "batch axes are 0"),
+    (GatherND(1), (f32(2, 3), i64(2)), "batch axes are 1"),
+    (ScatterElements(), (f32(2, 3), i64(2, 3), f32(2, 2)), "updates f32"),
+    (ScatterElements(), (f32(2, 3), i64(2, 3), f16(2, 3)), "updates f16"),
+    (ScatterND(), (f32(2, 3), i64(4, 1), f32(4, 2)), "updates f32"),
+    (TensorScatter(1), (f32(2, 3, 4), f32(2, 4, 4)), "the update"),
+    (TensorScatter(1), (f32(2, 3, 4), f32(2, 2, 4), i64(2, 1)), "one for each batch"),
+    (TensorScatter(0), (f32(2, 3), f32(2, 3)), "the axis 0"),
+    (TopK(4, 1), (f32(2, 3),), "has no 4 elements along 1"),
+    (TopK(1, 2), (f32(2, 3),), "has no 1 elements along 2"),
+    (OneHot(3, 3), (i64(2),), "the axis 3 of 3"),
+    (Trilu(), (f32(3),), "must have 2 axes or more"),
+    (ReverseSequence(1, 1), (f32(2, 3), i64(2)), r"the axes are \[1\]"),
+    (ReverseSequence(), (f32(2, 3), i64(2, 1)), "lengths are i64"),
+    (EyeLike(), (f32(3),), "must have 2 axes"),
+    (ConstantOfShape(), (f32(3),), "must be i64 with one axis"),
+    (Compress(0), (f32(3), f32(3)), "must be bool with one axis"),
+    (NonMaxSuppression(), (f32(1, 5, 4), f32(1, 2, 6)), "boxes are"),
+    (NonMaxSuppression(), (f32(1, 5, 3), f32(1, 2, 5)), "boxes are"),
+    (SpaceToDepth(2), (f32(1, 3, 4, 5),), "not in blocks of 2"),
+    (Col2Im((5, 5), (2, 2), (1, 1), (1, 1), (0,) * 4), (f32(1, 5, 16),), "no blocks of 4"),
+    (Col2Im((5, 5), (2, 2), (1, 1), (1, 1), (0,) * 4), (f32(1, 4, 15),), "there are 16 blocks"),
+    (
+        Col2Im((5, 5), (2, 2), (1,), (1, 1), (0,) * 4),
+        (f32(1, 4, 16),),
+        "other parameters do not",
+    ),
+]
+
+
+@pytest.mark.parametrize(("op", "inputs", "message"), INDEX_MISFITS)
+def test_what_cannot_be_moved_is_refused(
+    op: Op, inputs: tuple[TensorType, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        op.infer(*inputs)
+
+
 def test_broadcasts_like_numpy() -> None:
     assert broadcast((3, 1), (4,)) == (3, 4)
     assert broadcast((), (2, 1)) == (2, 1)
@@ -224,3 +299,31 @@ def test_an_opaque_node_with_an_absent_operand_is_inferred() -> None:
     types = [f32(2, 3), ABSENT.type, f32(2)]
 
     assert op.infer_node(types, [None, None, scales]) == (f32(2, 6),)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "length"), [((1, 9, 3), 3), ((9, 1, -2), 4), ((5, 5, 1), 0), ((6, 2, 1), 0)]
+)
+def test_a_range_of_known_numbers_has_a_known_length(
+    numbers: tuple[int, int, int], length: int
+) -> None:
+    arrays = [np.array(n, np.float32) for n in numbers]
+
+    assert Range().infer_node([f32()] * 3, arrays) == (f32(length),)
+    assert Range().infer_node([f32()] * 3, [None, *arrays[1:]]) == (f32("?"),)
+
+
+def test_what_a_known_condition_keeps_is_counted() -> None:
+    condition = TensorType(DType.BOOL, (3,))
+    known = [None, np.array([True, False, True])]
+
+    assert Compress(1).infer_node([f32(2, 3), condition], known) == (f32(2, 2),)
+    assert Compress().infer_node([f32(2, 3), condition], known) == (f32(2),)
+    assert Compress(1).infer(f32(2, 3), condition) == (f32(2, "?"),)
+
+
+def test_a_known_shape_is_that_of_its_constant() -> None:
+    wanted = TensorType(DType.INT64, (2,))
+
+    assert ConstantOfShape().infer_node([wanted], [np.array([4, 0])]) == (f32(4, 0),)
+    assert ConstantOfShape().infer(wanted) == (f32("?", "?"),)

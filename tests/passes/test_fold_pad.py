@@ -70,7 +70,8 @@ def test_other_readers_keep_the_padded_image() -> None:
 @pytest.mark.parametrize(
     "pad",
     [Pad(AROUND, 1.0), Pad((0, 1, 0, 0, 0, 0, 0, 0)), Pad((0, 0, 0, 0, 0, 1, 0, 0)),
-     Pad((1, 0, 0, 0, 0, 0, 0, 0)), Pad((0, 0, 0, 0, 1, 0, 0, 0))],
+     Pad((1, 0, 0, 0, 0, 0, 0, 0)), Pad((0, 0, 0, 0, 1, 0, 0, 0)),
+     Pad((0, 0, 1, 0, 0, 0, -1, 0))],
     ids=str,
 )  # fmt: skip
 def test_keeps_other_padding(pad: Op) -> None:

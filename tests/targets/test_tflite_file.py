@@ -12,17 +12,23 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgec.ir import DType, Graph
+from edgec.ir import DType, Graph, Op
 from edgec.ops import (
     Add,
+    ConstantOfShape,
     Conv,
+    Expand,
     FullyConnected,
     GroupedConv,
     HardSwish,
     LeakyRelu,
     MatMul,
+    NonZero,
     Relu,
+    Slice,
+    Split,
     Sub,
+    Tile,
 )
 from edgec.targets import Tflite
 from edgec.targets.tflite.model import Model, Operator, Tensor
@@ -236,3 +242,39 @@ def test_axes_of_per_channel_weights_and_biases() -> None:
         assert bias.quantization.quantizedDimension == 0
         assert len(bias.quantization.scale) == len(w)
         assert TYPES[bias.type] == "INT32"
+
+
+# As tensorflow/compiler/mlir/lite/tools/versioning/op_version.cc lists them.
+@pytest.mark.parametrize(
+    ("op", "dtype", "rank", "version"),
+    [
+        (Split(0, (1, 1)), np.float32, 1, 1),
+        (Split(0, (1, 1)), np.int32, 1, 3),
+        (Split(0, (1, 1)), np.int16, 1, 4),
+        (Slice((0,), (1,), (0,), (1,)), np.float32, 4, 1),
+        (Slice((0,), (1,), (0,), (1,)), np.float32, 5, 4),
+        (Slice((0,), (1,), (0,), (1,)), np.bool_, 1, 3),
+        (Tile((2, 1)), np.int8, 2, 3),
+        (Expand((2, 2)), np.int16, 2, 3),
+        (Expand((2, 2)), np.int32, 2, 2),
+        (ConstantOfShape(1.0, DType.INT16), np.int64, 1, 3),
+        (ConstantOfShape(1.0, DType.FLOAT32), np.int64, 1, 1),
+    ],
+)
+def test_the_lowest_version_that_takes_the_types(
+    op: Op, dtype: type[np.generic], rank: int, version: int
+) -> None:
+    shape = (2,) + (1,) * (rank - 1)
+    graph = one_op(op, np.ones(shape, dtype))[0]
+
+    (code,) = parsed(Tflite().compile(graph).data).operatorCodes
+    assert code.version == version
+
+
+def test_a_length_that_the_data_tell_is_open_in_the_file() -> None:
+    model = parsed(Tflite().compile(one_op(NonZero(), random(2, 3))[0]).data)
+    graph = model.subgraphs[0]
+    (out,) = (graph.tensors[i] for i in graph.outputs)
+
+    assert list(out.shape) == [2, 1]
+    assert list(out.shapeSignature) == [2, -1]

@@ -212,3 +212,23 @@ def test_empty_values_and_scalars(op: Op, arrays: list[Array]) -> None:
     operands = [a if a.dtype == np.int64 else a.astype(np.float32) for a in arrays]
 
     assert_same(*one_op(op, *operands))
+
+
+def test_starts_far_outside_are_the_nearest_element() -> None:
+    """As the standard and ONNX Runtime have it; Python's slices are empty here."""
+    for cut in (Slice((-9,), (-20,), (0,), (-1,)), Slice((9,), (-20,), (0,), (-2,))):
+        graph, feeds = one_op(cut, random(3, 2))
+
+        assert graph.outputs[0].type.ints == evaluate(graph, feeds)["y"].shape != (0, 2)
+        assert_same(graph, feeds)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+def test_an_axis_that_is_gone_leaves_the_order_of_the_others(axis: int) -> None:
+    net = Net(x=(1, 3, 4, 5))
+    net.add("front", Conv(), "x", random(2, 3, 1, 1, seed=1))
+    graph = net.graph(net.add("y", Gather(axis), "front", np.array(0)))
+    x = {"x": random(1, 3, 4, 5)}
+
+    got, _, _ = ran(Tflite(), graph, x)
+    np.testing.assert_allclose(got["y"], evaluate(graph, x)["y"], rtol=1e-5, atol=1e-5)

@@ -71,8 +71,7 @@ def _concat(b: Lowering, node: Node, op: Concat) -> None:
     integer = is_int8(b, node)
     out = node.output.type
     perm = b.common_perm(node, out.rank, integer=integer)
-    given = [v for v in node.inputs if v.type.size] or list(node.inputs[:1])
-    operands = [b.get(v, perm, integer=integer) for v in given]
+    operands = [b.get(v, perm, integer=integer) for v in node.inputs]
     target, axis = b.put(node, perm), perm.index(op.axis)
     fields = {"axis": axis, "fusedActivationFunction": 0}
     if out.rank <= _CONCAT_AXES:
