@@ -63,7 +63,7 @@ from edgec.ops.functions import (
 from edgec.ops.gather import Gather, GatherElements, GatherND
 from edgec.ops.generate import ConstantOfShape, EyeLike, Range, Shape, Size
 from edgec.ops.integers import ConvInteger, MatMulInteger
-from edgec.ops.linear import FullyConnected, Gemm, MatMul
+from edgec.ops.linear import Det, FullyConnected, Gemm, MatMul
 from edgec.ops.logic import (
     And,
     Comparison,
@@ -183,6 +183,7 @@ __all__ = [
     "DepthToSpace",
     "DepthwiseConv",
     "Dequantize",
+    "Det",
     "Dft",
     "DilatedAveragePool",
     "Div",
@@ -459,6 +460,7 @@ OPS: tuple[type[Op], ...] = (
     CumSum,
     CumProd,
     Dropout,
+    Det,
     Einsum,
     GRU,
     LSTM,

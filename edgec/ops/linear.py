@@ -26,7 +26,7 @@ from edgec.ops.activation import Activation, form
 from edgec.ops.arguments import same_dtype
 from edgec.ops.broadcast import broadcast
 
-__all__ = ["FullyConnected", "Gemm", "MatMul", "product_shape"]
+__all__ = ["Det", "FullyConnected", "Gemm", "MatMul", "product_shape"]
 
 X, WEIGHT, BIAS = 0, 1, 2  # operand numbers
 
@@ -208,6 +208,40 @@ class MatMul(Op):
         yield Example(cls(), (_f32(rng, 2, 3, 4), _f32(rng, 4, 5)))
         yield Example(cls(), (_f32(rng, 3, 4), _f32(rng, 4, 5)))
         yield Example(cls(), (_f32(rng, 2, 3, 4), _f32(rng, 4)))
+
+
+@dataclass(frozen=True, slots=True)
+class Det(Op):
+    """The determinants of square matrices, which lie in the last two axes.
+
+    References
+    ----------
+    https://onnx.ai/onnx/operators/onnx__Det.html
+    """
+
+    onnx_name: ClassVar[str] = "Det"
+
+    @classmethod
+    @override
+    def from_onnx(cls, node: OnnxNode) -> Self | None:
+        return None if node.inputs[0].dims is None else cls()
+
+    @override
+    def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
+        return OnnxForm("Det")
+
+    @override
+    def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
+        (x,) = inputs
+        if x.rank < 2 or not _meet(x.shape[-2], x.shape[-1]):
+            raise ValueError(f"x is {x}, not of square matrices")
+        return (x.with_shape(x.shape[:-2]),)
+
+    @classmethod
+    @override
+    def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
+        yield Example(cls(), (_f32(rng, 2, 3, 3),))
+        yield Example(cls(), (_f32(rng, 2, 2, 2, 2),))
 
 
 def product_shape(a: TensorType, b: TensorType) -> tuple[Dim, ...]:

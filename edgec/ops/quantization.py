@@ -25,6 +25,8 @@ from edgec.ops.arguments import axis_of
 __all__ = ["Dequantize", "Quantize", "dequantize_array", "quantize_array"]
 
 _UNIT = QuantParams((1.0,), (0,))
+_EIGHT = (DType.INT8, DType.UINT8)
+"""What can be stored, as opset 18 has it; newer opsets have more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Quantize(_Affine):
         plain = {"axis"} >= set(node.attributes)
         if found is None or not plain or node.inputs[0].dtype is not DType.FLOAT32:
             return None
-        return cls(*found)
+        return cls(*found) if found[1] in _EIGHT else None
 
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
@@ -133,7 +135,8 @@ class Dequantize(_Affine):
     def from_onnx(cls, node: OnnxNode) -> Self | None:
         found = _params(node)
         plain = {"axis"} >= set(node.attributes)
-        return cls(*found) if found is not None and plain else None
+        known = found is not None and found[1] in (*_EIGHT, DType.INT32)
+        return cls(*found) if found is not None and known and plain else None
 
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:

@@ -12,9 +12,11 @@ from edgec.passes.base import (
     Within,
 )
 from edgec.passes.compute_in_float32 import ComputeInFloat32
+from edgec.passes.decompose_determinants import DecomposeDeterminants
 from edgec.passes.decompose_einsum import DecomposeEinsum
 from edgec.passes.decompose_gemm import DecomposeGemm
 from edgec.passes.decompose_integer_products import DecomposeIntegerProducts
+from edgec.passes.decompose_quantization import DecomposeQuantization
 from edgec.passes.decompose_sampling import DecomposeSampling
 from edgec.passes.decompose_transforms import DecomposeTransforms
 from edgec.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
@@ -50,9 +52,11 @@ __all__ = [
     "PASSES",
     "AbsorbExpands",
     "ComputeInFloat32",
+    "DecomposeDeterminants",
     "DecomposeEinsum",
     "DecomposeGemm",
     "DecomposeIntegerProducts",
+    "DecomposeQuantization",
     "DecomposeSampling",
     "DecomposeTransforms",
     "EliminateCommonSubexpressions",
@@ -115,9 +119,11 @@ PASSES: tuple[type[Pass], ...] = (
     ExpandFunctions,
     QuantizeGraph,
     ComputeInFloat32,
+    DecomposeDeterminants,
     DecomposeEinsum,
     DecomposeGemm,
     DecomposeIntegerProducts,
+    DecomposeQuantization,
     DecomposeSampling,
     DecomposeTransforms,
     FlattenProducts,

@@ -11,7 +11,19 @@ import numpy as np
 from typing_extensions import override
 
 from edgec.ir import ABSENT, Array, Builder, DType, Graph, Node, Op, Value
-from edgec.ops import Add, Cast, Conv, ConvInteger, GroupedConv, MatMul, Reshape, Slice, Sub
+from edgec.ops import (
+    Add,
+    Cast,
+    Conv,
+    ConvInteger,
+    GroupedConv,
+    MatMul,
+    Mul,
+    ReduceSum,
+    Reshape,
+    Slice,
+    Sub,
+)
 from edgec.ops.integers import IntegerProduct
 from edgec.passes.base import Exact, Pass, Promise
 
@@ -29,19 +41,50 @@ class DecomposeIntegerProducts(Pass):
     sums stay within ``2 ** 24`` whatever ``x`` holds, and the parts are added as int32. A
     convolution in groups is not cut; neither is a single input channel.
 
-    Exact: every partial sum is an integer that float32 holds.
+    `MatMul` of integers of 32 or 64 bits is the sum of the products of all pairs, up to `pairs`
+    of these: runtimes multiply matrices of floats only.
+
+    Exact: every partial sum is an integer that float32 holds, or is computed as an integer.
     """
 
     name: ClassVar[str] = "decompose-integer-products"
     promise: ClassVar[Promise] = Exact()
+    pairs: int = 1 << 24
 
     @override
     def run(self, graph: Graph) -> Graph:
         b = Builder(graph)
         for node in graph.nodes:
-            if not (isinstance(node.op, IntegerProduct) and _decompose(b, node, node.op)):
+            match node.op:
+                case IntegerProduct():
+                    done = _decompose(b, node, node.op)
+                case MatMul():
+                    done = _all_pairs(b, node, self.pairs)
+                case _:
+                    done = False
+            if not done:
                 b.copy(node)
         return b.finish()
+
+
+def _all_pairs(b: Builder, node: Node, most: int) -> bool:
+    """Write ``sum(x[..., M, K, 1] * y[..., 1, K, N])`` over K."""
+    x, y = map(b.now, node.inputs)
+    if x.type.dtype not in (DType.INT32, DType.INT64):
+        return False
+    if not x.type.is_static or not y.type.is_static:
+        return False
+    left = x.type.ints if x.type.rank > 1 else (1, *x.type.ints)
+    right = y.type.ints if y.type.rank > 1 else (*y.type.ints, 1)
+    shape = (*np.broadcast_shapes(left[:-2], right[:-2]), *left[-2:], right[-1])
+    if math.prod(shape) > most:
+        return False
+    rows = b.step(Reshape((*left, 1)), x, of=node, near=x.name)
+    columns = b.step(Reshape((*right[:-2], 1, *right[-2:])), y, of=node, near=y.name)
+    pairs = b.step(Mul(), rows, columns, of=node)
+    sums = b.step(ReduceSum((len(shape) - 2,), keepdims=False), pairs, of=node)
+    b.add(Reshape(node.output.type.ints), sums, like=node)
+    return True
 
 
 def _decompose(b: Builder, node: Node, op: IntegerProduct) -> bool:

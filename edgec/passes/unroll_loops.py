@@ -16,6 +16,7 @@ from edgec.ir import Array, Builder, Constant, ContainerType, Graph, Node, Op, V
 from edgec.ops import And, Concat, Identity, Opaque, Reshape, Slice, Where
 from edgec.passes.base import Pass, Promise, Within
 from edgec.passes.eliminate_identities import EliminateIdentities
+from edgec.passes.expand_functions import ExpandFunctions
 from edgec.passes.fold_constants import FoldConstants
 from edgec.passes.pipelines import lossless
 
@@ -145,7 +146,7 @@ class _Site:
         outer = [(v, self.b.array(v)) for v in self.outer]
         types = [v.type for v in arguments]
         graph = body_graph(self.op, self.bodies[name], types, known, outer)
-        for step in (FoldConstants(), self.step, *lossless()):
+        for step in (ExpandFunctions(), FoldConstants(), self.step, *lossless()):
             graph = step.run(graph)
         return graph, {v.name: v for v, array in outer if array is not None}
 

@@ -7,7 +7,7 @@ import pytest
 
 from edgec.evaluate import evaluate
 from edgec.ir import Array, DType, Graph, Op
-from edgec.ops import ConvInteger, MatMulInteger
+from edgec.ops import ConvInteger, MatMul, MatMulInteger
 from edgec.passes import DecomposeIntegerProducts
 from tests.targets.graphs import Net
 
@@ -132,3 +132,32 @@ def test_what_cannot_be_cut_stays(x: tuple[int, ...], w: tuple[int, ...], groups
     graph = product(ConvInteger(groups=groups), u8(*x), np.full(w, 255, np.uint8))
 
     assert decompose.run(graph) is graph
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((3, 5), (5, 4)), ((5,), (2, 5, 4)), ((2, 3, 5), (5,)), ((5,), (5,)),
+     ((2, 1, 3, 5), (4, 5, 2))],
+    ids=str,
+)  # fmt: skip
+def test_wide_integers_are_multiplied_pair_by_pair(
+    dtype: type, a: tuple[int, ...], b: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    x: Array = rng.integers(-(2**14), 2**14, a).astype(dtype)
+    y: Array = rng.integers(-(2**14), 2**14, b).astype(dtype)
+    net = Net(DType.of(np.dtype(dtype)), x=a)
+    graph = net.graph(net.add("y", MatMul(), "x", y))
+
+    assert same(graph, x=x)[-3:] == ["Mul", "ReduceSum", "Reshape"]
+
+
+def test_keeps_products_of_floats_and_of_too_many_pairs() -> None:
+    net = Net(DType.INT32, x=(3, 5))
+    graph = net.graph(net.add("y", MatMul(), "x", np.ones((5, 4), np.int32)))
+    assert DecomposeIntegerProducts(59).run(graph) is graph
+    assert DecomposeIntegerProducts(60).run(graph) is not graph
+    net = Net(x=(3, 5))
+    floats = net.graph(net.add("y", MatMul(), "x", np.ones((5, 4), np.float32)))
+    assert decompose.run(floats) is floats

@@ -15,9 +15,11 @@ from edgec.ir import DType, Graph, Node, Value, unload
 from edgec.ops import Dequantize, Opaque, Quantize
 from edgec.passes import (
     ComputeInFloat32,
+    DecomposeDeterminants,
     DecomposeEinsum,
     DecomposeGemm,
     DecomposeIntegerProducts,
+    DecomposeQuantization,
     DecomposeSampling,
     DecomposeTransforms,
     EliminateIdentities,
@@ -70,14 +72,17 @@ class Tflite(Target):
     @override
     def prepare(self) -> tuple[Pass, ...]:
         return (
-            # Before all others: bodies of loops are simplified as they are written out.
-            UnrollLoops(),
             ExpandFunctions(),
             # After ExpandFunctions: bodies cast to and fro.
             ComputeInFloat32(),
+            # After ExpandFunctions: bodies of functions may have loops. Before all others:
+            # bodies of loops are simplified as they are written out.
+            UnrollLoops(),
+            DecomposeQuantization(),
             DecomposeIntegerProducts(),
             DecomposeSampling(),
             UnrollRecurrent(),
+            DecomposeDeterminants(),
             DecomposeEinsum(),
             DecomposeTransforms(),
             DecomposeGemm(),
