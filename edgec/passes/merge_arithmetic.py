@@ -27,6 +27,7 @@ from edgec.ops import (
     Where,
     Xor,
 )
+from edgec.passes.affine import Affine, affine_of
 from edgec.passes.base import Pass, Promise, Within
 
 __all__ = ["MergeArithmetic"]
@@ -43,8 +44,9 @@ _FEW = 16
 class MergeArithmetic(Pass):
     """Write a chain of arithmetic with constants as one product and one sum at most.
 
-    ``Mul``, ``Div``, ``Add``, ``Sub`` and ``Neg`` in a row compute ``k * x + d``. Where fewer
-    nodes do, these are put in their place: ``Mul`` by ``k``, ``Add`` of ``d``, or ``d - x``.
+    ``Mul``, ``Div``, ``Add``, ``Sub``, ``Neg`` and ``BatchNorm`` in a row compute
+    ``k * x + d``. Where fewer nodes do, these are put in their place: ``Mul`` by ``k``,
+    ``Add`` of ``d``, or ``d - x``.
     Only floats, no activation but the last one's, nothing else may read what is in between,
     and ``k`` and ``d`` are no larger than the constants that vanish for them. Constants of
     ``2^20`` and more stay: they are there to round.
@@ -120,7 +122,7 @@ def _is_all(b: Builder, value: Value, number: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Affine:
+class _Chain:
     """``k * x + d``, computed by a chain of nodes.
 
     Parameters
@@ -177,12 +179,12 @@ def _steps(k: Array, d: Array, last: Activation) -> list[tuple[Op, Array | None]
     return [(Mul(last), k)] if zero else [(Mul(), k), (Add(last), d)]
 
 
-def _chain(b: Builder, node: Node) -> _Affine | None:
+def _chain(b: Builder, node: Node) -> _Chain | None:
     """Return what a node and those right before it compute of one value."""
-    step = _step(b, node)
-    if step is None:
+    step = affine_of(b, node)
+    if step is None or not _is_moderate(step):
         return None
-    old, k, d = step
+    old, k, d = step.x, step.k, step.d
     freed = sum(
         v.type.size
         for v in node.inputs
@@ -190,38 +192,16 @@ def _chain(b: Builder, node: Node) -> _Affine | None:
     )
     x = b.now(old)
     maker = b.source.producers.get(old)
-    first: _Affine | None = None
+    first: _Chain | None = None
     if maker is not None and b.source.is_only_read_by(old, node):
         carries = isinstance(maker.op, Binary) and maker.op.activation is not Activation.NONE
         first = None if carries else _chain(b, maker)
     if first is None or first.x.type.dtype is not x.type.dtype:
-        return _Affine(x, k, d, (node,), freed)
+        return _Chain(x, k, d, (node,), freed)
     joined = k * first.d + d
-    return _Affine(first.x, k * first.k, joined, (*first.nodes, node), freed + first.freed)
+    return _Chain(first.x, k * first.k, joined, (*first.nodes, node), freed + first.freed)
 
 
-def _step(b: Builder, node: Node) -> tuple[Value, Array, Array] | None:
-    """Return operand, factor and offset of one node."""
-    op, one, zero = node.op, np.ones(()), np.zeros(())
-    if isinstance(op, Neg):
-        return node.inputs[0], -one, zero
-    if not isinstance(op, Add | Sub | Mul | Div):
-        return None
-    for x, other in (node.inputs, reversed(node.inputs)):
-        array = b.array(b.now(other))
-        if array is None or x.type.dims != node.output.type.dims:
-            continue
-        c = array.astype(np.float64)
-        if not np.isfinite(c).all() or np.abs(c).max(initial=0) >= _LARGEST:
-            return None
-        behind = x == node.inputs[0]
-        match op:
-            case Add():
-                return x, one, c
-            case Sub():
-                return (x, one, -c) if behind else (x, -one, c)
-            case Mul():
-                return x, c, zero
-            case Div() if behind and (np.abs(c) > 1 / _LARGEST).all():
-                return x, 1 / c, zero
-    return None
+def _is_moderate(step: Affine) -> bool:
+    sizes = np.abs(np.concatenate([step.k.reshape(-1), step.d.reshape(-1)]))
+    return bool((sizes < _LARGEST).all() and (np.abs(step.k) > 1 / _LARGEST).all())

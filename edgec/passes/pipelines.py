@@ -81,6 +81,6 @@ def lossless() -> tuple[Pass, ...]:
         # Before FoldBatchNorm: affine nodes fold into fully connected layers too.
         FuseFullyConnected(),
         FoldBatchNorm(),
-        # After FoldBatchNorm: a layer with an activation takes no batch norm any more.
+        # After FoldBatchNorm: a batch norm would keep a layer and its activation apart.
         FuseActivations(),
     )

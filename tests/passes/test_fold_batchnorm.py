@@ -10,11 +10,17 @@ from edgec.ops import (
     Add,
     BatchNorm,
     Conv,
+    ConvTranspose,
+    Div,
     FullyConnected,
     GroupedConv,
+    MatMul,
     Mul,
+    Neg,
     Relu,
+    Reshape,
     Sub,
+    Transpose,
 )
 from edgec.passes import FoldBatchNorm
 from tests.models import Sketch, graphs
@@ -52,6 +58,13 @@ def test_leaves_the_weights_alone_where_only_an_offset_is_added() -> None:
     assert str(after.nodes[0]).endswith("(%x, %c0, %v0.bias)")
 
 
+def test_makes_no_bias_of_zeros() -> None:
+    s = Sketch(1, 2, 4, 4)
+    after = fold.run(s.graph(s.add(Mul(), s.conv(s.x, 3, bias=False), s.random(3, 1, 1))))
+
+    assert str(after.nodes[0]).endswith("(%x, %c0.1)")
+
+
 def test_folds_a_chain_of_two() -> None:
     s = Sketch(1, 2, 4, 4)
 
@@ -73,10 +86,21 @@ def test_the_constant_may_come_first(op: Op) -> None:
     assert folded(s.graph(s.add(op, s.random(3, 1, 1), s.conv(s.x, 3)))) == ["Conv"]
 
 
-def test_a_constant_minus_a_layer_is_another_thing() -> None:
+def test_a_constant_minus_a_layer_turns_its_sign() -> None:
     s = Sketch(1, 2, 4, 4)
-    graph = s.graph(s.add(Sub(), s.random(3, 1, 1), s.conv(s.x, 3)))
+    graph = s.graph(s.add(Sub(), s.random(3, 1, 1), s.add(Neg(), s.conv(s.x, 3))))
 
+    assert folded(graph) == ["Conv"]
+
+
+def test_divisors_are_folded_unless_one_is_zero() -> None:
+    s = Sketch(1, 2, 4, 4)
+    assert folded(s.graph(s.add(Div(), s.conv(s.x, 3), s.random(3, 1, 1)))) == ["Conv"]
+
+    zero = s.const(np.array(0, np.float32))
+    graph = s.graph(s.add(Div(), s.conv(s.x, 3), zero))
+    assert fold.run(graph) is graph
+    graph = s.graph(s.add(Div(), s.random(3, 1, 1), s.conv(s.x, 3)))
     assert fold.run(graph) is graph
 
 
@@ -144,11 +168,12 @@ def test_keeps_what_follows_an_activation() -> None:
     assert fold.run(graph) is graph
 
 
-def test_keeps_an_affine_node_with_an_activation() -> None:
+def test_an_activation_of_what_is_folded_is_taken_over() -> None:
     s = Sketch(1, 2, 4, 4)
     graph = s.graph(s.add(Mul(Activation.RELU), s.conv(s.x, 3), s.random(3, 1, 1)))
 
-    assert fold.run(graph) is graph
+    (node,) = check_pass(fold, graph).nodes
+    assert str(node.op) == "Conv(pad=(1, 1, 1, 1), activation=relu)"
 
 
 def test_keeps_what_follows_no_layer() -> None:
@@ -232,6 +257,128 @@ def test_keeps_the_precision_of_the_weights() -> None:
     after = fold.run(graph)
     assert after.constants["c0.1"].array.dtype == np.float64
     assert after.constants["c0.1"].array[0, 0, 0, 0] == 0.1
+
+
+# ---- transposed convolutions
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_folds_into_a_transposed_convolution(groups: int) -> None:
+    s = Sketch(1, 4, 3, 3)
+    op = ConvTranspose(stride=(2, 2), output_pad=(1, 0), groups=groups)
+    y = s.add(op, s.x, s.random(4, 6 // groups, 2, 2), s.random(6))
+
+    assert folded(s.graph(s.batchnorm(s.add(Mul(), y, s.random(6, 1, 1))))) == ["ConvTranspose"]
+
+
+def test_keeps_an_activation_behind_a_transposed_convolution() -> None:
+    s = Sketch(1, 4, 3, 3)
+    y = s.add(ConvTranspose(), s.x, s.random(4, 6, 2, 2))
+    graph = s.graph(s.add(Mul(Activation.RELU), y, s.random()))
+    assert fold.run(graph) is graph
+
+
+# ---- products
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (1, 1, 5)], ids=str)
+@pytest.mark.parametrize("op", [Mul(), Div()], ids=str)
+def test_folds_into_a_product(op: Op, shape: tuple[int, ...]) -> None:
+    s = Sketch(1, 3, 4)
+    y = s.add(MatMul(), s.x, s.random(4, 5))
+    assert folded(s.graph(s.add(op, y, s.random(*shape)))) == ["MatMul"]
+
+
+def test_folds_into_a_product_and_its_bias() -> None:
+    s = Sketch(1, 3, 4)
+    y = s.add(Add(), s.random(5), s.add(MatMul(), s.x, s.random(4, 5)))
+    graph = s.graph(s.add(Sub(Activation.RELU), s.random(5), s.add(Mul(), y, s.random())))
+
+    after = check_pass(fold, graph)
+    assert [str(n) for n in after.nodes] == [
+        "%v0.1.1: f32[1,3,5] = MatMul()(%x, %c1.1.1)",
+        "%v3: f32[1,3,5] = Add(activation=relu)(%v0.1.1, %v2.bias)",
+    ]
+
+
+KEPT_PRODUCTS: list[tuple[Op, tuple[int, ...]]] = [
+    (Mul(), (3, 1)),
+    (Add(), (5,)),
+    (Sub(), (5,)),
+    (Mul(Activation.RELU), ()),
+]
+
+
+@pytest.mark.parametrize(("op", "shape"), KEPT_PRODUCTS, ids=str)
+def test_keeps_what_a_product_cannot_take(op: Op, shape: tuple[int, ...]) -> None:
+    s = Sketch(1, 3, 4)
+    graph = s.graph(s.add(op, s.add(MatMul(), s.x, s.random(4, 5)), s.random(*shape)))
+    assert fold.run(graph) is graph
+
+
+def test_keeps_what_follows_a_product_of_two_values() -> None:
+    s = Sketch(1, 3, 4)
+    y = s.add(MatMul(), s.x, s.input("y", 4, 5))
+    graph = s.graph(s.add(Mul(), s.add(Add(), y, s.random(5)), s.random()))
+    assert fold.run(graph) is graph
+
+
+@pytest.mark.parametrize("read", [0, 1])
+def test_keeps_a_product_or_sum_that_something_else_reads(read: int) -> None:
+    s = Sketch(1, 3, 4)
+    product = s.add(MatMul(), s.x, s.random(4, 5))
+    total = s.add(Add(), product, s.random(5))
+    graph = s.graph(s.add(Mul(), total, s.random()), s.add(Relu(), (product, total)[read]))
+    assert fold.run(graph) is graph
+
+
+def test_keeps_a_bias_that_would_grow() -> None:
+    s = Sketch(1, 3, 4)
+    y = s.add(Add(), s.add(MatMul(), s.x, s.random(4, 5)), s.random(3, 1))
+    graph = s.graph(s.add(Mul(), y, s.random(5)))
+    assert fold.run(graph) is graph
+
+
+# ---- moves in between
+
+
+def test_single_numbers_are_folded_across_moves() -> None:
+    s = Sketch(1, 4, 8)
+    y = s.add(Add(), s.add(MatMul(), s.x, s.random(8, 6)), s.random(6))
+    y = s.add(Transpose((0, 2, 1, 3)), s.add(Reshape((1, 4, 2, 3)), y))
+    graph = s.graph(s.add(Mul(), y, s.random()))
+
+    after = check_pass(fold, graph)
+    assert [type(n.op).__name__ for n in after.nodes] == [
+        "MatMul",
+        "Add",
+        "Reshape",
+        "Transpose",
+    ]
+    assert after.outputs == graph.outputs
+    assert [n.origin for n in after.nodes] == [("n0",), ("n1",), ("n2",), ("n3", "n4")]
+
+
+def test_single_numbers_are_folded_across_a_flattening() -> None:
+    s = Sketch(1, 2, 4, 4)
+    graph = s.graph(s.add(Add(), s.add(Reshape((48,)), s.conv(s.x, 3)), s.random(1)))
+    assert folded(graph) == ["Conv", "Reshape"]
+
+
+def test_keeps_single_numbers_behind_moves_that_are_read_elsewhere() -> None:
+    s = Sketch(1, 2, 4, 4)
+    layer = s.conv(s.x, 3)
+    y = s.add(Reshape((3, 16)), layer)
+    for other in (layer, y):
+        graph = s.graph(s.add(Mul(), y, s.random()), s.add(Relu(), other))
+        assert fold.run(graph) is graph
+
+
+def test_keeps_factors_of_channels_behind_moves() -> None:
+    s = Sketch(1, 2, 4, 4)
+    y = s.add(Transpose((0, 2, 3, 1)), s.conv(s.x, 3))
+    graph = s.graph(s.add(Mul(), y, s.random(3)))
+    assert fold.run(graph) is graph
 
 
 @given(graphs())
