@@ -56,10 +56,17 @@ def _tflite_peer(arguments: argparse.Namespace) -> int:
     return node_tflite.compare(arguments.cache, arguments.peer_python)
 
 
+def _convert(arguments: argparse.Namespace) -> int:
+    from benchmarks import convert
+
+    return convert.report(arguments.peer_python, arguments.only)
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "ort-nodes": _ort_nodes,
     "tflite-nodes": _tflite_nodes,
     "tflite-peer": _tflite_peer,
+    "convert": _convert,
 }
 
 
