@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shutil
@@ -16,15 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.models import DATA, SHAPES, Array
+from benchmarks.models import DATA, SHAPES, Array, example_feeds
 from benchmarks.processes import Usage, measure
 from edgec.errors import EdgecError
+from edgec.evaluate import OnnxSession, ort_session
 from edgec.frontend import load
 from edgec.targets.tflite.run import interpreter
 
 __all__ = ["report"]
 
 CPU_LIMIT, MEMORY_LIMIT, LATENCY_LIMIT = 0.5, 0.75, 1.0
+RIGHT = 1e-2
+"""Relative to the range of the output; what is further off is no conversion."""
 NOISE_FLOOR = 0.02
 ROUND_S = 0.02
 SESSIONS = 3
@@ -95,7 +99,9 @@ def compare(path: Path, tool: str, folder: Path, runs: int, rounds: int) -> Comp
     """Print one line; return the figures where both tools made a file that runs."""
     shapes = SHAPES.get(path.stem, {})
     theirs_out = folder / "theirs"
+    # As onnx2tf does by itself: images come channels last.
     ours = [sys.executable, "-m", "edgec", "compile", str(path), "-t", "tflite", "-q"]
+    ours += ["--io-layout", "nhwc"]
     ours += ["-o", str(folder / "ours")]
     theirs = [tool, "-i", str(path), "-o", str(theirs_out), "-n"]
     for name, shape in shapes.items():
@@ -123,6 +129,9 @@ def compare(path: Path, tool: str, folder: Path, runs: int, rounds: int) -> Comp
         next(theirs_out.glob("*_float32.tflite")).read_bytes(),
     ]
     try:
+        if wrong := [off for data in files if (off := error_of(path, data)) > RIGHT]:
+            print(f"{line} a file is wrong by {wrong[0]:.2g} of its range", flush=True)
+            return None
         latencies = {n: latency(files, n, rounds) for n in (1, 2)}
         transposes = tuple(_transposes(data) for data in files)
     except (EdgecError, RuntimeError, ValueError) as error:
@@ -191,6 +200,49 @@ def latency(files: Sequence[bytes], threads: int, rounds: int) -> tuple[float, f
     ]
     spread = max(max(side) / min(side) - 1 for side in sides)
     return statistics.median(sides[0]) / statistics.median(sides[1]), max(spread, NOISE_FLOOR)
+
+
+def error_of(path: Path, data: bytes) -> float:
+    """Return how far a file's outputs are from the model's, relative to their range.
+
+    Its inputs and outputs may have their axes in any order.
+    """
+    inputs = load(path, SHAPES.get(path.stem, {})).graph.inputs
+    feeds = example_feeds(inputs)
+    wants = list(OnnxSession(ort_session(str(path))).run(feeds).values())
+    made = interpreter(data)
+    left = dict(feeds)
+    for detail in made.get_input_details():
+        shape = tuple(detail["shape"])
+        own = detail["name"].removeprefix("serving_default_").split(":")[0]
+        names = sorted(left, key=lambda name: name != own)
+        fits = ((n, a) for n in names for a in _orders(left[n]) if a.shape == shape)
+        name, array = next(fits)
+        del left[name]
+        made.set_tensor(detail["index"], array.astype(detail["dtype"]))
+    made.invoke()
+    gots = [made.get_tensor(d["index"]) for d in made.get_output_details()]
+    return max(min(_off(got, want) for got in gots) for want in wants)
+
+
+def _orders(array: Array) -> list[Array]:
+    """Return an array as it is, and with its channels last."""
+    if array.ndim < 3:
+        return [array]
+    return [array, np.ascontiguousarray(array.transpose(0, *range(2, array.ndim), 1))]
+
+
+def _off(got: Array, want: Array) -> float:
+    """Return the least error over all orders of the axes, relative to the range."""
+    if got.size != want.size:
+        return math.inf
+    span = float(np.abs(want).max()) or 1.0
+    shapes = [got.reshape(want.shape)]
+    squeezed = got.squeeze()
+    if squeezed.ndim <= 5:
+        orders = itertools.permutations(range(squeezed.ndim))
+        shapes += [squeezed.transpose(p).reshape(want.shape) for p in orders]
+    return min(float(np.abs(s.astype(np.float64) - want).max()) / span for s in shapes)
 
 
 def _ready(made: Any) -> Any:

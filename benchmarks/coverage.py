@@ -62,11 +62,32 @@ def _convert(arguments: argparse.Namespace) -> int:
     return convert.report(arguments.peer_python, arguments.only)
 
 
+def _models(arguments: argparse.Namespace) -> int:
+    from benchmarks import zoo
+
+    return zoo.models(arguments.only)
+
+
+def _architectures(arguments: argparse.Namespace) -> int:
+    from benchmarks import zoo
+
+    return zoo.architectures(arguments.cache, arguments.only)
+
+
+def _memory(arguments: argparse.Namespace) -> int:
+    from benchmarks import zoo
+
+    return zoo.memory(arguments.cache)
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "ort-nodes": _ort_nodes,
     "tflite-nodes": _tflite_nodes,
     "tflite-peer": _tflite_peer,
+    "models": _models,
     "convert": _convert,
+    "architectures": _architectures,
+    "memory": _memory,
 }
 
 
