@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from edgec.ir import DType, Value
 
-__all__ = ["DATA", "LABELLED", "SHAPES", "Labelled", "example_feeds", "loader"]
+__all__ = [
+    "DATA",
+    "LABELLED",
+    "SHAPES",
+    "Labelled",
+    "example_feeds",
+    "loader",
+    "sensible_feeds",
+]
 
 DATA = Path(
     os.environ.get("EDGEC_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -53,6 +61,37 @@ def example_feeds(inputs: Iterable[Value], seed: int = 0) -> dict[str, Array]:
         else:
             found[value.name] = rng.integers(0, 2, shape).astype(dtype.numpy)
     return found
+
+
+def sensible_feeds(stem: str, inputs: Iterable[Value], seed: int = 0) -> dict[str, Array]:
+    """Return inputs on which a model finds something, by the name of its file.
+
+    A detector says next to nothing about noise, and nothing can be compared with that.
+    """
+    found = example_feeds(inputs, seed)
+    if stem in _SCALES:
+        found = {name: a * a.dtype.type(_SCALES[stem]) for name, a in found.items()}
+    if stem.startswith("ppocr"):
+        found = {name: _writing(a.shape, seed) for name, a in found.items()}
+    return found
+
+
+_SCALES = {"yunet_n_dynamic": 255}
+
+
+def _writing(shape: tuple[int, ...], seed: int) -> Array:
+    """Return images of black strokes in rows on white, as the PP-OCR models take them."""
+    rng = np.random.default_rng(seed)
+    height, width = shape[2:]
+    page = np.ones((height, width), np.float32)
+    for top in range(8, height - 8, 20):
+        left = 6
+        while left < width - 8:
+            across, bar = int(rng.integers(3, 6)), top + int(rng.integers(0, 9))
+            page[top : top + 10, left] = 0
+            page[bar, left : left + across] = 0
+            left += across + 2
+    return np.broadcast_to((page - np.float32(0.485)) / np.float32(0.229), shape).copy()
 
 
 def loader() -> ModuleType:
