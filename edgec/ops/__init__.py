@@ -13,6 +13,16 @@ from edgec.ops.activations import (
     Swish,
     ThresholdedRelu,
 )
+from edgec.ops.arithmetic import (
+    BitShift,
+    Bitwise,
+    BitwiseAnd,
+    BitwiseNot,
+    BitwiseOr,
+    BitwiseXor,
+    Mod,
+    Pow,
+)
 from edgec.ops.blocks import Col2Im, DepthToSpace, SpaceToDepth
 from edgec.ops.cast import BitCast, Cast
 from edgec.ops.conv import Conv, Convolution, DepthwiseConv, GroupedConv
@@ -160,6 +170,12 @@ __all__ = [
     "BatchNorm",
     "Binary",
     "BitCast",
+    "BitShift",
+    "Bitwise",
+    "BitwiseAnd",
+    "BitwiseNot",
+    "BitwiseOr",
+    "BitwiseXor",
     "Broadcasting",
     "Cast",
     "Ceil",
@@ -235,6 +251,7 @@ __all__ = [
     "Min",
     "MirrorPad",
     "Mish",
+    "Mod",
     "Mul",
     "Neg",
     "NonMaxSuppression",
@@ -249,6 +266,7 @@ __all__ = [
     "Padding",
     "PlaceAlongAxis",
     "Pool",
+    "Pow",
     "Quantize",
     "RMSNorm",
     "Range",
@@ -465,6 +483,13 @@ OPS: tuple[type[Op], ...] = (
     GRU,
     LSTM,
     RNN,
+    BitShift,
+    BitwiseAnd,
+    BitwiseNot,
+    BitwiseOr,
+    BitwiseXor,
+    Mod,
+    Pow,
 )
 
 # Former names, only until every branch has moved to those above.

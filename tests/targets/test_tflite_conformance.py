@@ -17,6 +17,7 @@ from edgec.ops import (
     Asin,
     Atanh,
     AveragePool,
+    BitwiseNot,
     Cast,
     Clip,
     Conv,
@@ -28,6 +29,7 @@ from edgec.ops import (
     MatMul,
     Mul,
     Not,
+    Pow,
     Quantize,
     ReduceLogSum,
     ReduceMean,
@@ -171,7 +173,7 @@ def in_domain(net: Net, op: Op, name: str) -> str:
         case Acos() | Asin() | Atanh():
             net.add("up_to_one", Tanh(), name)
             return net.add("below_one", Mul(), "up_to_one", f32(0.9))
-        case Acosh() | Log() | ReduceLogSum() | Sqrt():
+        case Acosh() | Log() | Pow() | ReduceLogSum() | Sqrt():
             net.add("magnitude", Abs(), name)
             return net.add("above", Add(), "magnitude", f32(1.1))
     return name
@@ -203,7 +205,7 @@ RANKS = [
     *(
         pytest.param(op(), id=op.__name__)
         for op in OPS
-        if issubclass(op, Unary) and op is not Not
+        if issubclass(op, Unary) and op not in (BitwiseNot, Not)
     ),
     *(pytest.param(op, id=str(op)) for op in (Softmax(-1), Softmax(-2), Clip(-0.5, 0.5))),
 ]

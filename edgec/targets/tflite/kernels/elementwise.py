@@ -32,6 +32,7 @@ from edgec.ops import (
     Sum,
     Tanh,
 )
+from edgec.targets.tflite.kernels.integers import long_division
 from edgec.targets.tflite.kernels.kernel import (
     FUSED,
     NUMBERS,
@@ -137,12 +138,20 @@ def _prelu(b: Lowering, node: Node, op: PRelu) -> None:
     b.operator("PRELU", [source, alpha], [b.put(node, perm)])
 
 
+_QUOTIENT = _binary("DIV", "Div", DType.INT32, DType.FLOAT32)
+
+
+def _div(b: Lowering, node: Node, op: Div) -> None:
+    long = node.output.type.dtype is DType.INT64
+    (long_division if long else _QUOTIENT.lower)(b, node, op)
+
+
 LOWERINGS = {
     Add: _binary("ADD", "Add", *_ADDED),
     Ceil: Kernel(elementwise("CEIL")),
     Clip: Kernel(_clip, NUMBERS),
     Cos: Kernel(elementwise("COS", "Cos")),
-    Div: _binary("DIV", "Div", DType.INT32, DType.FLOAT32),
+    Div: Kernel(_div, NUMBERS),
     Exp: Kernel(elementwise("EXP", "Exp")),
     Floor: Kernel(elementwise("FLOOR")),
     HardSwish: Kernel(elementwise("HARD_SWISH", "HardSwish", 1)),

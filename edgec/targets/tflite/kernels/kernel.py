@@ -25,6 +25,7 @@ __all__ = [
     "bias_of",
     "cast",
     "computed",
+    "computed_in",
     "constant_parameters",
     "elementwise",
     "exact_in",
@@ -157,7 +158,7 @@ def pointwise(
         del op
         rank = node.output.type.rank
         perm = b.common_perm(node, rank, integer=False)
-        dtype = _computes_in(node.inputs[-1].type.dtype, takes)
+        dtype = computed_in(node.inputs[-1].type.dtype, takes)
         operands = [
             cast(b, b.broadcastable(v, rank, perm, integer=False), dtype) for v in node.inputs
         ]
@@ -167,7 +168,8 @@ def pointwise(
     return run
 
 
-def _computes_in(dtype: DType, takes: Sequence[DType]) -> DType:
+def computed_in(dtype: DType, takes: Sequence[DType]) -> DType:
+    """Return the type to compute in; that there is one, a kernel's `dtypes` say."""
     found = exact_in(dtype, takes)
     if found is None:
         raise InternalError(f"no kernel computes on {dtype.value}")
