@@ -97,7 +97,12 @@ class Builder:
 
     def copy(self, node: Node) -> tuple[Value, ...]:
         """Add a node of the source again, on the values that now stand for its inputs."""
-        return self.add(node.op, *map(self.now, node.inputs), like=node)
+        inputs = tuple(map(self.now, node.inputs))
+        if inputs != node.inputs:
+            return self.add(node.op, *inputs, like=node)
+        self._nodes.append(node)  # nothing about it can have changed
+        self._producers.update(dict.fromkeys(node.outputs, node))
+        return node.outputs
 
     def replace(self, old: Value, new: Value) -> None:
         """Let `new` stand for `old`, a value of the source, from here on."""

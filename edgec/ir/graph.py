@@ -24,6 +24,9 @@ class Value:
     name: str
     type: TensorType
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # names are bound once, and hashing types takes long
+
     @property
     def is_absent(self) -> bool:
         """Whether this stands for an optional operand that is not given."""
