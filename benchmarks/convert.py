@@ -103,7 +103,10 @@ def compare(path: Path, tool: str, folder: Path, runs: int, rounds: int) -> Comp
     ours = [sys.executable, "-m", "edgec", "compile", str(path), "-t", "tflite", "-q"]
     ours += ["--io-layout", "nhwc"]
     ours += ["-o", str(folder / "ours")]
-    theirs = [tool, "-i", str(path), "-o", str(theirs_out), "-n"]
+    # onnx2tf writes the model it simplified over the one it was given.
+    copied = str(shutil.copy(path, folder / path.name))
+    Path(copied).chmod(0o644)
+    theirs = [tool, "-i", copied, "-o", str(theirs_out), "-n"]
     for name, shape in shapes.items():
         ours += ["--shape", f"{name}={','.join(map(str, shape))}"]
     if open_names := _open_inputs(path):

@@ -63,9 +63,8 @@ def shifted(left: bool) -> Callable[[Array, Array], Array]:
         width = x.dtype.itemsize * 8
         pairs = np.broadcast(x, by)
         found = np.array([one(int(a), int(n), width) for a, n in pairs], object)
-        return (
-            (found.reshape(pairs.shape) & (2**width - 1)).astype(f"u{width // 8}").view(x.dtype)
-        )
+        unsigned = found.reshape(pairs.shape) & (2**width - 1)
+        return np.asarray(unsigned.astype(f"u{width // 8}").view(x.dtype))
 
     return run
 
