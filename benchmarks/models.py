@@ -69,11 +69,24 @@ def sensible_feeds(stem: str, inputs: Iterable[Value], seed: int = 0) -> dict[st
     A detector says next to nothing about noise, and nothing can be compared with that.
     """
     found = example_feeds(inputs, seed)
+    for name, array in found.items():
+        if array.ndim == 4 and array.dtype.kind == "f":
+            found[name] = _scene(array, seed)
     if stem in _SCALES:
         found = {name: a * a.dtype.type(_SCALES[stem]) for name, a in found.items()}
     if stem.startswith("ppocr"):
         found = {name: _writing(a.shape, seed) for name, a in found.items()}
     return found
+
+
+def _scene(noise: Array, seed: int) -> Array:
+    """Return an image with bright and dark parts: deep networks see only the mean of noise."""
+    rng = np.random.default_rng(seed)
+    patches = rng.uniform(0, 1, [-(-n // 16) for n in noise.shape]).astype(noise.dtype)
+    for axis, n in enumerate(noise.shape):
+        patches = patches.repeat(16, axis).take(range(n), axis)
+    mixed: Array = (noise + 3 * patches) / noise.dtype.type(4)
+    return mixed
 
 
 _SCALES = {"yunet_n_dynamic": 255}
