@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from edgec.errors import InternalError, UnsupportedError
-from edgec.ir import DType, Graph, Op, QuantParams, TensorType, Value
+from edgec.ir import DType, Graph, Node, Op, QuantParams, TensorType, Value
 from edgec.ops import (
     Celu,
     Compress,
@@ -447,3 +448,25 @@ def test_all_that_is_not_supported_is_listed_at_once() -> None:
         "(compile for onnxruntime, or replace the layer)\n"
         "  steep: Celu(alpha=-2.0): The alpha of a Celu is positive, but alpha is -2.0"
     )
+
+
+@pytest.mark.parametrize("op_type", ["Slice", "Unsqueeze", "Tile", "TopK"])
+def test_a_parameter_that_is_computed_is_named(op_type: str) -> None:
+    vector = TensorType(DType.INT64, (1,))
+    kept = onnx.NodeProto(op_type=op_type).SerializeToString(deterministic=True)
+    count = 2 if op_type == "TopK" else 1
+    op = Opaque(op_type, "", 18, kept, (TensorType(DType.FLOAT32, (2, 3)),) * count)
+    net = Net(x=(2, 3))
+    for name in ("from", "to"):
+        net.values[name] = Value(name, vector)
+    net.inputs = tuple(net.values.values())
+    operands = ["x", "from", "to"] if op_type == "Slice" else ["x", "from"]
+    values = tuple(net.values[name] for name in operands)
+    outputs = tuple(Value(f"y{i}", t) for i, t in enumerate(op.declared))
+    graph = Graph("g", net.inputs, outputs, (Node(op, values, outputs, ("layer",)),))
+
+    assert [str(d) for d in Tflite().check(graph)] == [
+        f"layer: untyped operator {op_type} has no TFLite form: %from is computed, where a "
+        "file needs it fixed (store it in the model, or fix what it is computed from with "
+        "--shape)"
+    ]

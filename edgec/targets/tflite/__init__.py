@@ -33,7 +33,7 @@ from edgec.passes import (
     UnrollRecurrent,
 )
 from edgec.targets.base import Artifact, Runner, Target
-from edgec.targets.tflite.constraints import CONSTRAINTS, TOLD_BY_DATA
+from edgec.targets.tflite.constraints import CONSTRAINTS, TOLD_BY_DATA, computed_parameter
 from edgec.targets.tflite.fit_grids import FitGrids
 from edgec.targets.tflite.flatten import FlattenChannelsLast
 from edgec.targets.tflite.interface import IoDtype, IoLayout, bind_inputs, bind_outputs
@@ -166,8 +166,12 @@ class Tflite(Target):
 def _without_form(graph: Graph, node: Node) -> Diagnostic:
     kind = "untyped " if isinstance(node.op, Opaque) else ""
     why = UnrollLoops().reason(graph, node) or UnrollRecurrent().reason(node)
+    hint = "compile for onnxruntime, or replace the layer"
+    if not why and (parameter := computed_parameter(graph, node)) is not None:
+        why = f"{parameter} is computed, where a file needs it fixed"
+        hint = "store it in the model, or fix what it is computed from with --shape"
     text = f"{kind}operator {node.op} has no TFLite form{f': {why}' if why else ''}"
-    return Diagnostic(text, node.layer, "compile for onnxruntime, or replace the layer")
+    return Diagnostic(text, node.layer, hint)
 
 
 def _with_float32_interface(graph: Graph) -> Graph:

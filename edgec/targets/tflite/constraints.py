@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from edgec.ir import DType, Graph, Node, Op
+from edgec.ir import DType, Graph, Node, Op, Value
 from edgec.ops import (
+    OPS,
     Compress,
     Concat,
     ConstantOfShape,
     Dequantize,
     NonZero,
+    Opaque,
     Pad,
     Quantize,
     ReduceMean,
@@ -22,7 +24,7 @@ from edgec.ops import (
 from edgec.targets.tflite import kernels
 from edgec.targets.tflite.kernels.kernel import Constraint
 
-__all__ = ["CONSTRAINTS", "TOLD_BY_DATA"]
+__all__ = ["CONSTRAINTS", "TOLD_BY_DATA", "computed_parameter"]
 
 
 def _told_by_data(graph: Graph, node: Node) -> str | None:
@@ -55,6 +57,17 @@ TOLD_BY_DATA = Constraint(
     (Op,), _told_by_data, "make that an output, and compute what follows after the model"
 )
 """Checked of untyped operators too: what follows a result of unknown length is one."""
+
+
+def computed_parameter(graph: Graph, node: Node) -> Value | None:
+    """Return what keeps a node untyped: an operand that typed operators keep as a field."""
+    op = node.op
+    if not isinstance(op, Opaque) or op.domain:
+        return None
+    counts = [cls.operands for cls in OPS if cls.onnx_name == op.op_type]
+    first = 1 if op.op_type in ("Squeeze", "Unsqueeze") else max(counts, default=2**31)
+    computed = (v for v in node.inputs[first:] if v.name and graph.constant(v) is None)
+    return next(computed, None)
 
 
 def _static(graph: Graph, node: Node) -> str | None:
