@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -9,6 +11,7 @@ from onnx import TensorProto, helper
 from edgec.errors import InternalError, ModelError
 from edgec.evaluate import Evaluator, OnnxSession, evaluate, ort_session
 from edgec.export import LARGE_BYTES, to_onnx
+from edgec.frontend import load
 from edgec.ir import DType, Graph, QuantParams, TensorType
 from edgec.ops import (
     Activation,
@@ -25,7 +28,7 @@ from edgec.ops import (
     Relu,
     Sigmoid,
 )
-from tests.models import Sketch, feeds, graphs, info
+from tests.models import Sketch, feeds, graphs, info, onnx_model, save
 
 
 def small() -> Graph:
@@ -213,3 +216,26 @@ def test_sessions_know_their_names() -> None:
 @given(graphs())
 def test_every_graph_is_valid_onnx(graph: Graph) -> None:
     onnx.checker.check_model(to_onnx(graph), full_check=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "opset"),
+    [
+        ("Equal", onnx.TensorProto.STRING, 19),
+        ("Equal", onnx.TensorProto.FLOAT, 18),
+        ("IsInf", onnx.TensorProto.FLOAT16, 20),
+        ("IsInf", onnx.TensorProto.FLOAT, 18),
+    ],
+)
+def test_a_type_that_came_later_raises_the_opset(
+    kind: str, dtype: int, opset: int, tmp_path: Path
+) -> None:
+    names = ["a", "b"] if kind == "Equal" else ["a"]
+    nodes = [onnx.helper.make_node(kind, names, ["y"])]
+    infos = [info(name, 2, dtype=dtype) for name in names]
+    model = onnx_model(nodes, infos, [info("y", 2, dtype=9)], opset=20)
+    model.ir_version = 9
+
+    written = to_onnx(load(save(model, tmp_path)).graph)
+    assert written.opset_import[0].version == opset
+    onnx.checker.check_model(written, full_check=True)

@@ -56,6 +56,10 @@ class Equal(Comparison):
 
     onnx_name: ClassVar[str] = "Equal"
 
+    @override
+    def opset_for(self, inputs: Sequence[TensorType]) -> int:
+        return 19 if inputs[0].dtype is DType.STRING else self.since
+
     @classmethod
     @override
     def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
@@ -189,6 +193,10 @@ class IsInf(Unary):
     def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
         signs = {"detect_negative": self.negative, "detect_positive": self.positive}
         return OnnxForm("IsInf", {key: int(value) for key, value in signs.items()})
+
+    @override
+    def opset_for(self, inputs: Sequence[TensorType]) -> int:
+        return self.since if inputs[0].dtype in (DType.FLOAT32, DType.FLOAT64) else 20
 
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:

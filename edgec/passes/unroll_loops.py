@@ -317,7 +317,7 @@ def _part(on: _Site, x: Value, axis: int, t: int) -> Value:
     axis %= x.type.rank
     array = on.b.array(x)
     if array is not None:
-        return on.const(np.ascontiguousarray(array.take(t, axis)), "part")
+        return on.const(np.array(array.take(t, axis)), "part")
     cut = on.add(Slice((t,), (t + 1,), (axis,), (1,)), x, name="part")
     shape = tuple(length for k, length in enumerate(x.type.ints) if k != axis)
     return on.add(Reshape(shape), cut, name="part")

@@ -107,6 +107,16 @@ def test_an_unsigned_interface_stays_unsigned() -> None:
     assert "DEQUANTIZE" not in artifact.operators
 
 
+def test_a_model_that_only_dequantizes_is_left_alone() -> None:
+    net = Net(U8, x=X.shape)
+    graph = net.graph(net.add("y", Dequantize(grid(0.03125, 128), U8), "x"))
+    fed = np.random.default_rng(0).integers(0, 256, X.shape).astype(np.uint8)
+
+    assert SignedIntegers().run(graph) is graph
+    got, _, _ = ran(Tflite(), graph, {"x": fed})
+    np.testing.assert_array_equal(got["y"], evaluate(graph, {"x": fed})["y"])
+
+
 def test_integers_that_something_else_reads_stay_unsigned() -> None:
     net = Net(x=X.shape)
     net.add("q", Quantize(grid(0.03125, 132), U8), "x")

@@ -49,13 +49,18 @@ class SignedIntegers(Pass):
                         shifted = (array.astype(np.int16) - _SHIFT).astype(np.int8)
                         source = b.constant(shifted, near=node.inputs[0].name)
                     b.add(Dequantize(_signed(params)), source, like=node)
-                case Dequantize(params, DType.UINT8) if node.inputs[0] in graph.inputs:
+                case Dequantize(params, DType.UINT8) if _begins(graph, node):
                     names = [b.fresh(f"{node.output.name}.unsigned")]
                     (real,) = b.add(node.op, b.now(node.inputs[0]), names=names, like=node)
                     b.replace(node.output, _through(b, node, params, real))
                 case _:
                     b.copy(node)
         return b.finish()
+
+
+def _begins(graph: Graph, node: Node) -> bool:
+    """Whether a node dequantizes an input for something else to read."""
+    return node.inputs[0] in graph.inputs and node.output not in graph.outputs
 
 
 def _unsigned(graph: Graph) -> set[Value]:
