@@ -216,7 +216,9 @@ def is_large(array: Array) -> bool:
 
     Texts and types that numpy itself does not know cannot be handed to a runtime.
     """
-    return array.nbytes >= LARGE_BYTES and array.dtype.isbuiltin == 1 and array.dtype != object
+    # What is mapped from a file names its byte order, and so is not numpy's own type object.
+    own = array.dtype.type.__module__ == "numpy" and not array.dtype.hasobject
+    return array.nbytes >= LARGE_BYTES and own
 
 
 def _tensor(name: str, array: Array, weights: bool) -> onnx.TensorProto:

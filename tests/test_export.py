@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -10,7 +11,7 @@ from onnx import TensorProto, helper
 
 from edgec.errors import InternalError, ModelError
 from edgec.evaluate import Evaluator, OnnxSession, evaluate, ort_session
-from edgec.export import LARGE_BYTES, to_onnx
+from edgec.export import LARGE_BYTES, is_large, to_onnx
 from edgec.frontend import load
 from edgec.ir import DType, Graph, QuantParams, TensorType
 from edgec.ops import (
@@ -239,3 +240,13 @@ def test_a_type_that_came_later_raises_the_opset(
     written = to_onnx(load(save(model, tmp_path)).graph)
     assert written.opset_import[0].version == opset
     onnx.checker.check_model(written, full_check=True)
+
+
+def test_weights_that_are_mapped_from_a_file_are_left_out_too() -> None:
+    """Their type names its byte order; written out, they would be in memory once more."""
+    mapped = np.zeros(1000, np.dtype(np.float32).newbyteorder("<"))
+
+    assert is_large(mapped)
+    assert not is_large(np.zeros(1000, object))
+    assert not is_large(np.zeros(1000, ml_dtypes.bfloat16))
+    assert not is_large(np.zeros(2000, ml_dtypes.float8_e5m2))
