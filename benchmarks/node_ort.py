@@ -17,7 +17,7 @@ from benchmarks.workers import Died, judged
 from edgec.errors import EdgecError, InternalError
 from edgec.frontend import load
 from edgec.ops import Opaque
-from edgec.passes import Pipeline, lossless
+from edgec.passes import Pipeline, simplify
 from edgec.targets import OnnxRuntime
 
 __all__ = ["report"]
@@ -103,7 +103,8 @@ def _through(case: Case, path: Path, *, runs: bool) -> tuple[str, tuple[str, ...
         graph = load(path, case.shapes()).graph
         ops = [n.op.op_type for n in graph.nodes if isinstance(n.op, Opaque)]
         opaque = tuple(dict.fromkeys(ops))
-        for passes in (lossless(), target.prepare(), target.finish()):
+        graph, _ = simplify(graph, sample)
+        for passes in (target.prepare(), target.finish()):
             graph, _ = Pipeline(passes, sample).run(graph)
         data = target.compile(graph).data
     except InternalError as error:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
 
 from benchmarks.node_cases import Case, close, collected, forms, is_core, pickled, tolerances
 from benchmarks.workers import Died, judged
@@ -21,7 +23,7 @@ from edgec.errors import EdgecError, InternalError, NumericsError
 from edgec.evaluate import OnnxSession, ort_session
 from edgec.frontend import load
 from edgec.ir import Graph
-from edgec.passes import Pipeline, lossless
+from edgec.passes import Pipeline, simplify
 from edgec.targets import Tflite
 
 __all__ = ["LEAST", "Verdict", "compare", "judge_all", "report"]
@@ -88,12 +90,7 @@ def report(cache: Path | None, pattern: str = "") -> int:
         failures += fails
         print(f"{title}: {passed} of {len(some)} = {100 * share:.1f} %{bound}{_flag(fails)}")
         print(f"  {_counted(some)}")
-    for kind in FORBIDDEN:
-        names = [n for n, v in verdicts.items() if f": {kind}" in v.forbidden]
-        failures += bool(names)
-        print(f"{kind}: {len(names)} (none allowed){_flag(bool(names))}")
-        for name in names:
-            print(f"  {name}: {verdicts[name].forbidden}")
+    failures += _never_allowed(verdicts)
     print("families that fail:")
     _families([c for c in cases if not c.expanded and not verdicts[c.name].passed], verdicts)
     return failures
@@ -118,7 +115,7 @@ def compare(cache: Path, peer_python: str | None) -> int:
     ours = judge_all(cases)
     tool = found[-1].stem.removeprefix("node-").replace("-2", " 2")
     print(f"{made.stem}: edgec beside {tool}, {len(cases)} core cases")
-    failures = 0
+    failures = _never_allowed(ours)
     for title, twins in (("core cases", False), ("_expanded twins", True)):
         some = [c for c in cases if c.expanded is twins]
         passed = {}
@@ -137,6 +134,18 @@ def compare(cache: Path, peer_python: str | None) -> int:
         gained = sum(ours[c.name].passed and not theirs[c.name].passed for c in some)
         print(f"only edgec passes {gained}, only the other {len(only)}:")
         _families(only, ours)
+    return failures
+
+
+def _never_allowed(verdicts: Mapping[str, Verdict]) -> int:
+    """Print what is never allowed, by name; return how many kinds of it there are."""
+    failures = 0
+    for kind in FORBIDDEN:
+        names = [n for n, v in verdicts.items() if f": {kind}" in v.forbidden]
+        failures += bool(names)
+        print(f"{kind}: {len(names)} (none allowed){_flag(bool(names))}")
+        for name in names:
+            print(f"  {name}: {verdicts[name].forbidden}")
     return failures
 
 
@@ -167,7 +176,8 @@ def _attempt(case: Case, path: Path, feeds: Mapping[str, Array]) -> str:
     try:
         graph = load(path).graph
         sample = feeds if _runs(path, feeds) else None
-        for passes in (lossless(), target.prepare(), target.finish()):
+        graph, _ = simplify(graph, sample)
+        for passes in (target.prepare(), target.finish()):
             graph, _ = Pipeline(passes, sample).run(graph)
         if not _depends_on_inputs(graph):
             return "folded to a constant"
@@ -186,8 +196,26 @@ def _attempt(case: Case, path: Path, feeds: Mapping[str, Array]) -> str:
     rtol, atol = tolerances(case, artifact.operators)
     for name, want in zip(names, case.outputs, strict=False):
         if difference := close(got[name], want, rtol, atol):
+            if _is_corrected(case, got, rtol, atol):
+                return f"corrected since: the reference of onnx {onnx.__version__} agrees"
             return f"WRONG NUMBER: {name}: {difference}"
     return "pass"
+
+
+def _is_corrected(case: Case, got: Mapping[str, Array], rtol: float, atol: float) -> bool:
+    """Whether today's onnx gives what edgec gives, where an older one expected otherwise.
+
+    Such a case does not pass, but the number is not wrong either.
+    """
+    model = case.proto()
+    feeds = dict(zip((v.name for v in model.graph.input), case.inputs, strict=False))
+    try:
+        with np.errstate(all="ignore"):
+            today: Any = ReferenceEvaluator(model).run(None, feeds)
+    except Exception:  # noqa: BLE001  (the reference may fail in any way: then it says nothing)
+        return False
+    names = [v.name for v in model.graph.output]
+    return not any(close(got[n], w, rtol, atol) for n, w in zip(names, today, strict=True))
 
 
 def _runs(path: Path, feeds: Mapping[str, Array]) -> bool:

@@ -7,8 +7,10 @@ from typing import ClassVar
 
 from typing_extensions import override
 
+from edgec.errors import Diagnostic
 from edgec.frontend.functions import expand
-from edgec.ir import Builder, Graph
+from edgec.frontend.typing import plain
+from edgec.ir import Builder, DType, Graph, Node
 from edgec.ops import Opaque
 from edgec.passes.base import Pass, Promise, Within
 from edgec.passes.eliminate_identities import EliminateIdentities
@@ -25,7 +27,9 @@ class ExpandFunctions(Pass):
     is two matrix products around a softmax. Bodies may call functions again: repeated until
     none is left. Constants are folded between, since bodies compute shapes in the graph.
 
-    A function whose body has subgraphs stays; so does one of another domain.
+    A function of another domain stays. So does an attention that returns its masked scores,
+    which are minus infinity by the standard and the lowest float in ONNX Runtime: a target
+    that lacks the operator refuses it.
     Within rounding: a runtime may have computed the operator in another order.
     """
 
@@ -33,13 +37,38 @@ class ExpandFunctions(Pass):
     promise: ClassVar[Promise] = Within(1e-4)
 
     @override
+    def diagnostics(self, graph: Graph) -> tuple[Diagnostic, ...]:
+        return tuple(
+            Diagnostic(
+                "runtimes disagree on the masked scores that it returns",
+                node.layer,
+                "leave out the output qk_matmul_output",
+            )
+            for node in graph.nodes
+            if _is_disputed(graph, node)
+        )
+
+    @override
     def run(self, graph: Graph) -> Graph:
         while True:
             b = Builder(graph)
             for node in graph.nodes:
-                if not (isinstance(node.op, Opaque) and expand(b, node)):
+                if _is_disputed(graph, node) or not expand(b, node):
                     b.copy(node)
             after = b.finish()
             if after is graph:
                 return graph
             graph = EliminateIdentities().run(FoldConstants().run(after))
+
+
+def _is_disputed(graph: Graph, node: Node) -> bool:
+    """Whether a node is an attention that returns scores after a mask of infinities."""
+    if not isinstance(node.op, Opaque) or node.op.op_type != "Attention" or node.op.domain:
+        return False
+    scores = node.outputs[3:4]
+    if not any(v in graph.users or v in graph.outputs for v in scores):
+        return False
+    attributes = {a.name: plain(a) for a in node.op.node_proto().attribute}
+    masks = [v.type.dtype for v in node.inputs[3:4]]
+    masked = attributes.get("is_causal", 0) == 1 or DType.BOOL in masks
+    return masked and attributes.get("qk_matmul_output_mode", 0) in (1, 2)

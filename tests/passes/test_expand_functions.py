@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from onnx import helper
 
 from edgec.frontend import load
@@ -123,3 +124,23 @@ def test_what_the_caller_knows_of_its_results_is_kept(tmp_path: Path) -> None:
 
     after = expand.run(graph)
     assert after.outputs == graph.outputs
+
+
+@pytest.mark.parametrize("causal", [0, 1])
+def test_masked_scores_that_are_returned_are_left_to_who_can(
+    tmp_path: Path, causal: int
+) -> None:
+    """ONNX Runtime has the lowest float where the standard says minus infinity."""
+    names = ["q", "k", "v"]
+    node = helper.make_node("Attention", names, ["y", "", "", "scores"], "layer",
+                            is_causal=causal, qk_matmul_output_mode=1)  # fmt: skip
+    infos = [info(n, 1, 2, 3, 4) for n in names]
+    outs = [info("y", 1, 2, 3, 4), info("scores", 1, 2, 3, 3)]
+    graph = load(save(onnx_model([node], infos, outs, opset=23), tmp_path)).graph
+
+    if causal:
+        assert expand.run(graph) is graph
+        assert [d.where for d in expand.diagnostics(graph)] == ["layer"]
+    else:
+        check_pass(expand, graph)
+        assert expand.diagnostics(graph) == ()
