@@ -14,8 +14,6 @@ from edgec.demo import CALIBRATION, MODEL, TEST
 
 Run = Callable[..., Result]
 
-pytest.importorskip("edgec.compiler")
-
 
 @pytest.fixture
 def compiled(edgec: Run) -> Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -252,7 +253,7 @@ def test_refuses_types_of_another_meaning(found: str, wanted: str) -> None:
 
 
 def test_bfloat16_counts_as_a_float() -> None:
-    bfloat16 = np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    bfloat16 = np.dtype(ml_dtypes.bfloat16)
     spec = InputSpec("x", bfloat16, (1, 2), has_batch=True)
 
     (got,) = feeds_of(open_samples({"x": ramp(1, 2)}, [spec]))

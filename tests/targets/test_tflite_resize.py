@@ -66,14 +66,18 @@ def test_resizes(op: Resize, h: int, w: int) -> None:
     assert_close(graph, feeds)
 
 
-@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 2), (1, 2), (0, 1, 2)])
-@pytest.mark.parametrize("mode", ["nearest", "linear"])
+AXES = [(0,), (1,), (2,), (0, 2), (1, 2), (0, 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("axes", "mode"),
+    # ONNX Runtime has no linear resize of three axes.
+    [*((axes, "nearest") for axes in AXES), *((axes, "linear") for axes in AXES[:-1])],
+)
 def test_any_axes_are_resized(axes: tuple[int, ...], mode: str) -> None:
     x = random(2, 3, 4)
     graph, feeds = one_op(Resize((5, 2, 7)[: len(axes)], mode=mode, axes=axes), x)
 
-    if mode == "linear" and len(axes) == 3:
-        pytest.skip("ONNX Runtime has no linear resize of three axes")
     assert_close(graph, feeds)
 
 
