@@ -491,7 +491,3 @@ OPS: tuple[type[Op], ...] = (
     Mod,
     Pow,
 )
-
-# Former names, only until every branch has moved to those above.
-AveragePool2d, Conv2d, ConvTranspose2d = AveragePool, Conv, ConvTranspose
-DepthwiseConv2d, GroupedConv2d, MaxPool2d, Pool2d = DepthwiseConv, GroupedConv, MaxPool, Pool
