@@ -43,6 +43,7 @@ from edgec.passes.recognize_mish import RecognizeMish
 from edgec.passes.recognize_norms import RecognizeNorms
 from edgec.passes.recognize_pixel_shuffle import RecognizePixelShuffle
 from edgec.passes.recognize_softmax import RecognizeSoftmax
+from edgec.passes.recognize_stored_weights import RecognizeStoredWeights
 from edgec.passes.share_constants import ShareConstants
 from edgec.passes.simplify_pools import SimplifyPools
 from edgec.passes.unroll_loops import UnrollLoops
@@ -88,6 +89,7 @@ __all__ = [
     "RecognizeNorms",
     "RecognizePixelShuffle",
     "RecognizeSoftmax",
+    "RecognizeStoredWeights",
     "Sample",
     "Scheme",
     "ShareConstants",
@@ -126,6 +128,7 @@ PASSES: tuple[type[Pass], ...] = (
     DecomposeQuantization,
     DecomposeSampling,
     DecomposeTransforms,
+    RecognizeStoredWeights,
     FlattenProducts,
     RecognizeGelu,
     RecognizeHardSwish,

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from typing_extensions import override
 
-from edgec.ir import Array, Builder, Graph, Node, Value
-from edgec.ops import Activation, Add, FullyConnected, MatMul, Reshape
+from edgec.ir import Array, Builder, Graph, Node, QuantParams, Value
+from edgec.ops import Activation, Add, Dequantize, FullyConnected, MatMul, Reshape
 from edgec.passes.base import Pass, Promise, Within
 
 __all__ = ["FlattenProducts"]
@@ -24,6 +24,7 @@ class FlattenProducts(Pass):
     ``w [I, O]`` becomes ``[O, I]``. The bias is taken up, with the activation of the sum, where
     it is a constant of ``O`` elements, or of one, and the product has no other reader. All are
     floats of known shape; a plain product of two matrices is left to `FuseFullyConnected`.
+    ``w`` may be stored as integers and dequantized, and then stays so.
 
     For runtimes whose fully connected layer sees the last axis only, and pays nothing for the
     reshapes. Within rounding: the bias is added inside the product.
@@ -50,17 +51,40 @@ class FlattenProducts(Pass):
 
 def _product(b: Builder, node: Node) -> bool:
     x, w = map(b.now, node.inputs)
-    matrix = _matrix(b.array(w))
-    if matrix is None or not x.type.is_static or not x.type.dtype.is_float:
+    if not x.type.is_static or not x.type.dtype.is_float:
+        return False
+    if b.array(w) is not None and x.type.rank == w.type.rank == 2:
+        return False  # `FuseFullyConnected` writes these
+    weight = _weight(b, node, x, w)
+    if weight is None:
         return False
     if x.type.rank == w.type.rank == 2:
-        return False  # `FuseFullyConnected` writes these
-    weight = b.constant(np.ascontiguousarray(matrix.T), near=w.name)
+        b.add(FullyConnected(), x, weight, like=node)
+        return True
     rows = math.prod(x.type.ints[:-1])
-    flat = b.step(Reshape((rows, matrix.shape[0])), x, of=node, near=x.name)
+    flat = b.step(Reshape((rows, x.type.ints[-1])), x, of=node, near=x.name)
     y = b.step(FullyConnected(), flat, weight, of=node)
     b.add(Reshape(node.output.type.ints), y, like=node)
     return True
+
+
+def _weight(b: Builder, node: Node, x: Value, w: Value) -> Value | None:
+    """Return the weight of a layer, ``[O, I]``, for a constant ``w [I, O]`` or a stored one."""
+    matrix = _matrix(b.array(w))
+    if matrix is not None:
+        return b.constant(np.ascontiguousarray(matrix.T), near=w.name)
+    stored, before = b.producer(w), b.producer(x)
+    if stored is None or not isinstance(stored.op, Dequantize):
+        return None
+    if before is not None and isinstance(before.op, Dequantize):
+        return None  # an integer product, which the layer on a reshaped value would not be
+    matrix, params = _matrix(b.array(stored.inputs[0])), stored.op.params
+    if matrix is None or (params.axis is not None and params.axis < w.type.rank - 2):
+        return None
+    axis = None if params.axis is None else w.type.rank - 1 - params.axis
+    turned = b.constant(np.ascontiguousarray(matrix.T), near=stored.inputs[0].name)
+    grid = QuantParams(params.scale, params.zero_point, axis)
+    return b.step(Dequantize(grid, stored.op.dtype), turned, of=node, near=w.name)
 
 
 def _matrix(array: Array | None) -> Array | None:
@@ -73,9 +97,9 @@ def _matrix(array: Array | None) -> Array | None:
 def _bias(b: Builder, node: Node, op: Add) -> bool:
     for product, offset in (node.inputs, reversed(node.inputs)):
         after, array = b.producer(b.now(product)), b.array(b.now(offset))
-        if after is None or array is None or not isinstance(after.op, Reshape):
+        if after is None or array is None:
             continue
-        layer = b.producer(after.inputs[0])
+        layer = b.producer(after.inputs[0]) if isinstance(after.op, Reshape) else after
         if layer is None or layer.op != FullyConnected() or len(layer.inputs) > 2:
             continue
         units = layer.output.type.ints[1]
@@ -95,6 +119,9 @@ def _layer(
     units, array = layer.output.type.ints[1], b.array(offset)
     row = np.broadcast_to(np.reshape(np.asarray(array), -1), (units,))
     bias = b.constant(np.ascontiguousarray(row), near=offset.name)
+    if after is layer:
+        b.add(FullyConnected(activation), *layer.inputs, bias, like=node, absorbs=(layer,))
+        return
     names = [b.fresh(layer.output.name)]
     absorbed = (layer, after, node)
     (y,) = b.add(FullyConnected(activation), *layer.inputs, bias, names=names, absorbs=absorbed)

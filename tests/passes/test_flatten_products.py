@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgec.ir import DType, Graph
-from edgec.ops import Activation, Add, MatMul, Relu
+from edgec.ir import DType, Graph, QuantParams
+from edgec.ops import Activation, Add, Dequantize, FullyConnected, MatMul, Relu
 from edgec.passes import FlattenProducts
 from tests.passes.properties import check_pass
 from tests.targets.graphs import Net, random
@@ -102,3 +102,32 @@ def test_keeps_other_products() -> None:
     net = Net(DType.INT32, x=(2, 5, 4))
     integers = net.graph(net.add("y", MatMul(), "x", np.ones((4, 3), np.int32)))
     assert flatten.run(integers) is integers
+
+
+@pytest.mark.parametrize("x", [(5, 4), (2, 5, 4), (4,)], ids=str)
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_weights_that_are_stored_as_integers_stay_so(
+    x: tuple[int, ...], axis: int | None
+) -> None:
+    count = 1 if axis is None else (4, 3)[axis]
+    params = QuantParams((0.5,) * count, (0,) * count, axis)
+    stored = np.random.default_rng(0).integers(-127, 128, (4, 3)).astype(np.int8)
+    net = Net(x=x)
+    net.add("w", Dequantize(params), stored)
+    net.add("product", MatMul(), "x", "w")
+    graph = net.graph(net.add("y", Add(), "product", random(3)))
+
+    after = check_pass(FlattenProducts(), graph)
+    (layer,) = (n for n in after.nodes if isinstance(n.op, FullyConnected))
+    assert len(layer.inputs) == 3
+    assert {c.array.dtype.name for c in after.constants.values()} == {"int8", "float32"}
+
+
+def test_integer_products_stay() -> None:
+    params = QuantParams((0.5,), (0,))
+    net = Net(DType.INT8, x=(2, 5, 4))
+    net.add("real", Dequantize(params), "x")
+    net.add("w", Dequantize(params), np.ones((4, 3), np.int8))
+    graph = net.graph(net.add("y", MatMul(), "real", "w"))
+
+    assert FlattenProducts().run(graph) is graph

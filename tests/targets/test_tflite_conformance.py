@@ -43,7 +43,8 @@ from edgec.ops import (
     Unary,
 )
 from edgec.passes import Pipeline
-from edgec.targets import Tflite
+from edgec.targets import Artifact, Tflite
+from edgec.targets.tflite.run import interpreter
 from tests.targets.graphs import Feeds, Net, f32, one_op, quantized, ran, random
 
 ALL = [
@@ -395,3 +396,26 @@ def test_all_forms_of_gemm(swap: tuple[bool, bool]) -> None:
         assert_close(graph, feeds)
         kinds = Tflite().compile(graph).operators
         assert computed or kinds.keys() <= {"FULLY_CONNECTED", "TRANSPOSE"}
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_large_weights_stay_stored_as_integers(axis: int | None) -> None:
+    count = 1 if axis is None else (64, 32)[axis]
+    params = QuantParams(tuple(np.linspace(0.5, 1, count).tolist()), (3,) * count, axis)
+    stored = np.random.default_rng(0).integers(-127, 128, (64, 32)).astype(np.int8)
+    net = Net(x=(2, 3, 64))
+    net.add("w", Dequantize(params), stored)
+    net.add("y", MatMul(), "x", "w")
+    graph = prepared(net.graph("y"))
+
+    assert_close(graph, {"x": random(2, 3, 64)})
+    artifact = Tflite().compile(graph)
+    assert artifact.operators == {"DEQUANTIZE": 1, "FULLY_CONNECTED": 1}
+    assert len(artifact.data) < 2 * stored.nbytes
+    assert operators_run(artifact) == ["DELEGATE"]
+
+
+def operators_run(artifact: Artifact) -> list[str]:
+    """Return what LiteRT has delegates for: all that is written, or nothing."""
+    rows = interpreter(artifact.data)._get_ops_details()
+    return [row["op_name"] for row in rows[sum(artifact.operators.values()) :]]

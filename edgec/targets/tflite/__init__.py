@@ -28,6 +28,7 @@ from edgec.passes import (
     FoldConstants,
     FuseFullyConnected,
     Pass,
+    RecognizeStoredWeights,
     Scheme,
     UnrollLoops,
     UnrollRecurrent,
@@ -91,6 +92,8 @@ class Tflite(Target):
             FoldConstants(),
             # After FoldConstants: products with constant matrices are layers.
             FuseFullyConnected(),
+            RecognizeStoredWeights(),
+            # After RecognizeStoredWeights: these stay stored as they are.
             FlattenProducts(),
             MergeAxes(),
             # Before FlattenChannelsLast: reshapes in a row are one.

@@ -31,6 +31,9 @@ Perm = tuple[int, ...]
 
 NHWC: Perm = (0, 2, 3, 1)
 
+_LARGE = 1024
+"""Elements from which on integers are worth an operator that makes floats of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -55,6 +58,7 @@ class Lowering:
         self._views: dict[tuple[int, Perm, Perm], int] = {}
         self._reshaped: dict[int, int] = {}  # from the result to what it is a reshape of
         self._constants: dict[Any, int] = {}
+        self._unpacked: dict[int, int] = {}  # from stored integers to their floats
         self._names: set[str] = set()
         self.layer = ""
         self.notes: list[Diagnostic] = []
@@ -182,6 +186,9 @@ class Lowering:
         array = self.graph.constant(value)
         if array is not None:
             return self._permuted_constant(value.name, array, perm, None)
+        before = self.pair_before(value)
+        if before is not None and (array := self.graph.constant(before[0])) is not None:
+            return self._real_constant(value, array, before[1], perm)
         if value not in self.stored:
             self._dequantize(value)
         return self.in_order(self.stored[value], perm)
@@ -254,18 +261,30 @@ class Lowering:
         before = self.pair_before(value)
         if before is None:
             raise InternalError(f"{value} is read before it is stored")
-        source, grid = before
-        array = self.graph.constant(source)
-        if array is not None:
-            real = dequantize_array(array, grid)
-            index = self.constant(value.name, real)
-            self.stored[value] = Stored(index, identity(real.ndim))
-            return
-        held = self.stored[source]
+        held = self.stored[before[0]]
         index = self.tensor(value.name, DType.FLOAT32, self.info(held.tensor).shape)
         version = 2 if self.info(held.tensor).dtype is DType.INT8 else 1
         self.operator("DEQUANTIZE", [held.tensor], [index], "Dequantize", version)
         self.stored[value] = Stored(index, held.perm)
+
+    def _real_constant(
+        self, value: Value, array: Array, grid: QuantParams, perm: Perm | None
+    ) -> int:
+        """Return the float form of a constant that is stored on integers.
+
+        Large ones of 8 bits stay so in the file: the runtime unpacks them once, as it loads.
+        """
+        if array.dtype != np.int8 or array.size < _LARGE:
+            real = dequantize_array(array, grid)
+            return self._permuted_constant(value.name, real, perm, None)
+        source = self._permuted_constant(value.name, array, perm, grid)
+        if source not in self._unpacked:
+            info = self.info(source)
+            index = self.tensor(f"{info.name}/real", DType.FLOAT32, info.shape)
+            version = 2 if grid.axis is None else 5
+            self.operator("DEQUANTIZE", [source], [index], "Dequantize", version)
+            self._unpacked[source] = index
+        return self._unpacked[source]
 
     def quantize(self, node: Node, quantize: Quantize) -> None:
         """Write a quantize node that no integer operator has taken up."""
@@ -283,7 +302,7 @@ class Lowering:
             source, perm = held.tensor, held.perm
         else:
             source = self.get(node.inputs[0])
-            perm = self.stored[node.inputs[0]].perm
+            perm = self.perm_of(node.inputs[0]) or identity(node.inputs[0].type.rank)
         shape = self.info(source).shape
         name = node.output.name
         index = self.tensor(name, quantize.dtype, shape, quant=quantize.params)
