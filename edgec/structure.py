@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from edgec.ir import Array, Dim, Graph, Node, TensorType
 from edgec.ops import Opaque
 
 __all__ = ["Structure", "Unit", "compared", "structure_of"]
+
+_READABLE = re.compile(r"(?![0-9a-f]{64}$).{1,200}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,8 @@ class Unit:
     operator
         Its name in the file's own standard.
     attributes
-        What else tells it from others, as text.
+        What else tells it from others, as text: of an operator that is kept as it is in the
+        file, the SHA-256 of its bytes.
     outputs
         Element type and shape of each output.
     constants
@@ -104,7 +108,7 @@ def _onnx(path: Path, shapes: Mapping[str, Sequence[Dim]]) -> Structure:
 def _node(graph: Graph, node: Node) -> Unit:
     op = node.op
     name = str(op) if isinstance(op, Opaque) else op.onnx_name
-    attributes = op.proto.hex() if isinstance(op, Opaque) else str(op)
+    attributes = sha256(op.proto).hexdigest() if isinstance(op, Opaque) else str(op)
     arrays = [a for v in node.reads if (a := graph.constant(v)) is not None]
     inputs, outputs = [v.type for v in node.inputs], [v.type for v in node.outputs]
     known = all(t.is_static for t in (*inputs, *outputs) if t.dtype.onnx)
@@ -168,7 +172,7 @@ def _tflite(path: Path) -> Structure:
 def _digest(arrays: Sequence[Array]) -> str:
     if not arrays:
         return ""
-    total = hashlib.sha256()
+    total = sha256()
     for array in arrays:
         total.update(f"{array.dtype}{array.shape}".encode())
         total.update(array.tobytes())
@@ -241,7 +245,7 @@ def _changes(a: Unit, b: Unit) -> list[str]:
     if a.outputs != b.outputs:
         found.append(f"output {', '.join(a.outputs)} -> {', '.join(b.outputs)}")
     if a.attributes != b.attributes:
-        readable = not any("Opaque" in x or len(x) > 200 for x in (a.attributes, b.attributes))
+        readable = all(_READABLE.match(x) for x in (a.attributes, b.attributes))
         found.append(f"{a.attributes} -> {b.attributes}" if readable else "attributes")
     if a.parameters != b.parameters:
         found.append(f"parameters {a.parameters} -> {b.parameters}")

@@ -9,21 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from typing_extensions import override
 
-import edgec.original
 from edgec.compiler import CompileOptions, compile_model
 from edgec.demo import CALIBRATION, MODEL, TEST
-from edgec.errors import DataError, ModelError, OptionError, UnsupportedError
-from edgec.evaluate import OnnxSession, ort_session
+from edgec.errors import DataError, OptionError, UnsupportedError
+from edgec.evaluate import OnnxSession
 from edgec.export import to_onnx
-from edgec.frontend import Loaded, load
 from edgec.ir import Array, Constant, Graph
 from edgec.numerics import EXACT_DB, Agreement
-from edgec.ops import Dequantize, Opaque, Relu
-from edgec.original import provable, reference
+from edgec.ops import Dequantize
+from edgec.original import reference
 from edgec.proof import (
     Evaluation,
     Limits,
@@ -35,8 +32,7 @@ from edgec.proof import (
 )
 from edgec.targets import Artifact, OnnxRuntime, Runner, Target, Tflite
 from edgec.targets.onnxruntime.devices import DEVICES
-from tests.models import info, onnx_model, save
-from tests.targets.graphs import Net, f32, quantized, random, tiny_cnn
+from tests.targets.graphs import f32, quantized, random, tiny_cnn
 
 Feeds = Mapping[str, Array]
 VNNI = OnnxRuntime(DEVICES[0])
@@ -412,17 +408,6 @@ class TestMetric:
         assert sys.path == before
 
 
-def test_the_reference_is_the_file_itself(tmp_path: Path) -> None:
-    net = Net(x=(1, 3))
-    graph = net.graph(net.add("y", Relu(), "x"))
-
-    session = original(graph, tmp_path)
-
-    assert session.inputs == ("x",)
-    np.testing.assert_array_equal(session.run({"x": f32([[-1, 0, 2]])})["y"], [[0, 0, 2]])
-    assert OnnxSession(ort_session(to_onnx(graph).SerializeToString())).outputs == ("y",)
-
-
 def test_what_a_model_computes_is_recorded_once_and_read_as_often_as_needed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -488,63 +473,3 @@ def test_an_output_without_a_range_is_judged_by_its_magnitude(
     want: list[float], got: list[float], broken: bool
 ) -> None:
     assert bool(said(one(want, got), quantized=False)) == broken
-
-
-# ---- operators that ONNX Runtime lacks
-
-
-def attention(folder: Path, kind: str = "Attention") -> Loaded:
-    shape = [1, 2, 3, 4]
-    node = onnx.helper.make_node(
-        kind, ["q", "k", "v"][: 3 if kind == "Attention" else 1], ["y"]
-    )
-    infos = [info(name, *shape) for name in node.input]
-    return load(save(onnx_model([node], infos, [info("y", *shape)], opset=23), folder))
-
-
-REFUSAL = ModelError("no kernel")
-
-
-@pytest.fixture
-def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ONNX Runtime takes no file, only what edgec makes of it."""
-
-    def found(model: Path | Graph) -> OnnxSession:
-        if isinstance(model, Path):
-            raise REFUSAL
-        return reference(model)
-
-    monkeypatch.setattr(edgec.original, "reference", found)
-
-
-@pytest.mark.usefixtures("refusing")
-def test_what_the_runtime_lacks_is_proven_by_its_definition(tmp_path: Path) -> None:
-    loaded = attention(tmp_path)
-    rng = np.random.default_rng(0)
-    feeds = {
-        v.name: rng.standard_normal(v.type.ints).astype(np.float32) for v in loaded.graph.inputs
-    }
-
-    session, judge = provable(loaded)
-
-    kinds = {n.op.op_type for n in judge.graph.nodes if isinstance(n.op, Opaque)}
-    assert "Attention" not in kinds
-    assert judge.model is judge.graph
-    assert "with Attention written out" in judge.notes[0].message
-    want = reference(loaded.path).run(feeds)["y"]
-    np.testing.assert_allclose(session.run(feeds)["y"], want, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.usefixtures("refusing")
-def test_a_refusal_without_a_way_out_stands(tmp_path: Path) -> None:
-    with pytest.raises(ModelError) as found:
-        provable(attention(tmp_path, "Relu"))
-    assert found.value is REFUSAL
-
-
-def test_what_the_runtime_takes_is_proven_as_it_is(tmp_path: Path) -> None:
-    loaded = attention(tmp_path, "Relu")
-
-    _, judge = provable(loaded)
-
-    assert (judge.model, judge.graph, judge.notes) == (loaded.path, loaded.graph, ())

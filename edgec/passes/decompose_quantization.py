@@ -32,7 +32,7 @@ from edgec.ops import (
 )
 from edgec.passes.base import Pass, Promise, Within
 
-__all__ = ["DecomposeQuantization"]
+__all__ = ["DecomposeQuantization", "is_paired"]
 
 _EIGHT = (DType.INT8, DType.UINT8)
 _SMALL = (*_EIGHT, DType.INT16, DType.UINT16)
@@ -45,8 +45,9 @@ class DecomposeQuantization(Pass):
 
     `QuantizeLinear` is ``clip(round(x / scale) + zero)`` and `DequantizeLinear`
     ``(x - zero) * scale``; `DynamicQuantizeLinear` finds both parameters first. Written out
-    are those with computed parameters, with several scales, with scales for blocks, and with
-    integers of 16 bits. One scale for 8 bits stays: it is what a quantized tensor has.
+    are those with computed parameters, with several scales, with scales for blocks, with
+    integers of 16 bits, and those beside an operator that takes the integers for plain numbers.
+    One scale for 8 bits stays elsewhere: it is what a quantized tensor has.
 
     Within rounding: the range that ONNX Runtime finds may differ in the last bit.
     """
@@ -62,6 +63,13 @@ class DecomposeQuantization(Pass):
             if not all(v.type.is_static for v in values) or not _rewrite(b, node):
                 b.copy(node)
         return b.finish()
+
+
+def is_paired(graph: Graph, value: Value) -> bool:
+    """Whether no operator but quantize and dequantize ever sees the integers of a value."""
+    producer = graph.producers.get(value)
+    made = producer is None or isinstance(producer.op, Quantize)
+    return made and all(isinstance(n.op, Dequantize) for n in graph.users.get(value, ()))
 
 
 class _Grid(NamedTuple):
@@ -94,7 +102,8 @@ def _grid(b: Builder, node: Node, dtype: DType) -> _Grid | None:
         return None
     if isinstance(node.op, Quantize | Dequantize):
         params = node.op.params
-        if params.axis is None and dtype in _EIGHT:
+        stored = node.output if isinstance(node.op, Quantize) else node.inputs[0]
+        if params.axis is None and dtype in _EIGHT and is_paired(b.source, stored):
             return None
         axis, block = params.axis or 0, 0
         scale = b.constant(np.array(params.scale, np.float32), near=f"{node.output.name}.scale")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -168,7 +169,7 @@ class Writer:
         return self.add(Concat(0), x, y, name=name)
 
 
-class Cell:
+class Cell(ABC):
     """The parameters of one direction, and what a step does with them."""
 
     def __init__(self, on: Writer, d: int) -> None:
@@ -194,9 +195,9 @@ class Cell:
         n, h = self.on.batch, self.on.hidden
         return self.on.cut(projected, ((t * n, (t + 1) * n), (first * h, last * h)), "input")
 
+    @abstractmethod
     def step(self, projected: Value, t: int, states: list[Value]) -> list[Value]:
         """Return the states after a step."""
-        raise NotImplementedError
 
 
 class _RnnCell(Cell):

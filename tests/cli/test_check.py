@@ -158,6 +158,17 @@ def test_a_model_does_not_differ_from_itself(edgec: Run) -> None:
     assert found.stdout.splitlines()[-1] == "no operator differs"
 
 
+def test_what_is_kept_unread_is_not_printed(edgec: Run, odd: str) -> None:
+    model = onnx.load(odd)
+    node = next(n for n in model.graph.node if n.op_type == "Odd")
+    node.attribute.append(onnx.helper.make_attribute("how", 3))
+    onnx.save(model, "other.onnx")
+
+    found = json.loads(edgec("diff", odd, "other.onnx", "--json").stdout)
+
+    assert [d["what"] for d in found["changed"]] == [["attributes"]]
+
+
 def test_differences_are_named(edgec: Run, tmp_path: Path) -> None:
     found = json.loads(edgec("diff", str(MODEL), changed(tmp_path), "--json").stdout)
 

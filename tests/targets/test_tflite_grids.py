@@ -11,17 +11,21 @@ import pytest
 from edgec.compiler import CompileOptions, compile_model
 from edgec.evaluate import evaluate
 from edgec.export import to_onnx
-from edgec.ir import DType, Graph, Op, QuantParams, verify
+from edgec.ir import Array, DType, Graph, Op, QuantParams, verify
 from edgec.ops import (
+    Add,
+    Cast,
     Concat,
     Conv,
     Dequantize,
+    Gather,
     MaxPool,
     Mul,
     Quantize,
     Reshape,
     Sigmoid,
     Softmax,
+    Transpose,
     quantize_array,
 )
 from edgec.passes import Pipeline
@@ -124,6 +128,48 @@ def test_integers_that_something_else_reads_stay_unsigned() -> None:
     graph = net.graph("flat", net.add("y", Dequantize(grid(0.03125, 132), U8), "q"))
 
     assert SignedIntegers().run(graph) is graph
+
+
+@pytest.mark.parametrize("dtype", [I8, U8], ids=str)
+@pytest.mark.parametrize(
+    ("op", "others"),
+    [
+        (Cast(I32), ()),
+        (Reshape((1, -1)), ()),
+        (Transpose((3, 1, 0, 2)), ()),
+        (Add(), (np.array(1),)),
+        (Gather(3), (np.array([5, 0]),)),
+    ],
+    ids=lambda it: str(it)[:9],
+)
+def test_integers_that_something_computes_with_are_plain_numbers(
+    op: Op, others: tuple[Array, ...], dtype: DType
+) -> None:
+    params = grid(0.03125, 132 if dtype is U8 else 4)
+    net = Net(x=X.shape)
+    pair(net, "real", "x", params, dtype)
+    fits = [a.astype(dtype.numpy) if isinstance(op, Add) else a for a in others]
+    graph = net.graph(net.add("n", op, "real.q", *fits), net.add("y", Sigmoid(), "real"))
+
+    made, _ = Pipeline((*Tflite().prepare(), *Tflite().finish()), {"x": X}).run(graph)
+    got, _, _ = ran(Tflite(), made, {"x": X})
+
+    want = evaluate(graph, {"x": X})
+    np.testing.assert_array_equal(got["n"], want["n"])
+    np.testing.assert_allclose(got["y"], want["y"], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [I8, U8], ids=str)
+def test_computed_integers_are_dequantized(dtype: DType) -> None:
+    net = Net(I32, x=(3, 4))
+    net.add("narrow", Cast(dtype), "x")
+    graph = net.graph(net.add("y", Dequantize(grid(0.5, 3), dtype), "narrow"))
+    fed = {"x": np.arange(12, dtype=np.int32).reshape(3, 4)}
+
+    made, _ = Pipeline(Tflite().prepare(), fed).run(graph)
+
+    got, _, _ = ran(Tflite(), made, fed)
+    np.testing.assert_array_equal(got["y"], evaluate(graph, fed)["y"])
 
 
 def test_signed_grids_are_left_alone() -> None:

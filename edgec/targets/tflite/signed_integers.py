@@ -11,6 +11,7 @@ from typing_extensions import override
 from edgec.ir import Builder, DType, Graph, Node, QuantParams, Value
 from edgec.ops import Dequantize, Quantize
 from edgec.passes import Exact, Pass, Promise
+from edgec.passes.decompose_quantization import is_paired
 
 __all__ = ["SignedIntegers"]
 
@@ -73,14 +74,8 @@ def _unsigned(graph: Graph) -> set[Value]:
 
 
 def _is_movable(graph: Graph, value: Value) -> bool:
-    """Whether nothing but pairs ever sees the stored integers."""
-    producer = graph.producers.get(value)
-    made = graph.constant(value) is not None or (
-        producer is not None and isinstance(producer.op, Quantize)
-    )
-    readers = graph.users.get(value, ())
-    seen = value in graph.outputs or not all(isinstance(n.op, Dequantize) for n in readers)
-    return made and not seen
+    """Whether the stored integers are the file's own, and nothing but pairs sees them."""
+    return is_paired(graph, value) and value not in (*graph.inputs, *graph.outputs)
 
 
 def _signed(params: QuantParams) -> QuantParams:
