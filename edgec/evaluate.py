@@ -127,16 +127,14 @@ class Evaluator:
     def __init__(
         self, graph: Graph, outputs: Sequence[Value] = (), *, optimize: bool = False
     ) -> None:
-        model = to_onnx(graph, outputs=outputs, weights=False)
+        model = to_onnx(graph, outputs=outputs, weights=False).SerializeToString()
         weights = {
             name: np.ascontiguousarray(c.array)
             for name, c in graph.constants.items()
             if is_large(c.array)
         }
         try:
-            session = ort_session(
-                model.SerializeToString(), optimize=optimize, weights=weights, pack=optimize
-            )
+            session = _session(model, weights, optimize=optimize)
         except ModelError as error:
             raise InternalError(
                 f"graph {graph.name!r} is not valid ONNX: {error.summary}",
@@ -149,6 +147,20 @@ class Evaluator:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return every output; `feeds` holds one array for each input."""
         return self._session.run(feeds)
+
+
+def _session(model: bytes, weights: Mapping[str, Array], *, optimize: bool) -> Any:
+    """Return a session; one that computes as written if ONNX Runtime's own rewrites fail.
+
+    They do on valid graphs: release 1.31 moves a transpose over a resize that keeps the aspect
+    ratio, and then misses the lengths of two axes.
+    """
+    try:
+        return ort_session(model, optimize=optimize, weights=weights, pack=optimize)
+    except ModelError:
+        if not optimize:
+            raise
+        return ort_session(model, optimize=False, weights=weights)
 
 
 def evaluate(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -115,7 +115,7 @@ class Role(Enum):
     ACTIVATION = "activation"
     """Data: per tensor, asymmetric; a constant is quantized by its own range."""
     WEIGHT = "weight"
-    """Constant, symmetric, per channel of axis 0."""
+    """Constant, symmetric, with a scale for each output channel."""
     BIAS = "bias"
     """Constant, int32, with the product of the scales of operands 0 and 1."""
     INDEX = "index"
@@ -150,10 +150,13 @@ class QuantRule:
         One role an operand; the last one stands for all further operands.
     output
         Where the quantization of the result comes from.
+    channel
+        The axis of weights that has the output channels, each with a scale.
     """
 
     inputs: tuple[Role, ...]
     output: Measured | SameAsInput | Fixed = field(default_factory=Measured)
+    channel: int = 0
 
     def role(self, operand: int) -> Role:
         """Return the role of an operand by its number."""

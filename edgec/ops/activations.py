@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 from typing_extensions import override
 
-from edgec.ir import Array, Example, OnnxForm, OnnxNode, TensorType
+from edgec.ir import Array, Example, OnnxForm, OnnxNode, QuantRule, Role, TensorType
 from edgec.ops.elementwise import Unary
 
 __all__ = [
@@ -74,6 +74,10 @@ class Gelu(_Curve):
     since: ClassVar[int] = 20
     approximate: str = "none"
 
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION,))
+
     @classmethod
     @override
     def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
@@ -128,6 +132,10 @@ class Swish(_Curve):
     onnx_name: ClassVar[str] = "Swish"
     since: ClassVar[int] = 24
     alpha: float = 1.0
+
+    @override
+    def quant_rule(self) -> QuantRule | None:
+        return QuantRule((Role.ACTIVATION,)) if self.alpha == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,19 @@ from typing import ClassVar, Self
 import numpy as np
 from typing_extensions import override
 
-from edgec.ir import UNKNOWN, Array, Dim, Example, OnnxForm, OnnxNode, Op, TensorType, Tie
+from edgec.ir import (
+    UNKNOWN,
+    Array,
+    Dim,
+    Example,
+    OnnxForm,
+    OnnxNode,
+    Op,
+    QuantRule,
+    Role,
+    TensorType,
+    Tie,
+)
 from edgec.ops.arguments import same_dtype
 from edgec.ops.window import Pads, Window
 
@@ -127,6 +139,12 @@ class ConvTranspose(Op):
             return ()
         bias = (Tie((WEIGHT, 1), (BIAS, 0)),) if len(inputs) > BIAS else ()
         return (Tie((X, 1), (WEIGHT, 0)), Tie((WEIGHT, 1), (len(inputs), 1)), *bias)
+
+    @override
+    def quant_rule(self) -> QuantRule | None:
+        if len(self.stride) > 2 or self.groups > 1:
+            return None  # TFLite has no integer kernel for volumes, nor for groups
+        return QuantRule((Role.ACTIVATION, Role.WEIGHT, Role.BIAS), channel=1)
 
     @classmethod
     @override

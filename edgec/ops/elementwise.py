@@ -186,6 +186,10 @@ class HardSigmoid(Unary):
     def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
         return OnnxForm("HardSigmoid", {"alpha": self.alpha, "beta": self.beta})
 
+    @override
+    def quant_rule(self) -> QuantRule | None:
+        return QuantRule((Role.ACTIVATION,), Fixed(0.0, 1.0)) if self.alpha > 0 else None
+
     @classmethod
     @override
     def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
@@ -198,6 +202,10 @@ class HardSwish(Unary):
     """``y = x * min(max(x / 6 + 1/2, 0), 1)``."""
 
     onnx_name: ClassVar[str] = "HardSwish"
+
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION,))
 
 
 @dataclass(frozen=True, slots=True)

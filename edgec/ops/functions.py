@@ -9,7 +9,18 @@ from typing import ClassVar, Self
 import numpy as np
 from typing_extensions import override
 
-from edgec.ir import Array, Example, OnnxForm, OnnxNode, Op, TensorType, Tie
+from edgec.ir import (
+    Array,
+    Example,
+    OnnxForm,
+    OnnxNode,
+    Op,
+    QuantRule,
+    Role,
+    SameAsInput,
+    TensorType,
+    Tie,
+)
 from edgec.ops.arguments import same_dtype
 from edgec.ops.broadcast import broadcast
 from edgec.ops.elementwise import Broadcasting, Unary
@@ -54,6 +65,10 @@ class Abs(Unary):
     """``y = |x|``."""
 
     onnx_name: ClassVar[str] = "Abs"
+
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +184,10 @@ class Elu(Unary):
     def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
         return OnnxForm("Elu", {"alpha": self.alpha})
 
+    @override
+    def quant_rule(self) -> QuantRule | None:
+        return QuantRule((Role.ACTIVATION,)) if self.alpha == 1 else None
+
     @classmethod
     @override
     def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
@@ -197,6 +216,10 @@ class Max(Variadic):
 
     onnx_name: ClassVar[str] = "Max"
 
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION,), SameAsInput())
+
 
 @dataclass(frozen=True, slots=True)
 class Mean(Variadic):
@@ -210,6 +233,10 @@ class Min(Variadic):
     """The least of several values."""
 
     onnx_name: ClassVar[str] = "Min"
+
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION,), SameAsInput())
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +290,10 @@ class PRelu(Op):
             if length != 1
         ]
         return tuple(found)
+
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION,))
 
     @classmethod
     @override

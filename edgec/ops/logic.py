@@ -9,7 +9,17 @@ from typing import ClassVar, Self
 import numpy as np
 from typing_extensions import override
 
-from edgec.ir import Array, DType, Example, OnnxForm, OnnxNode, TensorType
+from edgec.ir import (
+    Array,
+    DType,
+    Example,
+    OnnxForm,
+    OnnxNode,
+    QuantRule,
+    Role,
+    SameAsInput,
+    TensorType,
+)
 from edgec.ops.arguments import same_dtype
 from edgec.ops.broadcast import broadcast
 from edgec.ops.elementwise import Broadcasting, Unary
@@ -232,6 +242,10 @@ class Where(Broadcasting):
         _only_bools(condition)
         same_dtype(a, b)
         return (TensorType(a.dtype, broadcast(condition.shape, a.shape, b.shape)),)
+
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.INDEX, Role.ACTIVATION), SameAsInput())
 
     @classmethod
     @override

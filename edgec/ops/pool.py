@@ -322,6 +322,10 @@ class GlobalMaxPool(GlobalPool):
 
     onnx_name: ClassVar[str] = "GlobalMaxPool"
 
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION,), SameAsInput())
+
 
 @dataclass(frozen=True, slots=True)
 class GlobalLpPool(GlobalPool):

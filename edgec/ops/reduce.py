@@ -9,7 +9,18 @@ from typing import ClassVar, Self
 import numpy as np
 from typing_extensions import override
 
-from edgec.ir import DType, Example, OnnxForm, OnnxNode, Op, QuantRule, Role, TensorType, Tie
+from edgec.ir import (
+    DType,
+    Example,
+    OnnxForm,
+    OnnxNode,
+    Op,
+    QuantRule,
+    Role,
+    SameAsInput,
+    TensorType,
+    Tie,
+)
 from edgec.ops.arguments import axis_of
 
 __all__ = [
@@ -107,6 +118,10 @@ class ReduceSum(Reduction):
 
     onnx_name: ClassVar[str] = "ReduceSum"
 
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION,))
+
 
 @dataclass(frozen=True, slots=True)
 class ReduceProd(Reduction):
@@ -182,12 +197,20 @@ class ReduceMax(_Extreme):
 
     onnx_name: ClassVar[str] = "ReduceMax"
 
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION,), SameAsInput())
+
 
 @dataclass(frozen=True, slots=True)
 class ReduceMin(_Extreme):
     """The least value along axes; of bools, whether all are true."""
 
     onnx_name: ClassVar[str] = "ReduceMin"
+
+    @override
+    def quant_rule(self) -> QuantRule:
+        return QuantRule((Role.ACTIVATION,), SameAsInput())
 
 
 @dataclass(frozen=True, slots=True)

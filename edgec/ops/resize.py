@@ -10,7 +10,19 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from typing_extensions import override
 
-from edgec.ir import Array, Dim, Example, OnnxForm, OnnxNode, Op, TensorType, Tie
+from edgec.ir import (
+    Array,
+    Dim,
+    Example,
+    OnnxForm,
+    OnnxNode,
+    Op,
+    QuantRule,
+    Role,
+    SameAsInput,
+    TensorType,
+    Tie,
+)
 from edgec.ops.arguments import axis_of
 
 __all__ = ["Line", "Resize", "SymmetricResize"]
@@ -243,6 +255,11 @@ class Resize(Op):
                 zip(self.axes, self.factors(lengths), strict=True)
             )
         )
+
+    @override
+    def quant_rule(self) -> QuantRule | None:
+        weighs = self.mode == "cubic" or self.antialias or self.exclude_outside or self.roi
+        return None if weighs else QuantRule((Role.ACTIVATION,), SameAsInput())
 
     @classmethod
     @override

@@ -208,7 +208,9 @@ class _Quantizer:
             raise InternalError(f"{node.layer} was planned without constant weights")
         x_scale = producer.op.params.scale[0]
         y_scale = self.params[node.output].scale[0]
-        params = _weight_params(weight, bias, x_scale, y_scale, self.scheme.weight_max)
+        channel = self.plan.nodes[node.output_names].channel
+        top = self.scheme.weight_max
+        params = _weight_params(weight, channel, bias, x_scale, y_scale, top)
         w_name = node.inputs[1].name
         values = [self._constant(weight, params, DType.INT8, w_name)]
         if bias is not None:
@@ -238,14 +240,15 @@ def _fixed_params(fixed: Fixed, dtype: DType) -> QuantParams:
 
 
 def _weight_params(
-    weight: Array, bias: Array | None, x_scale: float, y_scale: float, top: int
+    weight: Array, channel: int, bias: Array | None, x_scale: float, y_scale: float, top: int
 ) -> QuantParams:
-    """Return one symmetric scale for each index of axis 0."""
-    flat = np.abs(weight.astype(np.float64)).reshape(len(weight), -1).max(axis=1)
+    """Return one symmetric scale for each index of the axis `channel`."""
+    by_channel = np.moveaxis(weight, channel, 0).reshape(weight.shape[channel], -1)
+    flat = np.abs(by_channel.astype(np.float64)).max(axis=1)
     scale = flat / top
     if bias is not None:  # room for the bias in 31 bits
         scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / (x_scale * 2.0**30))
     # Kernels multiply by s_x * s_w / s_y as a 31-bit number: below 2^-31 nothing would be left.
     floor = max(y_scale / x_scale * 2.0**-31, float(np.finfo(np.float32).tiny) / x_scale)
     scale = np.maximum(scale, max(floor, 2.0**-120)).astype(np.float32)
-    return QuantParams(tuple(map(float, scale)), (0,) * len(scale), 0)
+    return QuantParams(tuple(map(float, scale)), (0,) * len(scale), channel)

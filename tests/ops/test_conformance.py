@@ -327,8 +327,9 @@ def test_quantization_rule_tells_the_truth(example: Example) -> None:
             low, high = min(0, *(a.min() for a in example.inputs)), x.max()
             assert low <= y.min() <= y.max() <= max(high, *(a.max() for a in example.inputs))
     for operand, array in enumerate(example.inputs):
-        if rule.role(operand) in (Role.WEIGHT, Role.BIAS):  # one scale for each output channel
-            assert len(array) == y.shape[1]
+        axis = {Role.WEIGHT: rule.channel, Role.BIAS: 0}.get(rule.role(operand))
+        if axis is not None:  # one scale for each output channel
+            assert array.shape[axis] == y.shape[1]
 
 
 # ---- inference where lengths are not known, or do not fit

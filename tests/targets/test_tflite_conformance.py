@@ -24,7 +24,7 @@ from edgec.ops import (
     Dequantize,
     FullyConnected,
     Gemm,
-    HardSigmoid,
+    Greater,
     Log,
     MatMul,
     Mul,
@@ -35,15 +35,19 @@ from edgec.ops import (
     ReduceMean,
     Relu,
     Reshape,
+    Resize,
     Slice,
     Softmax,
+    Softplus,
     Sqrt,
     Tanh,
     Transpose,
     Unary,
+    Where,
 )
 from edgec.passes import Pipeline
 from edgec.targets import Artifact, Tflite
+from edgec.targets.tflite.resizing import builtin_form
 from edgec.targets.tflite.run import interpreter
 from tests.targets.graphs import Feeds, Net, f32, one_op, quantized, ran, random
 
@@ -70,6 +74,9 @@ def expressible(example: Example) -> bool:
 def has_integer_form(example: Example) -> bool:
     pairs = isinstance(example.op, Quantize | Dequantize)
     real = example.inputs[0].dtype == np.float32
+    if isinstance(example.op, Resize) and example.op.mode == "linear":
+        node = one_op(example.op, *example.operands)[0].nodes[0]
+        return builtin_form(example.op, node) is not None
     return real and not pairs and example.op.quant_rule() is not None
 
 
@@ -282,7 +289,39 @@ def test_bounds_that_have_integer_kernels(bounds: tuple[float, float],
     assert_steps(quantized(graph, feeds), feeds)
 
 
-@pytest.mark.parametrize("op", [Clip(-0.5, 0.5), Clip(high=1.0), HardSigmoid()])
+@pytest.mark.parametrize("constant", [False, True])
+def test_a_choice_of_integers_stays_on_their_grid(constant: bool) -> None:
+    net = Net(x=(1, 2, 4, 4))
+    net.add("front", Conv(), "x", random(3, 2, 1, 1, seed=1))
+    net.add("positive", Greater(), "front", f32(0))
+    other = f32(0.5) if constant else net.add("twice", Mul(), "front", f32(-2))
+    feeds = {"x": random(1, 2, 4, 4)}
+    graph = net.graph(net.add("y", Where(), "positive", "front", other))
+
+    made = quantized(graph, feeds)
+    assert_steps(made, feeds)
+    assert Tflite().compile(made).operators["SELECT_V2"] == 1
+    (node,) = (n for n in made.nodes if isinstance(n.op, Where))
+    before = [made.producers[v].op for v in node.inputs[1:]]
+    after = made.users[node.output][0].op
+    assert all(isinstance(op, Dequantize) for op in before)
+    assert isinstance(after, Quantize)
+    assert {op.params for op in (*before, after) if isinstance(op, Dequantize | Quantize)} == {
+        after.params
+    }
+
+
+def test_a_resize_that_weighs_other_elements_is_left_float_and_listed() -> None:
+    op = Resize(scales=(0.6, 1.7), mode="linear")
+    graph, feeds = one_op(op, random(1, 2, 4, 5))
+    made = quantized(graph, feeds)
+
+    assert_steps(made, feeds)
+    (note,) = Tflite().compile(made).notes
+    assert "it weighs other elements than the integer kernel does" in note.message
+
+
+@pytest.mark.parametrize("op", [Clip(-0.5, 0.5), Clip(high=1.0), Softplus()])
 def test_float_islands_between_integer_layers(op: Op) -> None:
     net = Net(x=(1, 2, 4, 4))
     net.add("front", Conv(activation=Activation.RELU), "x", random(3, 2, 1, 1, seed=1))

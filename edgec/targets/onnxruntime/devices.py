@@ -8,13 +8,36 @@ from pathlib import Path
 
 from edgec.errors import OptionError
 from edgec.ir import DType
-from edgec.ops import ReduceMean, Sub, Tanh
+from edgec.ops import (
+    Abs,
+    ConvTranspose,
+    Elu,
+    Gelu,
+    GlobalMaxPool,
+    HardSigmoid,
+    HardSwish,
+    Max,
+    Min,
+    PRelu,
+    ReduceMax,
+    ReduceMean,
+    ReduceMin,
+    ReduceSum,
+    Resize,
+    Sub,
+    Swish,
+    Tanh,
+    Where,
+)
 from edgec.passes import Scheme
 
 __all__ = ["DEVICES", "Device", "device_named", "this_device"]
 
 # Probed on ONNX Runtime 1.31: pairs around these are not fused into integer kernels.
-_FLOATING = (ReduceMean, Sub, Tanh)
+_FLOATING = (
+    *(Abs, ConvTranspose, Elu, Gelu, GlobalMaxPool, HardSigmoid, HardSwish, Max, Min, PRelu),
+    *(ReduceMax, ReduceMean, ReduceMin, ReduceSum, Resize, Sub, Swish, Tanh, Where),
+)
 
 
 @dataclass(frozen=True, slots=True)

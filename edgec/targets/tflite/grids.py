@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgec.ir import Array, DType, Fixed, Graph, Node, QuantParams, Role, SameAsInput
-from edgec.ops import AveragePool, Dequantize, Quantize
+from edgec.ops import AveragePool, Dequantize, Quantize, Resize
 from edgec.targets.tflite.padding import counts, padding
+from edgec.targets.tflite.resizing import builtin_form
 
 __all__ = ["misfits", "prescribed", "quantized_by"]
 
@@ -49,7 +50,7 @@ def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
             case Role.ACTIVATION:
                 if isinstance(rule.output, SameAsInput) and grid.params != result.params:
                     yield "it changes the scale of what it only moves"
-            case Role.WEIGHT if not _symmetric(grid, array):
+            case Role.WEIGHT if not _symmetric(grid, array, rule.channel):
                 yield "its weights are not symmetric int8 in [-127, 127], per output channel"
             case Role.BIAS if not _product(grid, grids[0].params, grids[1].params):
                 yield "its bias is not int32 with the scale of input times weights"
@@ -57,6 +58,8 @@ def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
         yield "its output is not int8 with one scale"
     if isinstance(node.op, AveragePool) and not _even(node, node.op):
         yield "its windows hold more elements at one place than at another"
+    if isinstance(node.op, Resize) and not _has_integer_places(node, node.op):
+        yield "it weighs other elements than the integer kernel does"
     if isinstance(rule.output, Fixed) and result.params != prescribed(rule.output):
         yield "its output is not on the grid that the kernel prescribes"
 
@@ -70,14 +73,18 @@ def _even(node: Node, op: AveragePool) -> bool:
     return all((n == k).all() for n, k in zip(held, op.kernel, strict=True))
 
 
+def _has_integer_places(node: Node, op: Resize) -> bool:
+    return op.mode == "nearest" or builtin_form(op, node) is not None
+
+
 def _plain(grid: Quantize | Dequantize) -> bool:
     return grid.dtype is DType.INT8 and grid.params.axis is None
 
 
-def _symmetric(grid: Dequantize, array: Array | None) -> bool:
+def _symmetric(grid: Dequantize, array: Array | None, channel: int) -> bool:
     if grid.dtype is not DType.INT8 or array is None or any(grid.params.zero_point):
         return False
-    return grid.params.axis in (None, 0) and int(array.min(initial=0)) >= -127
+    return grid.params.axis in (None, channel) and int(array.min(initial=0)) >= -127
 
 
 def _product(bias: Dequantize, x: QuantParams, w: QuantParams) -> bool:

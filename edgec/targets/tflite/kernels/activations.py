@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edgec.ir import DType, Graph, Node
+from edgec.errors import InternalError
+from edgec.ir import DType, Fixed, Graph, Node, QuantParams
 from edgec.ops import (
     Activation,
     Celu,
@@ -22,17 +23,36 @@ from edgec.ops import (
     Swish,
     ThresholdedRelu,
 )
+from edgec.targets.tflite.grids import prescribed
 from edgec.targets.tflite.kernels.formula import Formula
-from edgec.targets.tflite.kernels.kernel import FUSED, Constraint, Kernel
-from edgec.targets.tflite.lower import Lowering
+from edgec.targets.tflite.kernels.kernel import (
+    FUSED,
+    Constraint,
+    Kernel,
+    elementwise,
+    is_int8,
+)
+from edgec.targets.tflite.lower import Lowering, Perm, identity
 
 __all__ = ["CONSTRAINTS", "LOWERINGS"]
 
 
-def _curve(write: Callable[[Formula, Any], int]) -> Kernel:
-    """Return the lowering of a function of one value that `write` gives as a formula."""
+def _curve(
+    write: Callable[[Formula, Any], int],
+    on_integers: Callable[[Lowering, Node, Any], None] | None = None,
+) -> Kernel:
+    """Return the lowering of a function of one value that `write` gives as a formula.
+
+    Parameters
+    ----------
+    on_integers
+        The lowering where operand and result are on grids, if there is one.
+    """
 
     def run(b: Lowering, node: Node, op: Any) -> None:
+        if on_integers is not None and is_int8(b, node):
+            on_integers(b, node, op)
+            return
         f = Formula.of(b, node)
         f.done(node, write(f, op))
 
@@ -63,11 +83,53 @@ def _gelu(f: Formula, op: Gelu) -> int:
     return f("GELU", f.x, options="Gelu", approximate=op.approximate == "tanh")
 
 
+def _gelu_int8(b: Lowering, node: Node, op: Gelu) -> None:
+    source, perm, _ = _on_grid(b, node)
+    approximate = op.approximate == "tanh"
+    b.operator("GELU", [source], [b.put(node, perm)], "Gelu", 2, approximate=approximate)
+
+
 def _hard_sigmoid(f: Formula, op: HardSigmoid) -> int:
     # Six times as large it is what an addition can carry: clipped to [0, 6].
     alpha, beta = np.float32(6 * op.alpha), 6 * op.beta
     steep = f.x if alpha == 1 else f.mul(f.x, float(alpha))
     return f.mul(f.add(steep, beta, FUSED[Activation.RELU6]), 1 / 6)
+
+
+def _hard_sigmoid_int8(b: Lowering, node: Node, op: HardSigmoid) -> None:
+    """``alpha * x`` has the integers of ``x``; the grid of the sum ends where it is cut off."""
+    source, perm, grid = _on_grid(b, node)
+    steep = QuantParams((float(np.float32(op.alpha * grid.scale[0])),), grid.zero_point)
+    scaled = b.tensor(f"{b.layer}/scaled", DType.INT8, b.info(source).shape, quant=steep)
+    factor = _int8(b, "alpha", op.alpha)
+    b.operator("MUL", [source, factor], [scaled], "Mul", fusedActivationFunction=0)
+    operands = [scaled, _int8(b, "beta", op.beta)]
+    b.operator("ADD", operands, [b.put(node, perm)], "Add", fusedActivationFunction=0)
+
+
+def _swish_int8(b: Lowering, node: Node, op: Swish) -> None:
+    source, perm, _ = _on_grid(b, node)
+    shape = b.info(source).shape
+    gate = b.tensor(f"{b.layer}/gate", DType.INT8, shape, quant=prescribed(Fixed(0.0, 1.0)))
+    b.operator("LOGISTIC", [source], [gate])
+    operands = [source, gate]
+    b.operator("MUL", operands, [b.put(node, perm)], "Mul", fusedActivationFunction=0)
+
+
+def _on_grid(b: Lowering, node: Node) -> tuple[int, Perm, QuantParams]:
+    """Return the stored integers of a node's operand, their order and their grid."""
+    x = node.inputs[0]
+    tensor = b.get(x, integer=True)
+    grid = b.info(tensor).quant
+    if grid is None:
+        raise InternalError(f"{node.layer} has integer operands without a grid")
+    return tensor, b.perm_of(x, integer=True) or identity(x.type.rank), grid
+
+
+def _int8(b: Lowering, name: str, number: float) -> int:
+    """Return a constant on a grid that holds it exactly, as a float32."""
+    grid = QuantParams((abs(float(np.float32(number))) or 1.0,), (0,))
+    return b.constant(f"{b.layer}/{name}", np.array(np.sign(number), np.int8), grid)
 
 
 def _mish(f: Formula, op: Mish) -> int:
@@ -114,15 +176,15 @@ def _positive_alpha(graph: Graph, node: Node) -> str | None:
 
 LOWERINGS = {
     Celu: _curve(_celu),
-    Elu: _curve(_elu),
-    Gelu: _curve(_gelu),
-    HardSigmoid: _curve(_hard_sigmoid),
+    Elu: _curve(_elu, elementwise("ELU", "", 1)),
+    Gelu: _curve(_gelu, _gelu_int8),
+    HardSigmoid: _curve(_hard_sigmoid, _hard_sigmoid_int8),
     Mish: _curve(_mish),
     Selu: _curve(_selu),
     Shrink: _curve(_shrink),
     Softplus: _curve(_softplus),
     Softsign: _curve(_softsign),
-    Swish: _curve(_swish),
+    Swish: _curve(_swish, _swish_int8),
     ThresholdedRelu: _curve(_thresholded),
 }
 

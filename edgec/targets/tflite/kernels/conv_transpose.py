@@ -8,13 +8,21 @@ does the same. A dilated kernel is written out with its zeros.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from edgec.ir import Array, DType, Graph, Node
 from edgec.ops import ConvTranspose
 from edgec.ops.window import Window
-from edgec.targets.tflite.kernels.kernel import SAME, VALID, Constraint, Kernel
+from edgec.targets.tflite.kernels.kernel import (
+    SAME,
+    VALID,
+    Constraint,
+    Kernel,
+    bias_of,
+    is_int8,
+)
 from edgec.targets.tflite.kernels.spatial import (
     as_image,
     as_weights,
@@ -61,9 +69,10 @@ def _depthwise(b: Lowering, node: Node, op: ConvTranspose, weight: Array, out: i
     strides = (1, *op.stride) if axes == 1 else op.stride
     source = _spread(b, as_image(b, node.inputs[0]), strides)
     source = padded(b, source, _margins(op, node.inputs[1].type.ints[2:]))
+    bias = bias_of(b, node, False, source, kernel)
     b.operator(
         "DEPTHWISE_CONV_2D",
-        [source, kernel, _bias(b, node)],
+        [source, kernel, bias],
         [out],
         "DepthwiseConv2D",
         2 if any(d != 1 for d in op.dilation) else 1,
@@ -77,8 +86,10 @@ def _depthwise(b: Lowering, node: Node, op: ConvTranspose, weight: Array, out: i
 def _grouped(b: Lowering, node: Node, op: ConvTranspose, out: int) -> None:
     """Write the result of each group, and cut the pads off."""
     axes = len(op.stride)
+    integer = is_int8(b, node)
     given = node.inputs[0].type.ints[2:]
-    n, *image, channels = b.info(out).shape
+    held = b.info(out)
+    n, *image, channels = held.shape
     span, extra = _span(node, op)
     reached = [(given[i] - 1) * op.stride[i] + span[i] for i in range(axes)]
     rows, wanted = image[:-axes], image[-axes:]
@@ -89,15 +100,19 @@ def _grouped(b: Lowering, node: Node, op: ConvTranspose, out: int) -> None:
     )
     size = wanted if same else [reached[i] + extra[i] for i in range(axes)]
     cut = size != wanted
-    source, weight = as_image(b, node.inputs[0]), _weights(b, node, op, span)
+    source = as_image(b, node.inputs[0], integer=integer)
+    weight = _weights(b, node, op, span, integer=integer)
+    bias = bias_of(b, node, integer, source, weight)
     operands = [
         parts(b, source, len(b.info(source).shape) - 1, op.groups),
         parts(b, weight, len(b.info(weight).shape) - 1, op.groups),
-        parts(b, _bias(b, node), 0, op.groups),
+        parts(b, bias, 0, op.groups),
     ]
     whole = (n, *rows, *size, channels)
     shape = (*whole[:-1], channels // op.groups)
-    result = b.tensor(f"{b.layer}/whole", DType.FLOAT32, whole) if cut else out
+    result = out
+    if cut:
+        result = b.tensor(f"{b.layer}/whole", held.dtype, whole, quant=held.quant)
     groups = [result]
     if op.groups > 1:
         name = f"{b.layer}/group"
@@ -138,11 +153,14 @@ _ORDERS = {1: (1, 2, 0), 2: (1, 2, 3, 0), 3: (2, 3, 4, 1, 0)}
 """From ``[IC, OC, ...]`` to OWI, OHWI or DHWOI, by the number of spatial axes."""
 
 
-def _weights(b: Lowering, node: Node, op: ConvTranspose, span: Sequence[int]) -> int:
+def _weights(
+    b: Lowering, node: Node, op: ConvTranspose, span: Sequence[int], *, integer: bool
+) -> int:
     """Return the kernel dilated, with zeros at its end up to `span`."""
     w = node.inputs[1]
     axes = len(op.stride)
-    array = b.graph.constant(w)
+    before = b.pair_before(w) if integer else None
+    array = b.graph.constant(w if before is None else before[0])
     if array is None:
         weight = as_weights(b, w, _ORDERS[axes])
         if axes == 3:
@@ -155,7 +173,10 @@ def _weights(b: Lowering, node: Node, op: ConvTranspose, span: Sequence[int]) ->
     own = zip(array.shape[2:], op.dilation, strict=True)
     wide[(slice(None), slice(None), *(slice(0, (k - 1) * d + 1, d) for k, d in own))] = array
     turned = np.ascontiguousarray(wide.transpose(_ORDERS[axes]))
-    return b.constant(f"{b.layer}/kernel", turned[:, None] if axes == 1 else turned)
+    grid = None if before is None else before[1]
+    if grid is not None and grid.axis is not None:
+        grid = replace(grid, axis=0)
+    return b.constant(f"{b.layer}/kernel", turned[:, None] if axes == 1 else turned, grid)
 
 
 def _spread(b: Lowering, image: int, steps: Sequence[int]) -> int:
@@ -169,12 +190,6 @@ def _spread(b: Lowering, image: int, steps: Sequence[int]) -> int:
         apart = b.reshaped(image, (n, height, 1, width * sw * c))
         image = b.reshaped(padded(b, apart, (0, 0, 0, sh - 1)), (n, height * sh, width * sw, c))
     return sliced(b, image, (n, (height - 1) * sh + 1, (width - 1) * sw + 1, c))
-
-
-def _bias(b: Lowering, node: Node) -> int:
-    if len(node.inputs) > 2:
-        return b.get(node.inputs[2])
-    return b.constant(f"{b.layer}/bias", np.zeros(node.output.type.ints[1], np.float32))
 
 
 def _plain_volume(graph: Graph, node: Node) -> str | None:

@@ -74,14 +74,16 @@ def _variadic(code: str, options: str, *takes: DType, **fields: int) -> Kernel:
 
     def run(b: Lowering, node: Node, op: Op) -> None:
         out = node.output.type
-        perm = b.common_perm(node, out.rank, integer=False)
-        parts = [b.broadcastable(v, out.rank, perm, integer=False) for v in node.inputs]
+        dtype, grid = b.output_grid(node)
+        integer = grid is not None
+        perm = b.common_perm(node, out.rank, integer=integer)
+        parts = [b.broadcastable(v, out.rank, perm, integer=integer) for v in node.inputs]
         total, shape = parts[0], b.info(parts[0]).shape
         for position, part in enumerate(parts[1:], 2):
             shape = np.broadcast_shapes(shape, b.info(part).shape)
             last = position == len(parts) and not isinstance(op, Mean)
             name = f"{b.layer}/{code.lower()}"
-            target = b.put(node, perm) if last else b.tensor(name, out.dtype, shape)
+            target = b.put(node, perm) if last else b.tensor(name, dtype, shape, quant=grid)
             b.operator(code, [total, part], [target], options, **fields)
             total = target
         if isinstance(op, Mean) and len(parts) > 1:
@@ -128,13 +130,15 @@ def _reciprocal(b: Lowering, node: Node, op: Reciprocal) -> None:
 def _prelu(b: Lowering, node: Node, op: PRelu) -> None:
     x, slope = node.inputs
     rank = x.type.rank
-    source, perm = b.get(x), b.perm_of(x) or identity(rank)
-    alpha = b.broadcastable(slope, rank, perm, integer=False)
+    integer = is_int8(b, node)
+    source = b.get(x, integer=integer)
+    perm = b.perm_of(x, integer=integer) or identity(rank)
+    alpha = b.broadcastable(slope, rank, perm, integer=integer)
     if rank == 4 and b.info(alpha).shape[:1] == (1,):
         # The kernel's own form: without the batch. XNNPACK takes no other.
-        data = b.info(alpha).data
-        if data is not None:
-            alpha = b.constant(f"{b.layer}/alpha", data[0])
+        held = b.info(alpha)
+        if held.data is not None:
+            alpha = b.constant(f"{b.layer}/alpha", held.data[0], held.quant)
     b.operator("PRELU", [source, alpha], [b.put(node, perm)])
 
 

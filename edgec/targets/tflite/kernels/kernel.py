@@ -180,7 +180,7 @@ def bias_of(b: Lowering, node: Node, integer: bool, source: int, weight: int) ->
     """Return the bias tensor; kernels want one, so a missing one is zero."""
     if len(node.inputs) > 2:
         return b.get(node.inputs[2], integer=integer)
-    units = node.inputs[1].type.ints[0]
+    units = node.output.type.ints[1]
     name = f"{b.layer}/bias"
     if not integer:
         return b.constant(name, np.zeros(units, np.float32))

@@ -26,6 +26,7 @@ from edgec.targets.tflite.kernels.kernel import (
     FLOAT,
     Constraint,
     Kernel,
+    is_int8,
     pointwise,
     scratch,
 )
@@ -44,10 +45,11 @@ def _comparison(code: str, options: str, takes: tuple[DType, ...] = _COMPARED) -
 
 
 def _where(b: Lowering, node: Node, op: Where) -> None:
-    rank = node.output.type.rank
-    perm = b.common_perm(node, rank, integer=False)
-    operands = [b.broadcastable(v, rank, perm, integer=False) for v in node.inputs]
-    b.operator("SELECT_V2", operands, [b.put(node, perm)], "SelectV2")
+    rank, integer = node.output.type.rank, is_int8(b, node)
+    perm = b.common_perm(node, rank, integer=integer)
+    condition = b.broadcastable(node.inputs[0], rank, perm, integer=False)
+    choices = [b.broadcastable(v, rank, perm, integer=integer) for v in node.inputs[1:]]
+    b.operator("SELECT_V2", [condition, *choices], [b.put(node, perm)], "SelectV2")
 
 
 def _cast(b: Lowering, node: Node, op: Cast) -> None:

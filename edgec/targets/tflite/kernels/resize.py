@@ -12,7 +12,7 @@ import numpy as np
 
 from edgec.ir import DType, Graph, Node
 from edgec.ops import Resize, SymmetricResize
-from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel
+from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, is_int8
 from edgec.targets.tflite.kernels.maps import mapped, picked
 from edgec.targets.tflite.lower import NHWC, Lowering, Stored, identity
 from edgec.targets.tflite.resizing import builtin_form
@@ -21,23 +21,25 @@ __all__ = ["CONSTRAINTS", "LOWERINGS"]
 
 
 def _resize(b: Lowering, node: Node, op: Resize) -> None:
+    integer = is_int8(b, node)
     form = builtin_form(op, node) if node.output.type.dtype is DType.FLOAT32 else None
     if form is None:
-        _by_axes(b, node, op)
+        _by_axes(b, node, op, integer=integer)
         return
-    source = b.get(node.inputs[0], NHWC)
+    source = b.get(node.inputs[0], NHWC, integer=integer)
     size = b.ints("size", node.output.type.ints[2:])
     nearest = op.mode == "nearest"
     code = "RESIZE_NEAREST_NEIGHBOR" if nearest else "RESIZE_BILINEAR"
     options = "ResizeNearestNeighbor" if nearest else "ResizeBilinear"
-    version = 3 if form["halfPixelCenters"] else 1
+    later = form["halfPixelCenters"] or (nearest and form["alignCorners"])
+    version = 3 if later else 1 + integer
     b.operator(code, [source, size], [b.put(node, NHWC)], options, version, **form)
 
 
-def _by_axes(b: Lowering, node: Node, op: Resize) -> None:
+def _by_axes(b: Lowering, node: Node, op: Resize, *, integer: bool) -> None:
     x = node.inputs[0]
-    perm = b.perm_of(x) or identity(x.type.rank)
-    tensor = b.get(x, perm)
+    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    tensor = b.get(x, perm, integer=integer)
     lines = op.lines(x.type)
     for line in sorted(lines, key=lambda line: line.out / line.length):  # what shrinks first
         axis = perm.index(line.axis)
@@ -58,7 +60,7 @@ def _by_axes(b: Lowering, node: Node, op: Resize) -> None:
             filled = b.tensor(f"{b.layer}/filled", DType.FLOAT32, b.info(tensor).shape)
             b.operator("ADD", [tensor, rest], [filled], "Add", fusedActivationFunction=0)
             tensor = filled
-    b.stored[node.output] = Stored(tensor, perm)
+    b.alias(node, Stored(tensor, perm), quantized=integer)
 
 
 def _settled(graph: Graph, node: Node) -> str | None:
