@@ -7,11 +7,18 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper, version_converter
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
 
 from benchmarks.models import DATA
 
-__all__ = ["FLOATS", "MODELS", "in_floats", "model_path"]
+__all__ = ["FLOATS", "MODELS", "in_floats", "in_qoperators", "model_path"]
 
 MODELS = DATA / "models"
 
@@ -53,3 +60,36 @@ def _convert(graph: onnx.GraphProto, code: int, dtype: np.dtype[np.generic]) -> 
     for value in (*graph.input, *graph.output, *graph.value_info):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
             value.type.tensor_type.elem_type = code
+
+
+class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # of a package without types
+    """Random images for onnxruntime's quantizer."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], width: float) -> None:
+        rng = np.random.default_rng(1)
+        images = (rng.uniform(0, width, shape).astype(np.float32) for _ in range(4))
+        self._feeds = iter([{name: image} for image in images])
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        return next(self._feeds, None)
+
+
+def in_qoperators(
+    source: Path, folder: Path, activation: str, weight: str, per_channel: bool, width: float
+) -> Path:
+    """The model on integers, as onnxruntime's quantizer writes it in QOperator form.
+
+    Weights have 7 bits, so that old CPUs compute the same as new ones.
+    """
+    model = onnx.load(source)
+    held = {t.name for t in model.graph.initializer}
+    (x,) = (v for v in model.graph.input if v.name not in held)
+    shape = tuple(d.dim_value or 1 for d in x.type.tensor_type.shape.dim)
+    types = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
+    path = folder / source.name
+    quantize_static(
+        model, path, _Feeds(x.name, shape, width), quant_format=QuantFormat.QOperator,
+        activation_type=types[activation], weight_type=types[weight],
+        per_channel=per_channel, reduce_range=True,
+    )  # fmt: skip
+    return path

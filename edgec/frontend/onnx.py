@@ -16,10 +16,12 @@ from edgec.errors import Diagnostic, ModelError, UnsupportedError
 from edgec.frontend.files import array_of, dense_array_of, read
 from edgec.frontend.floats import in_float32
 from edgec.frontend.opset import opset_of, raised, settle
+from edgec.frontend.qoperator import InPairs
 from edgec.frontend.shapes import Binding, bind
 from edgec.frontend.typing import captures, constant_value, opaque, plain, typed
 from edgec.ir import (
     ABSENT,
+    OPSET,
     Array,
     Constant,
     Dim,
@@ -121,6 +123,9 @@ class _Importer:
         for node in proto.node:
             self.read.update((*node.input, *captures(node)))
         self.read.discard("")
+        self.names = {*self.read, *self.values, *(n for p in proto.node for n in p.output)}
+        opset = max(self.versions.get("", OPSET), OPSET)
+        self.in_pairs = InPairs(opset, self.values, self._array, self._fresh)
         self._declared: dict[str, TensorType] | None = None
         for tensor in proto.initializer:
             self._constant(tensor.name, array_of(tensor, path.parent))
@@ -168,7 +173,7 @@ class _Importer:
         self.constants[name] = const
         self.values[name] = Value(name, const.type)
 
-    def _node(self, proto: onnx.NodeProto, index: int) -> None:
+    def _node(self, proto: onnx.NodeProto, index: int, opset: int | None = None) -> None:
         layer = proto.name or f"{proto.op_type}_{index}"
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         attributes = {a.name: plain(a) for a in proto.attribute}
@@ -181,10 +186,19 @@ class _Importer:
                 )
             self._constant(proto.output[0], array)
             return
+        named = onnx.NodeProto()
+        named.CopyFrom(proto)
+        named.name = layer
+        if parts := self.in_pairs.nodes(named, domain):
+            for name, array in self.in_pairs.constants.items():
+                self._constant(name, array)
+            for part in parts:
+                self._node(part, index, self.in_pairs.opset)
+            return
         inputs = tuple(self.values[name] if name else ABSENT for name in proto.input)
         node = OnnxNode(
             proto.op_type,
-            self.versions.get(domain, 1),
+            self.versions.get(domain, 1) if opset is None else opset,
             attributes,
             tuple(v.type for v in inputs),
             tuple(self._array(v) for v in inputs),
@@ -212,6 +226,15 @@ class _Importer:
             raise _NeedsNewerOpset
         outer = tuple(self.values[name] for name in captured)
         self._add(op, (*inputs, *outer), list(proto.output), layer)
+
+    def _fresh(self, near: str) -> str:
+        """Return a name that the model does not use, for something that will be read."""
+        name, n = near, 1
+        while name in self.names:
+            name, n = f"{near}.{n}", n + 1
+        self.names.add(name)
+        self.read.add(name)
+        return name
 
     def _add(self, op: Op, inputs: tuple[Value, ...], names: list[str], layer: str) -> None:
         arrays = [self._array(v) for v in inputs]

@@ -19,6 +19,7 @@ from edgec.passes.decompose_integer_products import DecomposeIntegerProducts
 from edgec.passes.decompose_quantization import DecomposeQuantization
 from edgec.passes.decompose_sampling import DecomposeSampling
 from edgec.passes.decompose_transforms import DecomposeTransforms
+from edgec.passes.dequantize_moves import DequantizeMoves
 from edgec.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from edgec.passes.eliminate_identities import EliminateIdentities
 from edgec.passes.expand_functions import ExpandFunctions
@@ -60,6 +61,7 @@ __all__ = [
     "DecomposeQuantization",
     "DecomposeSampling",
     "DecomposeTransforms",
+    "DequantizeMoves",
     "EliminateCommonSubexpressions",
     "EliminateIdentities",
     "Exact",
@@ -104,6 +106,7 @@ __all__ = [
 PASSES: tuple[type[Pass], ...] = (
     FoldConstants,
     ShareConstants,
+    DequantizeMoves,
     EliminateCommonSubexpressions,
     EliminateIdentities,
     JoinMoves,

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from typing_extensions import override
 
-from edgec.ir import Array, Builder, Graph, Node, QuantParams, Value
+from edgec.ir import Array, Builder, DType, Graph, Node, QuantParams, Value
 from edgec.ops import Activation, Add, Dequantize, FullyConnected, MatMul, Reshape
 from edgec.passes.base import Pass, Promise, Within
 
@@ -76,11 +76,15 @@ def _weight(b: Builder, node: Node, x: Value, w: Value) -> Value | None:
     stored, before = b.producer(w), b.producer(x)
     if stored is None or not isinstance(stored.op, Dequantize):
         return None
-    if before is not None and isinstance(before.op, Dequantize):
-        return None  # an integer product, which the layer on a reshaped value would not be
     matrix, params = _matrix(b.array(stored.inputs[0])), stored.op.params
     if matrix is None or (params.axis is not None and params.axis < w.type.rank - 2):
         return None
+    if before is not None and isinstance(before.op, Dequantize):  # an integer product
+        # The layer on a reshaped value would be none, and its weights have no zero points.
+        if not x.type.rank == w.type.rank == 2 or any(params.zero_point):
+            return None
+        if stored.op.dtype is not DType.INT8 or int(matrix.min(initial=0)) < -127:
+            return None
     axis = None if params.axis is None else w.type.rank - 1 - params.axis
     turned = b.constant(np.ascontiguousarray(matrix.T), near=stored.inputs[0].name)
     grid = QuantParams(params.scale, params.zero_point, axis)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgec.ir import DType, Graph, QuantParams
+from edgec.evaluate import evaluate
+from edgec.ir import Array, DType, Graph, QuantParams, verify
 from edgec.ops import Activation, Add, Dequantize, FullyConnected, MatMul, Relu
 from edgec.passes import FlattenProducts
 from tests.passes.properties import check_pass
@@ -123,11 +124,44 @@ def test_weights_that_are_stored_as_integers_stay_so(
     assert {c.array.dtype.name for c in after.constants.values()} == {"int8", "float32"}
 
 
-def test_integer_products_stay() -> None:
-    params = QuantParams((0.5,), (0,))
-    net = Net(DType.INT8, x=(2, 5, 4))
-    net.add("real", Dequantize(params), "x")
-    net.add("w", Dequantize(params), np.ones((4, 3), np.int8))
-    graph = net.graph(net.add("y", MatMul(), "real", "w"))
+def integer_product(x: tuple[int, ...], w: Array, params: QuantParams) -> Graph:
+    net = Net(DType.INT8, x=x)
+    net.add("real", Dequantize(QuantParams((0.5,), (0,))), "x")
+    net.add("w", Dequantize(params), w)
+    return net.graph(net.add("y", MatMul(), "real", "w"))
+
+
+COLUMNS = QuantParams((0.5, 0.25, 1.0), (0, 0, 0), 1)
+
+
+def test_an_integer_product_of_matrices_is_a_layer_with_scales_by_output() -> None:
+    w = np.arange(-6, 6, dtype=np.int8).reshape(4, 3)
+    graph = integer_product((5, 4), w, COLUMNS)
+    after = FlattenProducts().run(graph)
+    verify(after)
+    layer = after.nodes[-1]
+    stored = after.producers[layer.inputs[1]]
+
+    assert layer.op == FullyConnected()
+    assert stored.op == Dequantize(QuantParams(COLUMNS.scale, COLUMNS.zero_point, 0))
+    x = np.arange(20, dtype=np.int8).reshape(5, 4)
+    np.testing.assert_array_equal(
+        evaluate(after, {"x": x})["y"], evaluate(graph, {"x": x})["y"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("x", "low", "params"),
+    [
+        ((2, 5, 4), 1, COLUMNS),
+        ((5, 4), -128, COLUMNS),
+        ((5, 4), 1, QuantParams((0.5,), (3,))),
+    ],
+    ids=["more axes", "-128", "zero point"],
+)
+def test_integer_products_that_no_layer_computes_stay(
+    x: tuple[int, ...], low: int, params: QuantParams
+) -> None:
+    graph = integer_product(x, np.full((4, 3), low, np.int8), params)
 
     assert FlattenProducts().run(graph) is graph

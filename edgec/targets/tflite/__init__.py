@@ -22,6 +22,7 @@ from edgec.passes import (
     DecomposeQuantization,
     DecomposeSampling,
     DecomposeTransforms,
+    DequantizeMoves,
     EliminateIdentities,
     ExpandFunctions,
     FlattenProducts,
@@ -79,6 +80,8 @@ class Tflite(Target):
             # After ExpandFunctions: bodies of functions may have loops. Before all others:
             # bodies of loops are simplified as they are written out.
             UnrollLoops(),
+            # Before DecomposeQuantization, which writes out what the integers are read beside.
+            DequantizeMoves(),
             DecomposeQuantization(),
             DecomposeIntegerProducts(),
             DecomposeSampling(),

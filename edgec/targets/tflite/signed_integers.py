@@ -47,7 +47,7 @@ class SignedIntegers(Pass):
                 case Dequantize(params, DType.UINT8) if node.inputs[0] in moved:
                     source = b.now(node.inputs[0])
                     if (array := graph.constant(node.inputs[0])) is not None:
-                        shifted = (array.astype(np.int16) - _SHIFT).astype(np.int8)
+                        shifted = np.asarray(array.astype(np.int16) - _SHIFT, np.int8)
                         source = b.constant(shifted, near=node.inputs[0].name)
                     b.add(Dequantize(_signed(params)), source, like=node)
                 case Dequantize(params, DType.UINT8) if _begins(graph, node):

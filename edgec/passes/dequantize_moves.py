@@ -1,0 +1,89 @@
+"""Moves of stored integers, as moves of the real numbers they stand for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from typing_extensions import override
+
+from edgec.ir import Builder, DType, Graph, Node, Op, QuantParams, SameAsInput, Value
+from edgec.ops import Dequantize, Pad, Quantize, Resize
+from edgec.passes.base import Exact, Pass, Promise
+
+__all__ = ["DequantizeMoves"]
+
+_Grid = tuple[QuantParams, DType]
+_EIGHT = (DType.INT8, DType.UINT8)
+
+
+@dataclass(frozen=True, slots=True)
+class DequantizeMoves(Pass):
+    """Let what only moves or compares the integers of quantized values move real numbers.
+
+    ``Quantize -> Reshape`` becomes ``Quantize -> Dequantize -> Reshape -> Quantize``, all on
+    one grid, and so do transposes, slices, max pools, a concatenation of values on one grid,
+    paddings with the zero point and the nearest form of a resize. Models in QOperator form
+    have them so, and a target then sees pairs around every operator.
+
+    Exact: a dequantized number is on its grid, and is quantized to the integer it came from.
+    """
+
+    name: ClassVar[str] = "dequantize-moves"
+    promise: ClassVar[Promise] = Exact()
+
+    @override
+    def run(self, graph: Graph) -> Graph:
+        b = Builder(graph)
+        grids: dict[Value, _Grid] = {}
+        for node in graph.nodes:
+            if isinstance(node.op, Quantize) and node.op.params.axis is None:
+                grids[node.output] = (node.op.params, node.op.dtype)
+            if not _rewrite(b, node, grids):
+                b.copy(node)
+        return b.finish()
+
+
+def _rewrite(b: Builder, node: Node, grids: dict[Value, _Grid]) -> bool:
+    """Put a move in pairs and note the grid of what it moves; whether it is one."""
+    grid = grids.get(node.inputs[0]) if node.inputs else None
+    if grid is None or isinstance(node.op, Dequantize):
+        return False
+    params, dtype = grid
+    op = _real(node.op, params)
+    if op is None:
+        return False
+    data = replace(node, op=op).data
+    results = [v for v in node.outputs if v.type.dtype in _EIGHT]
+    if any(grids.get(v) != grid for v in data) or any(
+        v.type.dtype is not dtype for v in results
+    ):
+        return False
+    inputs = [
+        b.step(Dequantize(params, dtype), b.now(v), of=node, near=f"{v.name}.real")
+        if v in data
+        else b.now(v)
+        for v in node.inputs
+    ]
+    names = [b.fresh(f"{v.name}.float") if v in results else v.name for v in node.outputs]
+    made = b.add(op, *inputs, names=names, absorbs=(node,))
+    for old, new in zip(node.outputs, made, strict=True):
+        if old in results:
+            names = [old.name]
+            (stored,) = b.add(Quantize(params, dtype), new, names=names, absorbs=(node,))
+            grids[old] = grid
+        else:
+            stored = new
+        b.replace(old, stored)
+    return True
+
+
+def _real(op: Op, params: QuantParams) -> Op | None:
+    """Return the move on real numbers of what is one on integers."""
+    match op:
+        case Pad():
+            return replace(op, value=0.0) if op.value == params.zero_point[0] else None
+        case Resize(mode="nearest", roi=(), beyond=0.0):
+            return op
+    rule = op.quant_rule()
+    return op if rule is not None and isinstance(rule.output, SameAsInput) else None
