@@ -83,7 +83,7 @@ def _real(op: Op, params: QuantParams) -> Op | None:
     match op:
         case Pad():
             return replace(op, value=0.0) if op.value == params.zero_point[0] else None
-        case Resize(mode="nearest", roi=(), beyond=0.0):
-            return op
+        case Resize() if op.mode != "nearest" or op.beyond:
+            return None  # on integers, what is interpolated is cut off to one
     rule = op.quant_rule()
     return op if rule is not None and isinstance(rule.output, SameAsInput) else None
