@@ -66,10 +66,6 @@ class Abs(Unary):
 
     onnx_name: ClassVar[str] = "Abs"
 
-    @override
-    def quant_rule(self) -> QuantRule:
-        return QuantRule((Role.ACTIVATION,))
-
 
 @dataclass(frozen=True, slots=True)
 class Ceil(Unary):
@@ -290,10 +286,6 @@ class PRelu(Op):
             if length != 1
         ]
         return tuple(found)
-
-    @override
-    def quant_rule(self) -> QuantRule:
-        return QuantRule((Role.ACTIVATION,))
 
     @classmethod
     @override

@@ -22,9 +22,12 @@ from edgec.ops import (
     Clip,
     Conv,
     Dequantize,
+    Elu,
     FullyConnected,
     Gemm,
     Greater,
+    HardSigmoid,
+    HardSwish,
     Log,
     MatMul,
     Mul,
@@ -40,6 +43,7 @@ from edgec.ops import (
     Softmax,
     Softplus,
     Sqrt,
+    Swish,
     Tanh,
     Transpose,
     Unary,
@@ -309,6 +313,42 @@ def test_a_choice_of_integers_stays_on_their_grid(constant: bool) -> None:
     assert {op.params for op in (*before, after) if isinstance(op, Dequantize | Quantize)} == {
         after.params
     }
+
+
+@pytest.mark.parametrize("op", [Relu(), Clip(0, 6), HardSwish(), HardSigmoid(), Swish(), Elu()])
+def test_common_activations_are_left_to_the_delegate(op: Op) -> None:
+    net = Net(x=(1, 3, 4, 4))
+    graph, feeds = net.graph(net.add("y", op, "x")), {"x": 4 * random(1, 3, 4, 4)}
+
+    artifact = Tflite(io_dtype="int8").compile(quantized(graph, feeds))
+
+    assert operators_run(artifact) == ["DELEGATE"]
+
+
+@pytest.mark.parametrize(
+    ("op", "grid", "code"),
+    [
+        (Relu(), QuantParams((0.05,), (-128,)), "QUANTIZE"),
+        (Relu(), QuantParams((0.05,), (-100,)), "RELU"),
+        (Clip(0, 6), QuantParams((6 / 255,), (-128,)), "QUANTIZE"),
+        (Clip(0, 6), QuantParams((0.05,), (-128,)), "RELU6"),
+    ],
+)
+def test_only_a_grid_that_ends_at_a_bound_cuts_off(
+    op: Op, grid: QuantParams, code: str
+) -> None:
+    before = QuantParams((0.1,), (0,))
+    net = Net(DType.INT8, x=(1, 256))
+    net.add("real", Dequantize(before), "x")
+    net.add("cut", op, "real")
+    graph = net.graph(net.add("y", Quantize(grid), "cut"))
+    x = np.arange(-128, 128, dtype=np.int8).reshape(1, 256)
+
+    got, artifact, _ = ran(Tflite(), graph, {"x": x})
+
+    assert artifact.operators == {code: 1}
+    apart = got["y"].astype(int) - evaluate(graph, {"x": x})["y"]
+    assert np.abs(apart).max() <= 1
 
 
 def test_a_resize_that_weighs_other_elements_is_left_float_and_listed() -> None:

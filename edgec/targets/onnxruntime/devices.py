@@ -9,7 +9,6 @@ from pathlib import Path
 from edgec.errors import OptionError
 from edgec.ir import DType
 from edgec.ops import (
-    Abs,
     ConvTranspose,
     Elu,
     Gelu,
@@ -18,7 +17,6 @@ from edgec.ops import (
     HardSwish,
     Max,
     Min,
-    PRelu,
     ReduceMax,
     ReduceMean,
     ReduceMin,
@@ -35,7 +33,7 @@ __all__ = ["DEVICES", "Device", "device_named", "this_device"]
 
 # Probed on ONNX Runtime 1.31: pairs around these are not fused into integer kernels.
 _FLOATING = (
-    *(Abs, ConvTranspose, Elu, Gelu, GlobalMaxPool, HardSigmoid, HardSwish, Max, Min, PRelu),
+    *(ConvTranspose, Elu, Gelu, GlobalMaxPool, HardSigmoid, HardSwish, Max, Min),
     *(ReduceMax, ReduceMean, ReduceMin, ReduceSum, Resize, Sub, Swish, Tanh, Where),
 )
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from edgec.errors import InternalError
-from edgec.ir import DType, Fixed, Graph, Node, QuantParams
+from edgec.ir import DType, Fixed, Graph, Node, Op, QuantParams
 from edgec.ops import (
     Activation,
     Celu,
     Elu,
     Gelu,
     HardSigmoid,
+    HardSwish,
     Mish,
     Selu,
     Shrink,
@@ -84,7 +85,7 @@ def _gelu(f: Formula, op: Gelu) -> int:
 
 
 def _gelu_int8(b: Lowering, node: Node, op: Gelu) -> None:
-    source, perm, _ = _on_grid(b, node)
+    source, perm = _on_grid(b, node)
     approximate = op.approximate == "tanh"
     b.operator("GELU", [source], [b.put(node, perm)], "Gelu", 2, approximate=approximate)
 
@@ -97,33 +98,56 @@ def _hard_sigmoid(f: Formula, op: HardSigmoid) -> int:
 
 
 def _hard_sigmoid_int8(b: Lowering, node: Node, op: HardSigmoid) -> None:
+    source, perm = _on_grid(b, node)
+    _write_hard_sigmoid(b, source, op.alpha, op.beta, b.put(node, perm))
+
+
+def _write_hard_sigmoid(
+    b: Lowering, source: int, alpha: float, beta: float, target: int
+) -> None:
     """``alpha * x`` has the integers of ``x``; the grid of the sum ends where it is cut off."""
-    source, perm, grid = _on_grid(b, node)
-    steep = QuantParams((float(np.float32(op.alpha * grid.scale[0])),), grid.zero_point)
-    scaled = b.tensor(f"{b.layer}/scaled", DType.INT8, b.info(source).shape, quant=steep)
-    factor = _int8(b, "alpha", op.alpha)
+    info = b.info(source)
+    if info.quant is None:
+        raise InternalError(f"{b.layer} has integer operands without a grid")
+    steep = QuantParams(
+        (float(np.float32(alpha * info.quant.scale[0])),), info.quant.zero_point
+    )
+    scaled = b.tensor(f"{b.layer}/scaled", DType.INT8, info.shape, quant=steep)
+    factor, offset = _int8(b, "alpha", alpha), _int8(b, "beta", beta)
     b.operator("MUL", [source, factor], [scaled], "Mul", fusedActivationFunction=0)
-    operands = [scaled, _int8(b, "beta", op.beta)]
-    b.operator("ADD", operands, [b.put(node, perm)], "Add", fusedActivationFunction=0)
+    b.operator("ADD", [scaled, offset], [target], "Add", fusedActivationFunction=0)
 
 
-def _swish_int8(b: Lowering, node: Node, op: Swish) -> None:
-    source, perm, _ = _on_grid(b, node)
-    shape = b.info(source).shape
-    gate = b.tensor(f"{b.layer}/gate", DType.INT8, shape, quant=prescribed(Fixed(0.0, 1.0)))
-    b.operator("LOGISTIC", [source], [gate])
-    operands = [source, gate]
-    b.operator("MUL", operands, [b.put(node, perm)], "Mul", fusedActivationFunction=0)
+def _gated_int8(
+    write: Callable[[Lowering, int, int], None],
+) -> Callable[[Lowering, Node, Op], None]:
+    """Return the lowering of a product of ``x`` and what `write` makes of it, up to 1."""
+
+    def run(b: Lowering, node: Node, op: Op) -> None:
+        del op
+        source, perm = _on_grid(b, node)
+        grid = prescribed(Fixed(0.0, 1.0))
+        gate = b.tensor(f"{b.layer}/gate", DType.INT8, b.info(source).shape, quant=grid)
+        write(b, source, gate)
+        target = b.put(node, perm)
+        b.operator("MUL", [source, gate], [target], "Mul", fusedActivationFunction=0)
+
+    return run
 
 
-def _on_grid(b: Lowering, node: Node) -> tuple[int, Perm, QuantParams]:
-    """Return the stored integers of a node's operand, their order and their grid."""
+def _hard_swish(b: Lowering, node: Node, op: HardSwish) -> None:
+    if is_int8(b, node):
+        # XNNPACK takes these three operators, and HARD_SWISH on floats only.
+        _gated_int8(lambda b, x, y: _write_hard_sigmoid(b, x, 1 / 6, 0.5, y))(b, node, op)
+    else:
+        elementwise("HARD_SWISH", "HardSwish")(b, node, op)
+
+
+def _on_grid(b: Lowering, node: Node) -> tuple[int, Perm]:
+    """Return the stored integers of a node's operand, and their order."""
     x = node.inputs[0]
-    tensor = b.get(x, integer=True)
-    grid = b.info(tensor).quant
-    if grid is None:
-        raise InternalError(f"{node.layer} has integer operands without a grid")
-    return tensor, b.perm_of(x, integer=True) or identity(x.type.rank), grid
+    perm = b.perm_of(x, integer=True) or identity(x.type.rank)
+    return b.get(x, integer=True), perm
 
 
 def _int8(b: Lowering, name: str, number: float) -> int:
@@ -179,12 +203,13 @@ LOWERINGS = {
     Elu: _curve(_elu, elementwise("ELU", "", 1)),
     Gelu: _curve(_gelu, _gelu_int8),
     HardSigmoid: _curve(_hard_sigmoid, _hard_sigmoid_int8),
+    HardSwish: Kernel(_hard_swish),
     Mish: _curve(_mish),
     Selu: _curve(_selu),
     Shrink: _curve(_shrink),
     Softplus: _curve(_softplus),
     Softsign: _curve(_softsign),
-    Swish: _curve(_swish, _swish_int8),
+    Swish: _curve(_swish, _gated_int8(lambda b, x, y: b.operator("LOGISTIC", [x], [y]))),
     ThresholdedRelu: _curve(_thresholded),
 }
 

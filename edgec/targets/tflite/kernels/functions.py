@@ -32,7 +32,6 @@ from edgec.targets.tflite.kernels.kernel import (
     Constraint,
     Kernel,
     elementwise,
-    is_int8,
     pointwise,
 )
 from edgec.targets.tflite.kernels.shape import unchanged
@@ -152,9 +151,6 @@ _NEG = pointwise("NEG", "Neg", (DType.INT32, DType.INT64, DType.FLOAT32))
 
 
 def _abs(b: Lowering, node: Node, op: Abs) -> None:
-    if is_int8(b, node):
-        elementwise("ABS", "Abs")(b, node, op)
-        return
     match node.output.type.dtype:
         case DType.UINT8:
             unchanged(b, node)
