@@ -22,6 +22,13 @@ from edgec.targets import OnnxRuntime
 
 __all__ = ["report"]
 
+_BFLOAT16 = "a bfloat16 interface becomes float32, as edgec says when it reads the model"
+_OTHERWISE = {
+    "test_castlike_BFLOAT16_to_FLOAT": _BFLOAT16,
+    "test_castlike_BFLOAT16_to_FLOAT_expanded": _BFLOAT16,
+}
+"""Cases that edgec compiles to something else than it was given, and why."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
@@ -63,17 +70,18 @@ def report(cache: Path | None) -> int:
     words = ", ".join(f"{k} {n}" for k, n in sorted(failing.items()))
     print(f"ONNX Runtime itself: {words}")
     lost = [n for n, v in verdicts.items() if v.runtime == "pass" and v.edgec != "pass"]
-    flag = "  FAIL" if lost else ""
-    print(f"passes in ONNX Runtime and not through edgec: {len(lost)} (none allowed){flag}")
+    unnamed = sorted(set(lost) - set(_OTHERWISE))
+    named = f"{len(lost)}, of these {len(unnamed)} without a known reason"
+    print(f"passes in ONNX Runtime and not through edgec: {named}{'  FAIL' if unnamed else ''}")
     for name in sorted(lost):
-        print(f"  {name}: {verdicts[name].edgec}")
+        print(f"  {name}: {_OTHERWISE.get(name, verdicts[name].edgec)}")
     broken = [n for n, v in verdicts.items() if v.edgec.startswith(("internal", "CRASH"))]
     more = sorted(set(broken) - set(lost))
     print(f"internal errors where ONNX Runtime does not pass either: {len(more)}")
     for name in more:
         print(f"  {name}: {verdicts[name].edgec}")
     _print_opaque(cases, verdicts)
-    return int(bool(lost))
+    return int(bool(unnamed))
 
 
 def _print_opaque(cases: list[Case], verdicts: Mapping[str, _Verdict]) -> None:
