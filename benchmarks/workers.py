@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
@@ -39,7 +39,7 @@ def judged(
     timeout_s: float = 180.0,
     memory_bytes: int | None = None,
     recycle: int = 200,
-) -> Iterator[tuple[int, R | Died]]:
+) -> Generator[tuple[int, R | Died]]:
     """Yield the number of each item and what `judge` returned for it, as they finish.
 
     Parameters

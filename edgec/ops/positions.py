@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -97,10 +98,15 @@ class Compress(Op):
             raise ValueError(f"the condition is {condition}, but must be bool with one axis")
         held = constants[1]
         count: Dim = UNKNOWN if held is None else int(held.sum())
+        if self.axis is not None and self.axis >= x.rank:
+            raise ValueError(f"{x} has no axis {self.axis}")
+        along = x.dims if self.axis is None else x.shape[self.axis : self.axis + 1]
+        lengths = [d for d in along or () if isinstance(d, int)]
+        known = along is not None and len(lengths) == len(along)
+        if held is not None and known and held.size > math.prod(lengths):
+            raise ValueError(f"the condition has {held.size} entries for {math.prod(lengths)}")
         if self.axis is None:
             return (x.with_shape((count,)) if x.dims is not None else x,)
-        if self.axis >= x.rank:
-            raise ValueError(f"{x} has no axis {self.axis}")
         return (x.with_shape((*x.shape[: self.axis], count, *x.shape[self.axis + 1 :])),)
 
     @classmethod

@@ -28,6 +28,7 @@ from edgec.ops import (
     Reshape,
     Round,
     Sub,
+    Transpose,
     Where,
 )
 from edgec.passes.base import Pass, Promise, Within
@@ -46,8 +47,9 @@ class DecomposeQuantization(Pass):
     `QuantizeLinear` is ``clip(round(x / scale) + zero)`` and `DequantizeLinear`
     ``(x - zero) * scale``; `DynamicQuantizeLinear` finds both parameters first. Written out
     are those with computed parameters, with several scales, with scales for blocks, with
-    integers of 16 bits, and those beside an operator that takes the integers for plain numbers.
-    One scale for 8 bits stays elsewhere: it is what a quantized tensor has.
+    integers of 16 bits, and dequantized ones of 32. One scale for 8 bits stays: it is what a
+    quantized tensor has; but not where something else computes the integers, reads them as the
+    plain numbers they are, or understands them otherwise.
 
     Within rounding: the range that ONNX Runtime finds may differ in the last bit.
     """
@@ -98,17 +100,20 @@ def _grid(b: Builder, node: Node, dtype: DType) -> _Grid | None:
     """Return what a node quantizes with; ``None`` if it is to stay."""
     x = b.now(node.inputs[0])
     real = x if dtype is not x.type.dtype else node.output
-    if dtype not in _SMALL or real.type.dtype is not DType.FLOAT32 or b.array(x) is not None:
+    if real.type.dtype is not DType.FLOAT32 or b.array(x) is not None:
         return None
     if isinstance(node.op, Quantize | Dequantize):
         params = node.op.params
-        stored = node.output if isinstance(node.op, Quantize) else node.inputs[0]
-        if params.axis is None and dtype in _EIGHT and is_paired(b.source, stored):
+        if params.axis is None and dtype in _EIGHT and _is_a_grid(b.source, node):
+            return None
+        if dtype not in _SMALL and (dtype is not DType.INT32 or any(params.zero_point)):
             return None
         axis, block = params.axis or 0, 0
         scale = b.constant(np.array(params.scale, np.float32), near=f"{node.output.name}.scale")
         zeros = np.array(params.zero_point, np.float32)
         zero = b.constant(zeros, near=f"{node.output.name}.zero") if zeros.any() else ABSENT
+    elif dtype not in _SMALL:
+        return None
     else:
         proto = node.op.node_proto() if isinstance(node.op, Opaque) else None
         attributes = {a.name: plain(a) for a in proto.attribute} if proto else {}
@@ -124,6 +129,34 @@ def _grid(b: Builder, node: Node, dtype: DType) -> _Grid | None:
         zero = b.step(Cast(DType.FLOAT32), zero, of=node, near=f"{zero.name}.real")
     spread = [p if p.is_absent else _spread(b, node, x, p, axis, block) for p in (scale, zero)]
     return _Grid(x, spread[0], spread[1], dtype)
+
+
+def _is_a_grid(graph: Graph, node: Node) -> bool:
+    """Whether nobody takes the integers of a node for anything but its real numbers.
+
+    Reshapes and transposes keep a tensor's grid; what else looks at integers knows of none.
+    """
+    todo = [node.output if isinstance(node.op, Quantize) else node.inputs[0]]
+    seen, ways = set(todo), set()
+    while todo:
+        stored = todo.pop()
+        made, readers = graph.producers.get(stored), graph.users.get(stored, ())
+        unsigned = stored.type.dtype is DType.UINT8 and made is not None
+        if unsigned and stored in graph.outputs and readers:
+            return False  # it is stored as int8, except for whom the model returns it to
+        for other in readers if made is None else (made, *readers):
+            match other.op:
+                case Quantize(params) if other is made:
+                    ways.add(params)
+                case Dequantize(params) if other is not made:
+                    ways.add(params)
+                case Reshape() | Transpose():
+                    more = {other.inputs[0], other.output} - seen
+                    seen |= more
+                    todo.extend(more)
+                case _:
+                    return False
+    return len(ways) == 1
 
 
 def _spread(b: Builder, node: Node, x: Value, p: Value, axis: int, block: int) -> Value:

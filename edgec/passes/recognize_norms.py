@@ -10,7 +10,7 @@ import numpy as np
 from typing_extensions import override
 
 from edgec.ir import Array, Graph, Node, Value
-from edgec.ops import LayerNorm, RMSNorm
+from edgec.ops import GlobalLpPool, LayerNorm, RMSNorm, RoiAlign
 from edgec.passes.base import Pass, Promise, Within
 from edgec.passes.patterns import Call, Reader, Statistic, kind, recognize, short
 
@@ -28,8 +28,9 @@ class RecognizeNorms(Pass):
     then also be in the term that takes the mean away.
 
     The axes must be the last ones. ``gamma`` and ``beta`` must have their shape: one that is
-    constant is given it, and one that is missing is 1 or 0. Within rounding: sums are taken in
-    another order, and squares about the mean, which is more precise.
+    constant is given it, and one that is missing is 1 or 0. An `RMSNorm` is of opset 23: there
+    is none beside operators that ONNX Runtime knows in their older forms only. Within rounding:
+    sums are taken in another order, and squares about the mean, which is more precise.
     """
 
     name: ClassVar[str] = "recognize-norms"
@@ -37,7 +38,13 @@ class RecognizeNorms(Pass):
 
     @override
     def run(self, graph: Graph) -> Graph:
-        return recognize(graph, (_layer_norm, _rms_norm), ("Sqrt", "Pow"))
+        old = any(isinstance(node.op, _NO_KERNEL_THEN) for node in graph.nodes)
+        rules = (_layer_norm,) if old else (_layer_norm, _rms_norm)
+        return recognize(graph, rules, ("Sqrt", "Pow"))
+
+
+_NO_KERNEL_THEN = (GlobalLpPool, RoiAlign)
+"""Operators that ONNX Runtime 1.31 has no kernel for in the opset that `RMSNorm` needs."""
 
 
 class _Norm(NamedTuple):

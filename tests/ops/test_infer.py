@@ -322,6 +322,16 @@ def test_what_a_known_condition_keeps_is_counted() -> None:
     assert Compress(1).infer(f32(2, 3), condition) == (f32(2, "?"),)
 
 
+@pytest.mark.parametrize(("op", "shape"), [(Compress(1), (3, 2)), (Compress(), (2,))])
+def test_a_condition_for_more_than_there_is_makes_no_sense(
+    op: Compress, shape: tuple[int, ...]
+) -> None:
+    condition = TensorType(DType.BOOL, (3,))
+
+    with pytest.raises(ValueError, match="3 entries for 2"):
+        op.infer_node([f32(*shape), condition], [None, np.array([True, False, True])])
+
+
 def test_a_known_shape_is_that_of_its_constant() -> None:
     wanted = TensorType(DType.INT64, (2,))
 

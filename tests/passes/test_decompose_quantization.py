@@ -9,11 +9,12 @@ from onnx import TensorProto, helper
 
 from edgec.evaluate import OnnxSession, evaluate, ort_session
 from edgec.frontend import load
-from edgec.ir import Array, DType, Graph, QuantParams, verify
-from edgec.ops import Dequantize, Opaque, Quantize
-from edgec.passes import DecomposeQuantization
+from edgec.ir import Array, DType, Graph, Op, QuantParams, verify
+from edgec.ops import Dequantize, Opaque, Pad, Quantize, Reshape, Transpose
+from edgec.passes import DecomposeQuantization, Pipeline
+from edgec.targets import Tflite
 from tests.models import info, onnx_model, save, unranked
-from tests.targets.graphs import Net, random
+from tests.targets.graphs import Net, ran, random
 
 X = random(3, 6, seed=1) * 20
 F32, U8, I8, I16 = np.float32, np.uint8, np.int8, np.int16
@@ -134,11 +135,72 @@ def test_keeps_what_a_quantized_tensor_has() -> None:
     assert DecomposeQuantization().run(graph) is graph
 
 
-def test_keeps_other_types_and_unknown_lengths() -> None:
-    net = Net(DType.INT32, x=(3, 6))
-    graph = net.graph(net.add("y", Dequantize(QuantParams((0.5,), (0,)), DType.INT32), "x"))
-    assert DecomposeQuantization().run(graph) is graph
-
+def test_keeps_unknown_lengths() -> None:
     net = Net(x=("n", 6))
     graph = net.graph(net.add("y", Quantize(QuantParams((0.5,) * 6, (0,) * 6, 1)), "x"))
     assert DecomposeQuantization().run(graph) is graph
+
+
+ONE, OTHER = QuantParams((0.5,), (3,)), QuantParams((0.25,), (3,))
+
+
+def sum_of(dtype: DType, *params: QuantParams) -> Graph:
+    """Integers of a sum, as accelerators give them."""
+    net = Net(dtype, x=(3, 6))
+    for i, p in enumerate(params):
+        net.add(f"y{i}", Dequantize(p, dtype), "x")
+    return net.graph(*(f"y{i}" for i in range(len(params))))
+
+
+def written_out(graph: Graph) -> Graph:
+    """The graph without what a tensor's grid stands for, which computes the same."""
+    after = DecomposeQuantization().run(graph)
+    verify(after)
+    assert not any(isinstance(n.op, Quantize | Dequantize) for n in after.nodes)
+    (x,) = graph.inputs
+    fed = X if x.type.dtype is DType.FLOAT32 else X.astype(x.type.dtype.numpy)
+    for name, array in evaluate(graph, {"x": fed}).items():
+        np.testing.assert_array_equal(evaluate(after, {"x": fed})[name], array)
+    return after
+
+
+def test_integers_of_32_bits_are_numbers() -> None:
+    written_out(sum_of(DType.INT32, QuantParams((0.5,), (0,))))
+
+
+def test_integers_that_are_understood_in_two_ways() -> None:
+    written_out(sum_of(DType.INT8, ONE, OTHER))
+    net = Net(x=(3, 6))
+    net.add("q", Quantize(ONE), "x")
+    written_out(net.graph(net.add("y", Dequantize(OTHER), "q")))
+
+
+@pytest.mark.parametrize("dtype", [DType.INT8, DType.UINT8])
+def test_integers_that_something_else_computes_or_reads(dtype: DType) -> None:
+    """Padded with a number that is not the zero point, they are plain numbers."""
+    net = Net(x=(1, 1, 3, 6))
+    net.add("q", Quantize(ONE, dtype), "x")
+    net.add("m", Pad((0, 0, 0, 1, 0, 0, 0, 2)), "q")
+    graph = net.graph(net.add("y", Dequantize(ONE, dtype), "m"))
+
+    after = DecomposeQuantization().run(graph)
+    assert not any(isinstance(n.op, Quantize | Dequantize) for n in after.nodes)
+    prepared, _ = Pipeline(Tflite().prepare()).run(graph)
+    got, artifact, _ = ran(Tflite(), prepared, {"x": X[None, None]})
+    np.testing.assert_array_equal(got["y"], evaluate(graph, {"x": X[None, None]})["y"])
+    assert not {"QUANTIZE", "DEQUANTIZE"} & artifact.operators.keys()
+
+
+@pytest.mark.parametrize("op", [Reshape((6, 3)), Transpose((1, 0))], ids=str)
+def test_keeps_grids_through_what_only_renames_places(op: Op) -> None:
+    net = Net(x=(3, 6))
+    net.add("q", Quantize(ONE), "x")
+    graph = net.graph(net.add("y", Dequantize(ONE), net.add("m", op, "q")))
+
+    assert DecomposeQuantization().run(graph) is graph
+
+
+def test_unsigned_integers_that_are_returned_and_read() -> None:
+    net = Net(x=(3, 6))
+    net.add("q", Quantize(ONE, DType.UINT8), "x")
+    written_out(net.graph("q", net.add("y", Dequantize(ONE, DType.UINT8), "q")))

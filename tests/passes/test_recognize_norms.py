@@ -143,6 +143,16 @@ def test_forms_of_rms_norm(form: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(gamma, [1, 2, 3, 4])
 
 
+def test_no_rms_norm_beside_what_has_no_kernel_in_its_opset(tmp_path: Path) -> None:
+    body = RMS["root"].replace("y =", "n =") + " l = GlobalLpPool(x) y = Add(n, l)"
+    after = check_pass(recognize, imported(tmp_path, f"{HEAD}{body} }}"))
+
+    assert not any(kind.startswith("RMSNorm") for kind in kinds(after))
+    body = LAYER["torch"].replace("y =", "n =") + " l = GlobalLpPool(x) y = Add(n, l)"
+    after = check_pass(recognize, imported(tmp_path, f"{HEAD}{body} }}"))
+    assert kinds(after)[0] == "LayerNorm(epsilon=0.001)"
+
+
 def test_several_axes(tmp_path: Path) -> None:
     body = LAYER["torch"].replace("[-1]", "[1, 2]")
     head = HEAD.replace("float[4]", "float[1,4]")

@@ -1,0 +1,1 @@
+"""Random graphs and damaged files: whatever goes in, the outcome is right or refused."""

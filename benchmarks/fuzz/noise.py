@@ -1,0 +1,218 @@
+"""How far results may be apart: what rounding alone does to each element of each output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from edgec.evaluate import Evaluator
+from edgec.ir import Array, DType, Graph, Node, TensorType, Value
+from edgec.numerics import arrays_of
+from edgec.ops import Mul
+
+__all__ = ["Reference", "difference", "reference"]
+
+_RELATIVE = 1e-6
+"""How far a kernel may be from the true function, relative to each element; ..."""
+_OF_LARGEST = 2e-7
+"""... and relative to the largest element of its result, since it may sum."""
+_RUNS = 3
+_MARGIN = 10.0
+"""A few runs do not find the worst case."""
+_LOOSE = 0.01
+_REAL = (DType.FLOAT32, DType.FLOAT64)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a graph computes, and what to make of differences.
+
+    Parameters
+    ----------
+    moved
+        How far rounding moves each element, by output; ``None`` where it changes even how
+        many there are.
+    """
+
+    outputs: Mapping[str, Array]
+    moved: Mapping[str, Array | None]
+
+    def tolerances(self, share: float) -> dict[str, Array | None]:
+        """Return how far each element may be off.
+
+        Parameters
+        ----------
+        share
+            Of the largest element of an output, what every element may be off at least.
+        """
+        return {
+            name: self._tolerance(array, self.moved[name], share)
+            for name, array in arrays_of(self.outputs).items()
+        }
+
+    def judged(self, share: float) -> float:
+        """Return the share of elements that are held to a hundredth of their output's range."""
+        held = total = 0
+        for name, tolerance in self.tolerances(share).items():
+            array = arrays_of(self.outputs)[name]
+            total += array.size
+            if tolerance is not None:
+                limit = _LOOSE * _scale(array) if array.dtype.kind == "f" else 0.5
+                held += int(np.count_nonzero(tolerance <= limit))
+        return held / max(total, 1)
+
+    @staticmethod
+    def _tolerance(array: Array, moved: Array | None, share: float) -> Array | None:
+        if moved is None:
+            return None
+        if array.dtype.kind == "f":
+            eps = float(np.finfo(array.dtype).eps)
+            return np.asarray(max(share, 2 * eps) * _scale(array) + _MARGIN * moved)
+        if array.dtype.kind in "iu":
+            return np.asarray(_MARGIN * moved)
+        return np.where(moved > 0, np.inf, 0.0)
+
+
+def _scale(array: Array) -> float:
+    finite = np.abs(array[np.isfinite(array)].astype(np.float64))
+    return max(float(finite.max(initial=0.0)), 1e-6)
+
+
+def reference(graph: Graph, feeds: Mapping[str, Array]) -> Reference:
+    """Return what ONNX Runtime computes, as written, and how that moves under noise.
+
+    Every real number of the graph, in between too, is moved by what a right kernel may be off.
+    Whole numbers stay: they are counted or rounded, not computed.
+    """
+    inner = [v for node in graph.nodes for v in node.outputs]
+    everything = Evaluator(graph, inner).run(feeds)
+    want = {v.name: everything[v.name] for v in graph.outputs}
+    plain = arrays_of(want)
+    moved: dict[str, Array | None] = {
+        name: np.zeros(array.shape, np.float64) for name, array in plain.items()
+    }
+    noisy = _Noisy(graph, feeds, everything)
+    for seed in range(_RUNS):
+        got = arrays_of(noisy.run(seed))
+        for name, array in plain.items():
+            moved[name] = _further(moved[name], array, got[name])
+    return Reference(want, moved)
+
+
+def _further(moved: Array | None, want: Array, got: Array) -> Array | None:
+    if moved is None or want.shape != got.shape:
+        return None
+    if want.dtype.kind not in "fiu":
+        return np.asarray(np.maximum(moved, want != got))
+    with np.errstate(all="ignore"):
+        a, b = want.astype(np.float64), got.astype(np.float64)
+        away = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    return np.asarray(np.maximum(moved, np.nan_to_num(away, nan=np.inf, posinf=np.inf)))
+
+
+class _Noisy:
+    """A graph whose real values are all multiplied by what is fed beside the inputs."""
+
+    def __init__(
+        self, graph: Graph, feeds: Mapping[str, Array], known: Mapping[str, Array]
+    ) -> None:
+        self._feeds = dict(feeds)
+        self._arrays = {**feeds, **{n: c.array for n, c in graph.constants.items()}}
+        self._factors: dict[str, tuple[Array, bool]] = {}
+        constants = {k: c for k, c in graph.constants.items() if not _real(c.array)}
+        loose = [Value(k, c.type) for k, c in graph.constants.items() if k not in constants]
+        self._moved = [n for n, a in self._arrays.items() if _real(a)]
+        inputs = [*graph.inputs, *loose]
+        nodes: list[Node] = []
+        for node in graph.nodes:
+            noisy = {v: _real(known[v.name]) for v in node.outputs}
+            outputs = tuple(
+                Value(f"{v.name}!", v.type) if noisy[v] else v for v in node.outputs
+            )
+            nodes.append(Node(node.op, node.inputs, outputs, node.origin))
+            for v, exact in zip(node.outputs, outputs, strict=True):
+                if noisy[v]:
+                    array = known[v.name]
+                    whole = v.type.is_static
+                    shape = array.shape if whole else ()
+                    factor = Value(f"{v.name}*", TensorType(v.type.dtype, shape))
+                    self._factors[factor.name] = array, whole
+                    inputs.append(factor)
+                    nodes.append(Node(Mul(), (exact, factor), (v,)))
+        self._session = Evaluator(
+            Graph("noisy", tuple(inputs), graph.outputs, tuple(nodes),
+                  MappingProxyType(constants))
+        )  # fmt: skip
+
+    def run(self, seed: int) -> dict[str, Array]:
+        rng = np.random.default_rng(seed)
+        feeds = dict(self._feeds)
+        for name in self._moved:
+            array = self._arrays[name]
+            feeds[name] = np.asarray(array * _factor(rng, array), array.dtype)
+        for name, (array, whole) in self._factors.items():
+            factor = _factor(rng, array) if whole else 1 + _RELATIVE * _sign(rng, ())
+            feeds[name] = np.asarray(factor, array.dtype)
+        return self._session.run(feeds)
+
+
+def _real(array: object) -> bool:
+    """Whether an array holds numbers that are computed with rounding."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+        return False
+    if DType.of(array.dtype) not in _REAL or not array.size:
+        return False
+    return not bool((np.isfinite(array) & (array == np.round(array))).all())
+
+
+def _sign(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return np.asarray(rng.integers(0, 2, shape) * 2.0 - 1)
+
+
+def _factor(rng: np.random.Generator, array: Array) -> Array:
+    """Return what to multiply with, near one; zeros stay zeros."""
+    a = array.astype(np.float64)
+    relative = _RELATIVE * _sign(rng, a.shape)
+    absolute = _OF_LARGEST * _scale(a) * _sign(rng, a.shape)
+    small = (a == 0) | ~np.isfinite(a)
+    factor = 1 + relative + np.where(small, 0.0, absolute / np.where(small, 1.0, a))
+    return np.where(np.isfinite(a), factor, 1.0)
+
+
+def difference(
+    want: Mapping[str, Array],
+    got: Mapping[str, Array],
+    tolerances: Mapping[str, Array | None],
+) -> str:
+    """Return in what two sets of outputs differ; ``""`` if they agree."""
+    return next(_differences(arrays_of(want), arrays_of(got), tolerances), "")
+
+
+def _differences(
+    want: Mapping[str, Array],
+    got: Mapping[str, Array],
+    tolerances: Mapping[str, Array | None],
+) -> Iterator[str]:
+    for name, a in want.items():
+        b, tolerance = got.get(name), tolerances[name]
+        if b is None:
+            yield f"{name} is missing"
+        elif a.ndim != b.ndim or (tolerance is not None and a.shape != b.shape):
+            yield f"{name} has shape {b.shape}, not {a.shape}"
+        elif tolerance is not None and a.dtype.kind not in "fiub":
+            if not np.array_equal(a, b):
+                yield f"{name} has other contents"
+        elif tolerance is not None:
+            with np.errstate(all="ignore"):
+                x, y = a.astype(np.float64), b.astype(np.float64)
+                alike = (x == y) | (np.isnan(x) & np.isnan(y)) | (tolerance == np.inf)
+                off = ~alike & ~(np.abs(x - y) <= tolerance)
+            if off.any():
+                at = tuple(int(i) for i in np.argwhere(off)[0])
+                yield (
+                    f"{name}{list(at)} is {y[at]:.7g}, not {x[at]:.7g} (rounding moves it by "
+                    f"{tolerance[at]:.2g}; {np.count_nonzero(off)} of {x.size} elements)"
+                )
