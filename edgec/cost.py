@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from edgec.ir import Graph, Node, Value
-from edgec.ops import Dequantize, Quantize
+from edgec.errors import ModelError
+from edgec.frontend.bodies import body_graph
+from edgec.frontend.typing import plain
+from edgec.ir import DType, Graph, Node, TensorType, Value
+from edgec.ops import Dequantize, Opaque, Quantize
 
 __all__ = ["Cost", "cost", "node_macs"]
 
@@ -17,11 +22,12 @@ class Cost:
     Parameters
     ----------
     parameters
-        Elements of all constants.
+        Elements of all constants, those of subgraphs included.
     macs
-        Multiply-accumulates of one inference; untyped operators count as none.
+        Multiply-accumulates of one inference; untyped operators count as none. A subgraph
+        counts as often as it runs, or once if only the data tell; of two branches the dearer.
     weight_bytes
-        Bytes of all constants as they are stored.
+        Bytes of all constants as they are stored, those of subgraphs included.
     peak_activation_bytes
         The most bytes of activations alive at once when nodes run in order, every value in
         its own place; 0 if a shape is not known. What only stands between a dequantize and
@@ -38,17 +44,21 @@ class Cost:
 def cost(graph: Graph) -> Cost:
     """Return what `graph` costs; with a batch of one where the batch is open."""
     arrays = [c.array for c in graph.constants.values()]
+    inner = [body for node in graph.nodes for body in _bodies(graph, node)]
     return Cost(
         len(graph.nodes),
-        sum(a.size for a in arrays),
-        sum(node_macs(node) for node in graph.nodes),
-        sum(a.nbytes for a in arrays),
+        sum(a.size for a in arrays) + sum(body.parameters for body in inner),
+        sum(node_macs(graph, node) for node in graph.nodes),
+        sum(a.nbytes for a in arrays) + sum(body.weight_bytes for body in inner),
         _peak_activation_bytes(graph),
     )
 
 
-def node_macs(node: Node) -> int:
+def node_macs(graph: Graph, node: Node) -> int:
     """Return the multiply-accumulates of one node; 0 if a shape is not known."""
+    counts = [body.times * body.macs for body in _bodies(graph, node)]
+    if counts:
+        return max(counts)
     inputs = [v.type.bound() for v in node.inputs]
     outputs = [v.type.bound() for v in node.outputs]
     operands = (*node.inputs, *node.outputs)
@@ -56,6 +66,65 @@ def node_macs(node: Node) -> int:
     if not all(v.is_absent or t.is_static for v, t in known):
         return 0
     return node.op.macs(inputs, outputs)
+
+
+class _Body(NamedTuple):
+    """A subgraph, and how often it runs."""
+
+    times: int
+    macs: int
+    parameters: int
+    weight_bytes: int
+
+
+def _bodies(graph: Graph, node: Node) -> Iterator[_Body]:
+    """Yield what the subgraphs of a node cost, each of its own."""
+    op = node.op
+    if not isinstance(op, Opaque) or op.domain or op.op_type not in ("If", "Loop", "Scan"):
+        return
+    proto = op.node_proto()
+    count = len(node.inputs) - len(op.captures)
+    inputs, outer = node.inputs[:count], node.inputs[count:]
+    attributes = {a.name: plain(a) for a in proto.attribute if not a.HasField("g")}
+    times, types = _steps(graph, op, inputs, attributes.get("num_scan_inputs", 0),
+                          attributes.get("scan_input_axes", ()))  # fmt: skip
+    known = [(v, graph.constant(v)) for v in outer]
+    for attribute in proto.attribute:
+        if not attribute.HasField("g"):
+            continue
+        try:
+            body = body_graph(op, attribute.g, types, {}, known)
+        except (ModelError, ValueError):
+            continue  # what cannot be read counts as nothing, like untyped operators
+        inner = cost(body)
+        shared = [a for v, a in known if a is not None and v.name in body.constants]
+        yield _Body(
+            times,
+            inner.macs,
+            inner.parameters - sum(a.size for a in shared),
+            inner.weight_bytes - sum(a.nbytes for a in shared),
+        )
+
+
+def _steps(
+    graph: Graph, op: Opaque, inputs: Sequence[Value], scanned: int, axes: Sequence[int]
+) -> tuple[int, list[TensorType]]:
+    """Return how often a subgraph runs, and the types of what it is given each time."""
+    if op.op_type == "If":
+        return 1, []
+    if op.op_type == "Loop":
+        most = None if inputs[0].is_absent else graph.constant(inputs[0])
+        times = 1 if most is None else int(most.reshape(-1)[0])
+        number, again = TensorType(DType.INT64, ()), TensorType(DType.BOOL, ())
+        return times, [number, again, *(v.type for v in inputs[2:])]
+    times, split = 1, len(inputs) - scanned
+    types = [v.type for v in inputs[:split]]
+    for value, axis in zip(inputs[split:], axes or (0,) * scanned, strict=True):
+        shape = list(value.type.shape)
+        length = shape.pop(axis % len(shape))
+        times = length if isinstance(length, int) else times
+        types.append(value.type.with_shape(tuple(shape)))
+    return times, types
 
 
 def _is_virtual(graph: Graph, value: Value) -> bool:

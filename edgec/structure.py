@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from edgec.cost import cost
+from edgec.cost import cost, node_macs
 from edgec.frontend.onnx import load
 from edgec.ir import Array, Dim, Graph, Node, TensorType
 from edgec.ops import Opaque
@@ -110,15 +110,14 @@ def _node(graph: Graph, node: Node) -> Unit:
     name = str(op) if isinstance(op, Opaque) else op.onnx_name
     attributes = sha256(op.proto).hexdigest() if isinstance(op, Opaque) else str(op)
     arrays = [a for v in node.reads if (a := graph.constant(v)) is not None]
-    inputs, outputs = [v.type for v in node.inputs], [v.type for v in node.outputs]
-    known = all(t.is_static for t in (*inputs, *outputs) if t.dtype.onnx)
+    outputs = [v.type for v in node.outputs]
     return Unit(
         node.layer,
         name,
         attributes,
         tuple(map(str, outputs)),
         sum(a.size for a in arrays),
-        op.macs(inputs, outputs) if known else 0,
+        node_macs(graph, node),
         _digest(arrays),
     )
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 from hypothesis import given
 
 from edgec.cost import Cost, cost, node_macs
+from edgec.frontend import load
 from edgec.ir import DType, Graph, QuantParams, TensorType
 from edgec.ops import Add, Dequantize, MatMul, MaxPool, Opaque, Quantize, Relu, Sigmoid
 from tests.models import Sketch, graphs
@@ -101,7 +104,7 @@ def test_unknown_lengths_cost_nothing_that_is_known() -> None:
     graph = s.graph(s.add(MatMul(), s.x, s.random(4, 5)))
 
     assert cost(graph) == Cost(1, 20, 0, 80, 0)
-    assert node_macs(graph.nodes[0]) == 0
+    assert node_macs(graph, graph.nodes[0]) == 0
 
 
 def test_an_open_batch_counts_as_one() -> None:
@@ -117,3 +120,32 @@ def test_the_peak_lies_between_the_largest_and_all(graph: Graph) -> None:
     sizes += [v.type.size_bytes for node in graph.nodes for v in node.outputs]
 
     assert max(sizes) <= peak(graph) <= sum(sizes)
+
+
+LOOPS = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[5, 1, 4] x, bool c) => (float[5, 1, 3] y, float[5, 1, 4] z, float[5, 1, n] v)
+<float[4, 3] w = {1,2,3,4,5,6,7,8,9,10,11,12}, int64 five = {5}>
+{
+   y = Scan <num_scan_inputs = 1, body = step (float[1, 4] t) => (float[1, 3] s)
+            { s = MatMul(t, w) }> (x)
+   z = Loop <body = turn (int64 i, bool go, float[5, 1, 4] before)
+            => (bool goes, float[5, 1, 4] after)
+            <float[4, 4] k = {1,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4}>
+            { goes = Identity(go)
+              after = MatMul(before, k) }> (five, , x)
+   v = If <then_branch = yes () => (float[5, 1, 3] a) { a = MatMul(x, w) },
+           else_branch = no () => (float[5, 1, 4] b) { b = Relu(x) }> (c)
+}
+"""
+
+
+def test_subgraphs_cost_what_their_steps_cost(tmp_path: Path) -> None:
+    path = tmp_path / "loops.onnx"
+    onnx.save(onnx.parser.parse_model(LOOPS), path)
+    graph = load(path).graph
+
+    assert [node_macs(graph, n) for n in graph.nodes] == [5 * 12, 5 * 5 * 16, 5 * 12]
+    found = cost(graph)
+    assert found.macs == 5 * 12 + 5 * 5 * 16 + 5 * 12
+    assert (found.parameters, found.weight_bytes) == (12 + 16 + 1, 4 * (12 + 16) + 8)
