@@ -17,6 +17,7 @@ from edgec.frontend.files import array_of, dense_array_of, read
 from edgec.frontend.floats import in_float32
 from edgec.frontend.opset import opset_of, raised, settle
 from edgec.frontend.qoperator import InPairs
+from edgec.frontend.runtime_types import runtime_types
 from edgec.frontend.shapes import Binding, bind
 from edgec.frontend.typing import captures, constant_value, opaque, plain, typed
 from edgec.ir import (
@@ -221,7 +222,8 @@ class _Importer:
             self._add(op, operands, list(proto.output), layer)
             return
         captured = tuple(dict.fromkeys(captures(proto)))
-        op = opaque(proto, domain, node.opset, self._types(proto), captured, self.versions)
+        types = self._types(proto, node, domain)
+        op = opaque(proto, domain, node.opset, types, captured, self.versions)
         if op is None:
             raise _NeedsNewerOpset
         outer = tuple(self.values[name] for name in captured)
@@ -251,9 +253,10 @@ class _Importer:
         names = names + [""] * (len(types) - len(names))
         for position, (name, t) in enumerate(zip(names, types, strict=False)):
             if t.dtype is DType.UNDEFINED:
+                hint = "declare its type in the model, in value_info"
                 raise UnsupportedError(
                     f"{self.path} has a value whose type cannot be told",
-                    [Diagnostic(f"output {name or position} of {op}", layer)],
+                    [Diagnostic(f"output {name or position} of {op}", layer, hint)],
                 )
             # An output that nobody asked for still needs a name of its own in the graph.
             outputs.append(Value(name or f"{layer}.unused{position}", t))
@@ -264,12 +267,25 @@ class _Importer:
         found = self.constants.get(value.name)
         return None if found is None else found.array
 
-    def _types(self, proto: onnx.NodeProto) -> tuple[TensorType, ...]:
-        """Return what the model declares of a node's outputs, or implies as a whole."""
+    def _types(
+        self, proto: onnx.NodeProto, node: OnnxNode, domain: str
+    ) -> tuple[TensorType, ...]:
+        """Return what the model declares of a node's outputs, or implies as a whole.
+
+        ONNX Runtime is asked of operators that it alone knows.
+        """
         if self._declared is None:
             self._declared = _inferred(self.model, self.inputs, self.binding)
         unknown = TensorType(DType.UNDEFINED, None)
-        return tuple(self._declared.get(name, unknown) for name in proto.output)
+        found = tuple(self._declared.get(name, unknown) for name in proto.output)
+        named = (t for name, t in zip(proto.output, found, strict=True) if name)
+        if domain in ("", "ai.onnx.ml") or not any(t.dims is None for t in named):
+            return found
+        asked = runtime_types(proto, self.versions, node.inputs, node.constants) or found
+        return tuple(
+            a if b.dtype is DType.UNDEFINED or b.dims is None else b
+            for a, b in zip(asked, found, strict=True)
+        )
 
 
 def _inferred(

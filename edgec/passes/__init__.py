@@ -12,6 +12,7 @@ from edgec.passes.base import (
     Within,
 )
 from edgec.passes.compute_in_float32 import ComputeInFloat32
+from edgec.passes.decompose_block_products import DecomposeBlockProducts
 from edgec.passes.decompose_determinants import DecomposeDeterminants
 from edgec.passes.decompose_einsum import DecomposeEinsum
 from edgec.passes.decompose_gemm import DecomposeGemm
@@ -47,6 +48,7 @@ from edgec.passes.recognize_softmax import RecognizeSoftmax
 from edgec.passes.recognize_stored_weights import RecognizeStoredWeights
 from edgec.passes.share_constants import ShareConstants
 from edgec.passes.simplify_pools import SimplifyPools
+from edgec.passes.unpack_weights import UnpackWeights
 from edgec.passes.unroll_loops import UnrollLoops
 from edgec.passes.unroll_recurrent import UnrollRecurrent
 
@@ -54,6 +56,7 @@ __all__ = [
     "PASSES",
     "AbsorbExpands",
     "ComputeInFloat32",
+    "DecomposeBlockProducts",
     "DecomposeDeterminants",
     "DecomposeEinsum",
     "DecomposeGemm",
@@ -96,6 +99,7 @@ __all__ = [
     "Scheme",
     "ShareConstants",
     "SimplifyPools",
+    "UnpackWeights",
     "UnrollLoops",
     "UnrollRecurrent",
     "Within",
@@ -106,6 +110,8 @@ __all__ = [
 PASSES: tuple[type[Pass], ...] = (
     FoldConstants,
     ShareConstants,
+    UnpackWeights,
+    DecomposeBlockProducts,
     DequantizeMoves,
     EliminateCommonSubexpressions,
     EliminateIdentities,

@@ -14,7 +14,17 @@ from edgec.errors import Diagnostic, InternalError, ModelError
 from edgec.evaluate import Evaluator
 from edgec.frontend.branches import take_branch
 from edgec.frontend.typing import retyped
-from edgec.ir import UNKNOWN, Array, Builder, ContainerType, Graph, Node, TensorType, Value
+from edgec.ir import (
+    UNKNOWN,
+    Array,
+    Builder,
+    ContainerType,
+    Graph,
+    Node,
+    Op,
+    TensorType,
+    Value,
+)
 from edgec.ops import Dequantize, EyeLike, Opaque, Reshape, Softmax
 from edgec.ops.broadcast import broadcast
 from edgec.passes.base import Exact, Pass, Promise
@@ -126,10 +136,15 @@ def _is_constant(
     graph: Graph, node: Node, foldable: dict[str, Node], found: dict[str, Array]
 ) -> bool:
     """Whether a node depends on constants only, and always computes the same."""
-    if isinstance(node.op, Dequantize) or not is_function(node.op):
+    if _dequantizes(node.op) or not is_function(node.op):
         return False
     known = (graph.constants.keys(), foldable.keys(), found.keys())
     return all(any(v.name in names for names in known) for v in node.reads)
+
+
+def _dequantizes(op: Op) -> bool:
+    kept = isinstance(op, Opaque) and op.op_type == "DequantizeLinear"
+    return kept or isinstance(op, Dequantize)
 
 
 def _widens(node: Node) -> bool:

@@ -15,6 +15,7 @@ from edgec.ir import DType, Graph, Node, Value, unload
 from edgec.ops import Dequantize, Opaque, Quantize
 from edgec.passes import (
     ComputeInFloat32,
+    DecomposeBlockProducts,
     DecomposeDeterminants,
     DecomposeEinsum,
     DecomposeGemm,
@@ -31,6 +32,7 @@ from edgec.passes import (
     Pass,
     RecognizeStoredWeights,
     Scheme,
+    UnpackWeights,
     UnrollLoops,
     UnrollRecurrent,
 )
@@ -80,6 +82,8 @@ class Tflite(Target):
             # After ExpandFunctions: bodies of functions may have loops. Before all others:
             # bodies of loops are simplified as they are written out.
             UnrollLoops(),
+            UnpackWeights(),
+            DecomposeBlockProducts(),
             # Before DecomposeQuantization, which writes out what the integers are read beside.
             DequantizeMoves(),
             DecomposeQuantization(),

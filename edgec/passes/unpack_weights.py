@@ -1,0 +1,83 @@
+"""Weights that are stored in ways that a runtime's tensors do not have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from typing_extensions import override
+
+from edgec.frontend.typing import plain
+from edgec.ir import Array, Builder, DType, Graph, Node, QuantParams
+from edgec.ops import Dequantize, Opaque
+from edgec.passes.base import Exact, Pass, Promise
+
+__all__ = ["UnpackWeights"]
+
+_WIDER = {DType.INT4: DType.INT8, DType.UINT4: DType.UINT8,
+          DType.INT2: DType.INT8, DType.UINT2: DType.UINT8}  # fmt: skip
+_STORED = (*_WIDER, DType.INT8, DType.UINT8, DType.INT16, DType.UINT16, DType.INT32)
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackWeights(Pass):
+    """Write stored weights of fewer than 8 bits, or with scales for blocks, in wider forms.
+
+    With one scale, or one an index of an axis, integers of 2 and 4 bits become ones of 8 on
+    the same grid. What has a scale for each block of an axis becomes real numbers, for tensors
+    have no such scales: ``(w - zero) * scale``.
+
+    Exact: the same numbers are multiplied, in float32.
+    """
+
+    name: ClassVar[str] = "unpack-weights"
+    promise: ClassVar[Promise] = Exact()
+
+    @override
+    def run(self, graph: Graph) -> Graph:
+        b = Builder(graph)
+        for node in graph.nodes:
+            if not _unpack(b, node):
+                b.copy(node)
+        return b.finish()
+
+
+def _unpack(b: Builder, node: Node) -> bool:
+    op = node.op
+    if not isinstance(op, Opaque) or (op.domain, op.op_type) != ("", "DequantizeLinear"):
+        return False
+    w, scale = (b.array(b.now(v)) for v in node.inputs[:2])
+    if w is None or scale is None or scale.dtype != np.float32 or scale.size == 0:
+        return False
+    zero: Array | None = np.zeros(scale.shape, np.int64)
+    if len(node.inputs) > 2:
+        zero = b.array(b.now(node.inputs[2]))
+    attributes = {a.name: plain(a) for a in op.node_proto().attribute}
+    dtype, made = DType.of(w.dtype), attributes.get("output_dtype", 0)
+    if zero is None or dtype not in _STORED or made not in (0, DType.FLOAT32.onnx):
+        return False
+    if node.output in b.source.outputs:
+        return False
+    axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
+    if scale.ndim > 1 or block:
+        real = _in_blocks(w, scale, zero, axis, block)
+        b.replace(node.output, b.constant(real, near=node.output.name))
+        return True
+    if dtype not in _WIDER or not (np.isfinite(scale).all() and (scale > 0).all()):
+        return False
+    wide = _WIDER[dtype]
+    zeros = tuple(int(z) for z in zero.astype(np.int64).reshape(-1))
+    along = axis % w.ndim if scale.size > 1 else None
+    grid = QuantParams(tuple(map(float, scale.reshape(-1))), zeros, along)
+    stored = b.constant(w.astype(wide.numpy), near=node.inputs[0].name)
+    b.add(Dequantize(grid, wide), stored, like=node)
+    return True
+
+
+def _in_blocks(w: Array, scale: Array, zero: Array, axis: int, block: int) -> Array:
+    """Return ``(w - zero) * scale``, each parameter repeated for its block of `axis`."""
+    length = w.shape[axis]
+    repeated = (np.repeat(p, block, axis).take(range(length), axis) for p in (scale, zero))
+    scales, zeros = repeated
+    return np.asarray((w.astype(np.int64) - zeros.astype(np.int64)) * scales, np.float32)
