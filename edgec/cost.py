@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edgec.errors import ModelError
+from edgec.errors import InternalError, ModelError
 from edgec.frontend.bodies import body_graph
 from edgec.frontend.typing import plain
 from edgec.ir import DType, Graph, Node, TensorType, Value
@@ -94,7 +94,7 @@ def _bodies(graph: Graph, node: Node) -> Iterator[_Body]:
             continue
         try:
             body = body_graph(op, attribute.g, types, {}, known)
-        except (ModelError, ValueError):
+        except (InternalError, ModelError, ValueError):
             continue  # what cannot be read counts as nothing, like untyped operators
         inner = cost(body)
         shared = [a for v, a in known if a is not None and v.name in body.constants]
