@@ -161,7 +161,7 @@ def typed(paths: Sequence[Path]) -> int:
         # As exporters write them, parameters are computed, and known only once folded.
         graph, _ = simplify(load(path, SHAPES.get(path.stem, {})).graph)
         for node in graph.nodes:
-            if isinstance(node.op, Opaque):
+            if type(node.op) is Opaque:
                 opaque.setdefault(node.op.op_type, set()).add(path.stem)
             else:
                 kinds[node.op.onnx_name] += 1

@@ -10,7 +10,8 @@ from edgec.errors import InternalError, ModelError
 from edgec.frontend.bodies import body_graph
 from edgec.frontend.typing import plain
 from edgec.ir import DType, Graph, Node, TensorType, Value
-from edgec.ops import Dequantize, Opaque, Quantize
+from edgec.ops import Dequantize, If, Loop, Quantize
+from edgec.ops.control import ControlFlow
 
 __all__ = ["Cost", "cost", "node_macs"]
 
@@ -80,20 +81,15 @@ class _Body(NamedTuple):
 def _bodies(graph: Graph, node: Node) -> Iterator[_Body]:
     """Yield what the subgraphs of a node cost, each of its own."""
     op = node.op
-    if not isinstance(op, Opaque) or op.domain or op.op_type not in ("If", "Loop", "Scan"):
+    if not isinstance(op, ControlFlow):
         return
-    proto = op.node_proto()
     count = len(node.inputs) - len(op.captures)
     inputs, outer = node.inputs[:count], node.inputs[count:]
-    attributes = {a.name: plain(a) for a in proto.attribute if not a.HasField("g")}
-    times, types = _steps(graph, op, inputs, attributes.get("num_scan_inputs", 0),
-                          attributes.get("scan_input_axes", ()))  # fmt: skip
+    times, types = _steps(graph, op, inputs)
     known = [(v, graph.constant(v)) for v in outer]
-    for attribute in proto.attribute:
-        if not attribute.HasField("g"):
-            continue
+    for subgraph in op.bodies.values():
         try:
-            body = body_graph(op, attribute.g, types, {}, known)
+            body = body_graph(op, subgraph, types, {}, known)
         except (InternalError, ModelError, ValueError):
             continue  # what cannot be read counts as nothing, like untyped operators
         inner = cost(body)
@@ -107,19 +103,22 @@ def _bodies(graph: Graph, node: Node) -> Iterator[_Body]:
 
 
 def _steps(
-    graph: Graph, op: Opaque, inputs: Sequence[Value], scanned: int, axes: Sequence[int]
+    graph: Graph, op: ControlFlow, inputs: Sequence[Value]
 ) -> tuple[int, list[TensorType]]:
     """Return how often a subgraph runs, and the types of what it is given each time."""
-    if op.op_type == "If":
+    if isinstance(op, If):
         return 1, []
-    if op.op_type == "Loop":
+    if isinstance(op, Loop):
         most = None if inputs[0].is_absent else graph.constant(inputs[0])
         times = 1 if most is None else int(most.reshape(-1)[0])
         number, again = TensorType(DType.INT64, ()), TensorType(DType.BOOL, ())
         return times, [number, again, *(v.type for v in inputs[2:])]
+    attributes = {a.name: plain(a) for a in op.node_proto().attribute}
+    scanned = attributes["num_scan_inputs"]
+    axes = attributes.get("scan_input_axes", (0,) * scanned)
     times, split = 1, len(inputs) - scanned
     types = [v.type for v in inputs[:split]]
-    for value, axis in zip(inputs[split:], axes or (0,) * scanned, strict=True):
+    for value, axis in zip(inputs[split:], axes, strict=True):
         shape = list(value.type.shape)
         length = shape.pop(axis % len(shape))
         times = length if isinstance(length, int) else times

@@ -14,7 +14,7 @@ from edgec.errors import EdgecError
 from edgec.frontend.typing import READ_AS
 from edgec.ir import Constant, Example, Graph, Node, Op, Value
 from edgec.ir.graph import ABSENT
-from edgec.ops import OPS, Opaque
+from edgec.ops import OPS, Loop, Opaque
 from edgec.passes import Pipeline
 from edgec.targets import OnnxRuntime, Tflite
 from edgec.targets.tflite.constraints import CONSTRAINTS
@@ -120,19 +120,23 @@ def _is_taken(example: Example) -> bool:
 
 
 def _graph(example: Example) -> Graph:
-    """Return an example as a graph: the first operand is fed, the others are constants."""
+    """Return an example as a graph: one operand is fed, the others are constants.
+
+    The first, but of a loop the last: the others say how often it runs.
+    """
+    fed = len(example.operands) - 1 if isinstance(example.op, Loop) else 0
     values = tuple(
         ABSENT if a is None else Value(f"i{k}", Constant(a).type)
         for k, a in enumerate(example.operands)
     )
-    arrays = (None, *example.operands[1:])
+    arrays = [None if k == fed else a for k, a in enumerate(example.operands)]
     types = example.op.infer_node([v.type for v in values], arrays)
     outputs = tuple(Value(f"o{k}", t) for k, t in enumerate(types))
     constants = {
         v.name: Constant(a) for v, a in zip(values, arrays, strict=True) if a is not None
     }
     node = Node(example.op, values, outputs, ("example",))
-    return Graph("example", values[:1], outputs, (node,), MappingProxyType(constants))
+    return Graph("example", (values[fed],), outputs, (node,), MappingProxyType(constants))
 
 
 def markdown(table: tuple[Entry, ...]) -> str:

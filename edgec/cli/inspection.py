@@ -118,7 +118,7 @@ def _operators(graph: Graph, simplified: Graph) -> list[dict[str, Any]]:
     Those that edgec has no class for are judged after them: often a shape must be known first.
     """
     before, after = (Counter(map(_onnx_name, g.nodes)) for g in (graph, simplified))
-    untyped = Counter(_onnx_name(n) for n in simplified.nodes if isinstance(n.op, Opaque))
+    untyped = Counter(_onnx_name(n) for n in simplified.nodes if type(n.op) is Opaque)
     ranked = sorted(before | after, key=lambda name: (-after[name], -before[name], name))
     return [
         {"name": n, "count": before[n], "simplified": after[n], "untyped": untyped[n]}

@@ -12,7 +12,7 @@ from edgec.frontend.files import array_of, dense_array_of
 from edgec.frontend.functions import add_nodes, name_results
 from edgec.frontend.shapes import Binding
 from edgec.ir import Array, Builder, Node, TensorType
-from edgec.ops import Opaque
+from edgec.ops import If
 from edgec.ops.opaque import tensor_type
 
 __all__ = ["declared_types", "initializers", "take_branch"]
@@ -29,14 +29,14 @@ def take_branch(b: Builder, node: Node) -> bool:
         Whether `node` is such an ``If``; nothing was added otherwise.
     """
     op = node.op
-    if not isinstance(op, Opaque) or (op.domain, op.op_type) != ("", "If"):
+    if not isinstance(op, If):
         return False
     condition, *outer = [b.now(v) for v in node.inputs]
     known = b.array(condition)
     if known is None or known.size != 1:
         return False
     name = "then_branch" if known.any() else "else_branch"
-    body = next((a.g for a in op.node_proto().attribute if a.name == name), None)
+    body = op.bodies.get(name)
     if body is None or len(body.output) < len(node.outputs):
         return False
     values = dict(zip(op.captures, outer, strict=True))

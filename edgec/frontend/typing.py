@@ -15,6 +15,7 @@ from edgec.frontend.files import array_of, dense_array_of
 from edgec.ir import OPSET, UNKNOWN, Array, OnnxNode, Op, TensorType
 from edgec.ops import OPS, Cast, Dropout, Identity, Opaque, Reshape
 from edgec.ops.arguments import axis_of
+from edgec.ops.control import CONTROL_FLOW
 
 __all__ = ["READ_AS", "captures", "constant_value", "opaque", "plain", "retyped", "typed"]
 
@@ -139,7 +140,8 @@ def opaque(
     data = kept.SerializeToString(deterministic=True)
     inside = sorted({n.domain for n in _inner_nodes(proto)} - {"", "ai.onnx", domain})
     imports = tuple((name, (versions or {}).get(name, 1)) for name in inside)
-    return Opaque(proto.op_type, domain, opset, data, declared, captures, imports)
+    kind = Opaque if domain else CONTROL_FLOW.get(proto.op_type, Opaque)
+    return kind(proto.op_type, domain, opset, data, declared, captures, imports)
 
 
 def _inner_nodes(proto: onnx.NodeProto) -> Iterator[onnx.NodeProto]:

@@ -25,6 +25,7 @@ from edgec.ops.arithmetic import (
 )
 from edgec.ops.blocks import Col2Im, DepthToSpace, SpaceToDepth
 from edgec.ops.cast import BitCast, Cast
+from edgec.ops.control import If, Loop, Scan
 from edgec.ops.conv import Conv, Convolution, DepthwiseConv, GroupedConv
 from edgec.ops.conv_transpose import ConvTranspose
 from edgec.ops.cumulative import CumProd, CumSum, Cumulative
@@ -230,6 +231,7 @@ __all__ = [
     "HardSwish",
     "Hardmax",
     "Identity",
+    "If",
     "InstanceNorm",
     "IsInf",
     "IsNaN",
@@ -240,6 +242,7 @@ __all__ = [
     "Log",
     "LogSoftmax",
     "Logic",
+    "Loop",
     "LpNorm",
     "LpPool",
     "MatMul",
@@ -289,6 +292,7 @@ __all__ = [
     "ReverseSequence",
     "RoiAlign",
     "Round",
+    "Scan",
     "ScatterElements",
     "ScatterND",
     "Selu",
@@ -352,6 +356,9 @@ OPS: tuple[type[Op], ...] = (
     MaxPool,
     Mul,
     Opaque,
+    If,
+    Loop,
+    Scan,
     Pad,
     Quantize,
     ReduceMean,

@@ -186,6 +186,8 @@ def index_depth(x: TensorType, indices: TensorType, batch_dims: int = 0) -> int:
     """Return how many axes of ``x`` the last axis of ``indices`` names; raise if unfit."""
     depth = indices.shape[-1] if indices.rank > batch_dims else 0
     fits = isinstance(depth, int) and 0 < depth <= x.rank - batch_dims
+    pairs = zip(x.shape[:batch_dims], indices.shape, strict=False)
+    fits &= all(a == b or isinstance(a, str) or isinstance(b, str) for a, b in pairs)
     if not fits or indices.dtype.numpy.kind not in "iu":
         raise ValueError(f"x is {x}, indices are {indices}, batch axes are {batch_dims}")
     return int(depth)

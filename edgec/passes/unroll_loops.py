@@ -14,6 +14,7 @@ from edgec.frontend.bodies import body_graph, inline
 from edgec.frontend.typing import plain
 from edgec.ir import Array, Builder, Constant, ContainerType, Graph, Node, Op, Value
 from edgec.ops import And, Concat, Identity, Opaque, Reshape, Slice, Where
+from edgec.ops.control import ControlFlow
 from edgec.passes.base import Pass, Promise, Within
 from edgec.passes.eliminate_identities import EliminateIdentities
 from edgec.passes.expand_functions import ExpandFunctions
@@ -67,7 +68,7 @@ class UnrollLoops(Pass):
 
     def _written(self, b: Builder, node: Node) -> Sequence[Value | None] | str | None:
         op = node.op
-        if not isinstance(op, Opaque) or op.domain or op.op_type not in _WRITERS:
+        if not isinstance(op, ControlFlow):
             return None
         if any(isinstance(v.type, ContainerType) for v in (*node.inputs, *node.outputs)):
             return "it has sequences"
@@ -85,16 +86,15 @@ class _Stays(Exception):  # noqa: N818  (a signal within this module)
 class _Site:
     """One node with subgraphs, and the place where its steps are written."""
 
-    def __init__(self, b: Builder, node: Node, op: Opaque, step: UnrollLoops) -> None:
+    def __init__(self, b: Builder, node: Node, op: ControlFlow, step: UnrollLoops) -> None:
         self.b, self.node, self.op, self.step = b, node, op, step
         inputs = list(map(b.now, node.inputs))
         count = len(inputs) - len(op.captures)
         self.inputs, self.outer = inputs[:count], inputs[count:]
-        proto = op.node_proto()
         self.attributes: dict[str, Any] = {
-            a.name: plain(a) for a in proto.attribute if not a.HasField("g")
+            a.name: plain(a) for a in op.node_proto().attribute if not a.HasField("g")
         }
-        self.bodies = {a.name: a.g for a in proto.attribute if a.HasField("g")}
+        self.bodies = op.bodies
         self.graphs: dict[Any, tuple[Graph, dict[str, Value]]] = {}
         self.written = 0
 

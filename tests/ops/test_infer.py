@@ -207,6 +207,7 @@ INDEX_MISFITS: list[tuple[Op, tuple[TensorType, ...], str]] = [
     (GatherElements(0), (f32(2, 3), f32(2, 3)), "the axis is 0"),
     (GatherND(), (f32(2, 3), i64(2, 3)), "batch axes are 0"),
     (GatherND(1), (f32(2, 3), i64(2)), "batch axes are 1"),
+    (GatherND(1), (f32(1, 3, 4), i64(2, 6, 2)), "batch axes are 1"),
     (ScatterElements(), (f32(2, 3), i64(2, 3), f32(2, 2)), "updates f32"),
     (ScatterElements(), (f32(2, 3), i64(2, 3), f16(2, 3)), "updates f16"),
     (ScatterND(), (f32(2, 3), i64(4, 1), f32(4, 2)), "updates f32"),

@@ -149,7 +149,7 @@ def test_an_example_with_an_integer_form_stays_within_two_steps(example: Example
 def test_most_examples_are_accepted() -> None:
     refused = {type(example.op).__name__ for _, example in ALL if not expressible(example)}
 
-    assert sorted(refused) == ["Opaque"]
+    assert sorted(refused) == ["Loop", "Opaque"]  # a loop here runs as often as the data say
 
 
 @pytest.mark.parametrize(("example", "integer"), IMAGES)

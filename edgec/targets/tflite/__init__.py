@@ -174,7 +174,7 @@ class Tflite(Target):
 
 
 def _without_form(graph: Graph, node: Node) -> Diagnostic:
-    kind = "untyped " if isinstance(node.op, Opaque) else ""
+    kind = "untyped " if type(node.op) is Opaque else ""
     why = UnrollLoops().reason(graph, node) or UnrollRecurrent().reason(node)
     hint = "compile for onnxruntime, or replace the layer"
     if not why and (parameter := computed_parameter(graph, node)) is not None:
