@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from edgec.calibration import DEFAULT, METHODS, Calibration, Percentile, RangeMethod, calibrate
+from edgec.contents import Pieces
 from edgec.cost import Cost, cost
 from edgec.data import Samples
 from edgec.errors import (
@@ -144,15 +145,18 @@ class Result:
         Contents of every file, by name.
     sources
         Files that went in; `save` refuses to overwrite them.
+    large
+        Contents of files that hold the weights of an artifact too large for one file.
     """
 
     report: dict[str, Any]
     files: Mapping[str, bytes]
     sources: tuple[Path, ...] = ()
+    large: Mapping[str, Pieces] = field(default_factory=dict)
 
     def save(self, folder: Path | str) -> None:
         """Write all files, or none."""
-        write_files(Path(folder), self.files, protect=self.sources)
+        write_files(Path(folder), {**self.files, **self.large}, protect=self.sources)
 
 
 def compile_model(
@@ -211,7 +215,9 @@ def compile_model(
         files[f"{stem}.golden.npz"] = proof.golden
     files["report.json"] = json_bytes(report)
     given = (model, options.calibration, options.evaluation)
-    return Result(report, files, tuple(p for p in given if isinstance(p, Path)))
+    besides = [c.artifact.outside for c in compiled if c.artifact.outside is not None]
+    large = {beside.file: beside.contents for beside in besides}
+    return Result(report, files, tuple(p for p in given if isinstance(p, Path)), large)
 
 
 class _Clock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -11,11 +12,12 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgec import __version__
+from edgec.contents import Pieces
 from edgec.ir import OPSET, Array, Constant, Graph, Node, OnnxForm, Value
 from edgec.ops import Opaque
 from edgec.ops.opaque import type_proto
 
-__all__ = ["LARGE_BYTES", "is_large", "to_onnx"]
+__all__ = ["LARGE_BYTES", "Outside", "is_large", "to_onnx"]
 
 LARGE_BYTES = 1024
 """Constants of at least this size are left out of a model that is exported without weights."""
@@ -23,7 +25,48 @@ LARGE_BYTES = 1024
 _IR_VERSIONS = ((18, 8), (20, 9), (22, 10), (24, 11), (28, 13))  # (up to opset, IR version)
 
 
-def to_onnx(graph: Graph, *, outputs: Sequence[Value] = (), weights: bool = True) -> Any:
+@dataclass(frozen=True)
+class Outside:
+    """A file for the large constants of a graph, named after what is in it.
+
+    An ONNX file holds at most 2 GB: more than that is what protobuf cannot write.
+    """
+
+    names: tuple[str, ...]
+    contents: Pieces
+
+    @classmethod
+    def of(cls, graph: Graph) -> Outside:
+        """Lay out the large constants of a graph, in the order it has them."""
+        large = {k: c.array for k, c in graph.constants.items() if is_large(c.array)}
+        return cls(tuple(large), Pieces(tuple(large.values())))
+
+    @property
+    def file(self) -> str:
+        """The name of the file."""
+        return f"weights-{self.contents.sha256[:16]}.bin"
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """The arrays by name."""
+        return dict(zip(self.names, self.contents.arrays, strict=True))
+
+    @property
+    def places(self) -> dict[str, tuple[str, int]]:
+        """File and offset of each constant."""
+        return {
+            name: (self.file, place)
+            for name, place in zip(self.names, self.contents.places, strict=True)
+        }
+
+
+def to_onnx(
+    graph: Graph,
+    *,
+    outputs: Sequence[Value] = (),
+    weights: bool = True,
+    outside: Outside | None = None,
+) -> Any:
     """Return `graph` as a ``ModelProto``; equal graphs give equal models.
 
     Parameters
@@ -33,11 +76,17 @@ def to_onnx(graph: Graph, *, outputs: Sequence[Value] = (), weights: bool = True
     weights
         Whether large constants are written out. Without them each is a reference to an
         external file that does not exist, for a runtime that is handed the arrays instead.
+    outside
+        A file beside the model that large constants go into.
     """
     opset, others = _opsets(graph)
     fields = _Fields(graph)
     nodes = [proto for node in graph.nodes for proto in _node_protos(node, fields, opset)]
-    tensors = [_tensor(name, c.array, weights) for name, c in graph.constants.items()]
+    places = outside.places if outside is not None else {}
+    tensors = [
+        _tensor(name, c.array, weights and not places, places.get(name))
+        for name, c in graph.constants.items()
+    ]
     proto = helper.make_graph(
         _named_apart(nodes),
         graph.name,
@@ -221,14 +270,19 @@ def is_large(array: Array) -> bool:
     return array.nbytes >= LARGE_BYTES and own
 
 
-def _tensor(name: str, array: Array, weights: bool) -> onnx.TensorProto:
+def _tensor(
+    name: str, array: Array, weights: bool, place: tuple[str, int] | None = None
+) -> onnx.TensorProto:
     if weights or not is_large(array):
         return numpy_helper.from_array(np.asarray(array), name)
     tensor = onnx.TensorProto(name=name, dims=array.shape)
     tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", "in-memory"), ("length", str(array.nbytes))):
-        tensor.external_data.add(key=key, value=value)
+    location, offset = place or ("in-memory", 0)
+    entries = {"location": location, "offset": offset, "length": array.nbytes}
+    for key, value in entries.items():
+        if value or key == "length":
+            tensor.external_data.add(key=key, value=str(value))
     return tensor
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgec.contents import Contents
 from edgec.errors import Diagnostic, OptionError, OutputError
 
 __all__ = ["REPORT_SCHEMA", "check_outputs", "json_bytes", "read_report", "write_files"]
@@ -21,7 +22,7 @@ REPORT_SCHEMA = "edgec.report/1"
 
 
 def write_files(
-    folder: Path, files: Mapping[str, bytes], *, protect: Sequence[Path] = ()
+    folder: Path, files: Mapping[str, Contents], *, protect: Sequence[Path] = ()
 ) -> None:
     """Write all of `files` into `folder`, or none of them.
 
@@ -165,11 +166,12 @@ def _temporary(folder: Path) -> Path:
     return folder / f".edgec-{secrets.token_hex(8)}.tmp"
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: Contents) -> None:
     """Write a new file and wait until it is on the disk."""
     # Not tempfile: its files are readable by their owner only, and these are to be kept.
     with path.open("xb") as file:
-        file.write(data)
+        for block in (data,) if isinstance(data, bytes) else data:
+            file.write(block)
         file.flush()
         os.fsync(file.fileno())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgec.errors import Diagnostic, ModelError
 from edgec.evaluate import OnnxSession, ort_session
-from edgec.export import to_onnx
+from edgec.export import is_large, to_onnx
 from edgec.frontend import Loaded
 from edgec.frontend.floats import in_float32
 from edgec.ir import DType, Graph
@@ -41,7 +41,9 @@ def reference(model: Path | Graph, *, optimize: bool = True) -> OnnxSession:
     """Return a model in ONNX Runtime: what every artifact is compared with."""
     if isinstance(model, Path):
         return OnnxSession(ort_session(str(model), optimize=optimize))
-    return OnnxSession(ort_session(to_onnx(model).SerializeToString(), optimize=optimize))
+    weights = {k: c.array for k, c in model.constants.items() if is_large(c.array)}
+    data = to_onnx(model, weights=False).SerializeToString()
+    return OnnxSession(ort_session(data, optimize=optimize, weights=weights))
 
 
 def provable(loaded: Loaded) -> tuple[OnnxSession, Form]:

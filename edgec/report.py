@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgec import __version__
 from edgec.calibration import DEFAULT
+from edgec.contents import sha256_of
 from edgec.cost import cost
 from edgec.errors import Diagnostic
 from edgec.files import REPORT_SCHEMA
@@ -69,10 +70,10 @@ def build_report(
         "diagnostics": [asdict(d) for d in notes],
         "golden": None if golden is None else f"{stem}.golden.npz",
         "digests": {
-            name: hashlib.sha256(data).hexdigest()
+            name: sha256_of(data)
             for name, data in (
                 (f"{stem}.golden.npz", golden),
-                *((f"{stem}{c.artifact.suffix}", c.artifact.data) for c in compiled),
+                *(pair for c in compiled for pair in c.artifact.files(stem).items()),
             )
             if data is not None
         },
@@ -86,7 +87,6 @@ def build_report(
 def _model(loaded: Loaded, records: Sequence[PassRecord]) -> dict[str, Any]:
     with loaded.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
     price = cost(loaded.graph)
     # Shapes that the model computes are known only after constant folding, the first pass.
     known = records[0].after if records else price
@@ -100,7 +100,7 @@ def _model(loaded: Loaded, records: Sequence[PassRecord]) -> dict[str, Any]:
         "sha256": digest,
         "opset": loaded.opset,
         # Weights beside the file count: what is compared is what the user ships.
-        "bytes": max(size, price.weight_bytes),
+        "bytes": loaded.size_bytes,
         **asdict(price),
     }
 
@@ -150,7 +150,8 @@ def _artifact(
         "target": c.target,
         "file": f"{stem}{c.artifact.suffix}",
         "sha256": hashlib.sha256(c.artifact.data).hexdigest(),
-        "bytes": len(c.artifact.data),
+        **({} if c.artifact.outside is None else {"weights": c.artifact.outside.file}),
+        "bytes": c.artifact.size_bytes,
         "operators": dict(c.artifact.operators),
         "transposes": [name for code, name in c.artifact.layers if code == "TRANSPOSE"],
         "quantized": c.is_quantized,

@@ -90,12 +90,12 @@ def structure_of(path: Path, shapes: Mapping[str, Sequence[Dim]] | None = None) 
 
 
 def _onnx(path: Path, shapes: Mapping[str, Sequence[Dim]]) -> Structure:
-    graph = load(path, shapes).graph
-    price = cost(graph)
+    loaded = load(path, shapes)
+    graph, price = loaded.graph, cost(loaded.graph)
     return Structure(
         path.name,
         "ONNX",
-        max(path.stat().st_size, price.weight_bytes),
+        loaded.size_bytes,
         tuple(_node(graph, node) for node in graph.nodes),
         {v.name: str(v.type) for v in graph.inputs},
         {v.name: str(v.type) for v in graph.outputs},

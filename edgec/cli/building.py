@@ -43,5 +43,5 @@ def build(model: Path, options: CompileOptions, output: Path, *, quiet: bool) ->
     check_outputs(output, [*artifacts, f"{model.stem}.golden.npz", "report.json"], protect)
     with progress(quiet=quiet) as tell:
         result = compile_model(model, options, tell)
-    write_files(output, result.files, protect=protect)
+    write_files(output, {**result.files, **result.large}, protect=protect)
     return result

@@ -27,7 +27,7 @@ def inspect_model(path: Path, shapes: Mapping[str, Sequence[Dim]]) -> dict[str, 
     simplified, _ = simplify(graph)
     return {
         "file": path.name,
-        "bytes": path.stat().st_size,
+        "bytes": loaded.size_bytes,
         "opset": loaded.opset,
         "inputs": [_port(v) for v in graph.inputs],
         "outputs": [_port(v) for v in graph.outputs],

@@ -67,7 +67,7 @@ def print_report(
     out.print(_artifacts(report))
     for line in _diagnostics(report):
         out.print(line)
-    names = [str(a["file"]) for a in report["artifacts"]]
+    names = [str(a[k]) for a in report["artifacts"] for k in ("file", "weights") if k in a]
     golden = report.get("golden")
     names += [str(golden)] if golden else []
     out.print(f"\nwrote {', '.join([*names, 'report.json'])} to {folder}")

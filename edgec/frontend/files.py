@@ -19,7 +19,7 @@ from edgec.frontend.light import light
 from edgec.frontend.opset import EXPORT_HINT, check_settled, opset_of
 from edgec.ir import Array, DType
 
-__all__ = ["array_of", "dense_array_of", "read"]
+__all__ = ["array_of", "data_files", "dense_array_of", "read"]
 
 _LARGE_BYTES = 1 << 20  # of a file from which on its weights are mapped
 _DENSE_MOST = 1 << 30  # bytes that are copied into memory: sparse tensors, constants of nodes
@@ -224,6 +224,13 @@ def array_of(tensor: onnx.TensorProto, folder: Path) -> Array:
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(f"tensor {tensor.name!r} is broken: {error}") from error
     return array
+
+
+def data_files(path: Path, model: onnx.ModelProto) -> list[Path]:
+    """Return the files beside a model that hold its weights."""
+    tensors = (t for t in model.graph.initializer if t.data_location == t.EXTERNAL)
+    found = dict.fromkeys(_location(t, path.parent) for t in tensors)
+    return [file for file in found if file != path.resolve()]
 
 
 def dense_array_of(tensor: onnx.SparseTensorProto, folder: Path) -> Array:

@@ -13,7 +13,7 @@ import onnx
 from onnx import helper
 
 from edgec.errors import Diagnostic, ModelError, UnsupportedError
-from edgec.frontend.files import array_of, dense_array_of, read
+from edgec.frontend.files import array_of, data_files, dense_array_of, read
 from edgec.frontend.floats import in_float32
 from edgec.frontend.opset import opset_of, raised, settle
 from edgec.frontend.qoperator import InPairs
@@ -52,6 +52,8 @@ class Loaded:
         Of the default domain, in the file.
     notes
         Where the graph is not what the file says.
+    size_bytes
+        Of the file, with the files beside it that hold its weights.
     """
 
     graph: Graph
@@ -59,6 +61,7 @@ class Loaded:
     batched: frozenset[str]
     opset: int
     notes: tuple[Diagnostic, ...] = ()
+    size_bytes: int = 0
 
 
 def load(path: Path, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Loaded:
@@ -77,6 +80,7 @@ def load(path: Path, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Loade
         If `shapes` does not fit the model.
     """
     model = read(path)
+    size = sum(file.stat().st_size for file in (path, *data_files(path, model)))
     opset = opset_of(model)
     settle(model)
     importer = _Importer(model, path, shapes or {})
@@ -88,7 +92,7 @@ def load(path: Path, shapes: Mapping[str, Sequence[Dim]] | None = None) -> Loade
         graph = importer.graph()
     single = in_float32(graph, (DType.BFLOAT16,), interface=True)
     notes = () if single is graph else (Diagnostic(_NO_BFLOAT16, path.name),)
-    return Loaded(single, path, importer.binding.batched, opset, notes)
+    return Loaded(single, path, importer.binding.batched, opset, notes, size)
 
 
 _NO_BFLOAT16 = (

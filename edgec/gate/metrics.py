@@ -105,7 +105,7 @@ METRICS: tuple[Metric, ...] = (
     _profile("latency_p95_ms", "ms", "95th percentile of the time of one inference"),
     _profile("cold_ms", "ms", "time from opening the artifact to its first result"),
     _profile("peak_rss_bytes", "bytes", "most memory of the process that ran the artifact"),
-    _count("size_bytes", "bytes", "size of the artifact's file", key="bytes"),
+    _count("size_bytes", "bytes", "size of the artifact's files", key="bytes"),
     Metric(
         "size_ratio", "", "lower", "size of the artifact over that of the model", _size_ratio
     ),

@@ -264,12 +264,16 @@ def _hold(
     )
 
 
+_DUMPED_BYTES = 1 << 30
+
+
 def _dump(step: Pass, before: Graph) -> dict[str, bytes]:
     """Return what is needed to run the failing pass again."""
     from edgec.export import to_onnx
 
+    small = sum(c.array.nbytes for c in before.constants.values()) < _DUMPED_BYTES
     return {
         "pass.txt": f"{step!r}\n".encode(),
         "before.txt": f"{before}\n".encode(),
-        "before.onnx": to_onnx(before).SerializeToString(deterministic=True),
+        "before.onnx": to_onnx(before, weights=small).SerializeToString(deterministic=True),
     }

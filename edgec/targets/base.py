@@ -9,7 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from edgec.contents import Contents
 from edgec.errors import Diagnostic, UnsupportedError
+from edgec.export import Outside
 from edgec.ir import Array, ContainerType, DType, Graph, QuantParams, Value
 from edgec.ops import quantize_array
 from edgec.passes import Pass, Scheme
@@ -70,7 +72,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One file that a target made; nothing is written to disk here.
+    """One file that a target made, and one beside it; nothing is written to disk here.
 
     Parameters
     ----------
@@ -83,6 +85,8 @@ class Artifact:
     layers
         Pairs of each operator of the runtime and the user's layer it is for, in their order;
         empty where the file itself tells.
+    outside
+        What the file needs beside it; ``None`` where it holds everything.
     """
 
     data: bytes
@@ -92,6 +96,19 @@ class Artifact:
     operators: Mapping[str, int]
     notes: tuple[Diagnostic, ...] = ()
     layers: tuple[tuple[str, str], ...] = ()
+    outside: Outside | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of both files."""
+        return len(self.data) + (self.outside.contents.size if self.outside else 0)
+
+    def files(self, stem: str) -> dict[str, Contents]:
+        """Return the contents of the files by name."""
+        found: dict[str, Contents] = {f"{stem}{self.suffix}": self.data}
+        if self.outside is not None:
+            found[self.outside.file] = self.outside.contents
+        return found
 
 
 class Runner(ABC):

@@ -53,7 +53,7 @@ class FakeCompiler:
         names = [a["file"] for a in self.report["artifacts"]]
         files = dict.fromkeys(names, b"artifact") | {"report.json": b"{}"}
         made = ModuleType("result")
-        made.__dict__.update(report=self.report, files=files)
+        made.__dict__.update(report=self.report, files=files, large={})
         return made
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random as pyrandom
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgec.errors import EdgecError, ModelError
+from edgec.structure import structure_of
 from edgec.targets import Tflite
+from edgec.targets.tflite.buffers import Buffers
 from edgec.targets.tflite.macs import macs
 from edgec.targets.tflite.reader import read_tflite
 from tests.targets.graphs import quantized, tiny_cnn
@@ -39,6 +42,37 @@ def test_reads_back_what_was_written(emitted: bytes, tmp_path: Path) -> None:
         assert len(weights.quant.scale) == 4
         assert weights.quant.axis == 0
         assert weights.data.dtype == np.int8
+
+
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A file whose constants lie behind the FlatBuffer, as those over 2 GB have them."""
+    monkeypatch.setattr("edgec.targets.tflite.schema.Buffers", partial(Buffers, reach=0))
+    return Tflite().compile(tiny_cnn()[0]).data
+
+
+def test_reads_constants_behind_the_flatbuffer(far: bytes, tmp_path: Path) -> None:
+    near_path, far_path = tmp_path / "near.tflite", tmp_path / "far.tflite"
+    near_path.write_bytes(Tflite().compile(tiny_cnn()[0]).data)
+    far_path.write_bytes(far)
+    near, read = read_tflite(near_path), read_tflite(far_path)
+
+    held = [(t.name, t.data) for t in read.tensors if t.data is not None]
+    assert len(held) > 5
+    want = {t.name: t.data for t in near.tensors if t.data is not None}
+    assert [name for name, _ in held] == list(want)
+    for name, data in held:
+        np.testing.assert_array_equal(data, want[name])
+    assert structure_of(far_path).weight_bytes == structure_of(near_path).weight_bytes
+
+
+def test_constants_that_are_cut_off_are_said_to_be(far: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(far[:-40])
+
+    with pytest.raises(ModelError, match="is damaged") as caught:
+        read_tflite(path)
+    assert f"of {len(far) - 40} bytes" in str(caught.value.diagnostics[0])
 
 
 def test_counts_multiply_accumulates(emitted: bytes, tmp_path: Path) -> None:

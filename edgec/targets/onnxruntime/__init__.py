@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from edgec.errors import Diagnostic, ModelError, NumericsError
+from edgec.errors import Diagnostic, ModelError, NumericsError, UnsupportedError
 from edgec.ir import Array, Graph
 from edgec.passes import Pass, Scheme
 from edgec.targets.base import Artifact, Port, Runner, Target
@@ -19,6 +19,15 @@ from edgec.targets.onnxruntime.expand_slow import ExpandSlowActivations
 from edgec.targets.onnxruntime.pad_integers import PadIntegers
 
 __all__ = ["OnnxRuntime"]
+
+
+_MOST_BYTES = (1 << 31) - (1 << 26)
+"""Of constants in one file: protobuf writes 2 GB, and the rest needs room too."""
+
+
+def _inside(graph: Graph, outside: frozenset[str]) -> int:
+    """Return the bytes of the constants that are in the file itself."""
+    return sum(c.array.nbytes for name, c in graph.constants.items() if name not in outside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +62,15 @@ class OnnxRuntime(Target):
 
     @override
     def emit(self, graph: Graph) -> Artifact:
-        from edgec.export import to_onnx
+        from edgec.export import Outside, to_onnx
 
-        model = to_onnx(graph)
+        outside = Outside.of(graph) if _inside(graph, frozenset()) > _MOST_BYTES else None
+        if outside is not None and _inside(graph, frozenset(outside.names)) > _MOST_BYTES:
+            raise UnsupportedError(
+                "an ONNX file holds at most 2 GB, and this model has more in constants that "
+                "have to be in it: texts, and numbers of types that numpy lacks"
+            )
+        model = to_onnx(graph, outside=outside)
         counts = Counter(node.op_type for node in model.graph.node)
         return Artifact(
             model.SerializeToString(deterministic=True),
@@ -64,6 +79,7 @@ class OnnxRuntime(Target):
             tuple(Port.like(v) for v in graph.outputs),
             dict(sorted(counts.items())),
             self._notes(counts),
+            outside=outside,
         )
 
     def _notes(self, counts: Mapping[str, int]) -> tuple[Diagnostic, ...]:
@@ -88,8 +104,9 @@ class _OrtRunner(Runner):
         from edgec.evaluate import OnnxSession, ort_session
 
         super().__init__(artifact)
+        weights = None if artifact.outside is None else artifact.outside.weights
         try:
-            self._session = OnnxSession(ort_session(artifact.data))
+            self._session = OnnxSession(ort_session(artifact.data, weights=weights))
         except ModelError as error:
             raise NumericsError(error.summary) from error
 

@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgec.errors import Diagnostic, ModelError
-from edgec.ir import DType, QuantParams
+from edgec.ir import Array, DType, QuantParams
 from edgec.targets.tflite.model import Model, Operator, Tensor
 from edgec.targets.tflite.schema import TYPES
 
@@ -51,7 +51,9 @@ def _model(data: bytes, name: str) -> Model:
         raise ValueError("there is no subgraph")
     graph = root.Subgraphs(0)
     codes = [_code(root.OperatorCodes(i)) for i in range(_count(root.OperatorCodesLength()))]
-    tensors = [_tensor(graph.Tensors(i), root) for i in range(_count(graph.TensorsLength()))]
+    tensors = [
+        _tensor(graph.Tensors(i), root, data) for i in range(_count(graph.TensorsLength()))
+    ]
     model = Model(name, tensors)
     for i in range(_count(graph.OperatorsLength())):
         op = graph.Operators(i)
@@ -87,24 +89,34 @@ def _indices(found: Any, tensors: list[Tensor]) -> tuple[int, ...]:
     return indices
 
 
-def _tensor(tensor: Any, root: Any) -> Tensor:
+def _tensor(tensor: Any, root: Any, file: bytes) -> Tensor:
     dims = tensor.ShapeAsNumpy()
     shape = () if isinstance(dims, int) else tuple(int(d) for d in dims)
     if any(d < 0 for d in shape):
         raise ValueError(f"a tensor has the shape {list(shape)}")
     name = (tensor.Name() or b"").decode("utf-8", "replace")
     dtype = _DTYPES.get(tensor.Type(), DType.UNDEFINED)
-    return Tensor(name, dtype, shape, _data(tensor, root, dtype, shape), _grid(tensor))
-
-
-def _data(tensor: Any, root: Any, dtype: DType, shape: tuple[int, ...]) -> Any:
     index = tensor.Buffer()
     if not 0 <= index < root.BuffersLength():
         raise ValueError(f"a tensor has the buffer {index} of {root.BuffersLength()}")
-    raw = root.Buffers(index).DataAsNumpy()
-    if isinstance(raw, int) or raw.size == 0 or dtype in (DType.UNDEFINED, DType.STRING):
+    raw = _contents(root.Buffers(index), file)
+    return Tensor(name, dtype, shape, _data(raw, dtype, shape), _grid(tensor))
+
+
+def _contents(buffer: Any, file: bytes) -> Array | None:
+    """Return the bytes of a buffer, which may lie behind the FlatBuffer where that is full."""
+    place, size = buffer.Offset(), buffer.Size()
+    if place > 1:  # schema.fbs: 0 where there are none, 1 while a file is being written
+        if place + size > len(file):
+            raise ValueError(f"a constant lies at {place} of {len(file)} bytes")
+        return np.frombuffer(file, np.uint8, size, place)
+    raw = buffer.DataAsNumpy()
+    return None if isinstance(raw, int) else np.asarray(raw.view(np.uint8))
+
+
+def _data(array: Array | None, dtype: DType, shape: tuple[int, ...]) -> Any:
+    if array is None or array.size == 0 or dtype in (DType.UNDEFINED, DType.STRING):
         return None
-    array = raw.view(np.uint8)
     wanted = int(np.prod(shape, dtype=np.float64)) * dtype.numpy.itemsize
     if array.size != wanted:
         return array if dtype.name.endswith("INT4") else _wrong(array.size, wanted)
