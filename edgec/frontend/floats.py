@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
 from edgec.ir import (
     Array,
@@ -29,8 +31,8 @@ _NAMES_TYPES = {"to", "dtype", "output_dtype", "value", "stash_type"}
 def in_float32(graph: Graph, dtypes: Sequence[DType], *, interface: bool = False) -> Graph:
     """Return the graph with everything of `dtypes` computed in float32.
 
-    Constants are converted; what float32 cannot hold becomes its largest number. Nodes with
-    subgraphs, and untyped ones that name an element type, stay as they are, between casts.
+    Constants are converted, in subgraphs too; what float32 cannot hold becomes its largest
+    number. Nodes that make a sequence stay as they are, between casts.
 
     Parameters
     ----------
@@ -130,13 +132,41 @@ def _widened(op: Op, dtypes: frozenset[DType]) -> Op | None:
     if not isinstance(op, Opaque):
         named = [f.name for f in fields(op) if getattr(op, f.name) in dtypes]
         return replace(op, **dict.fromkeys(named, DType.FLOAT32)) if named else op
-    attributes = {a.name for a in op.node_proto().attribute}
-    if op.captures or attributes & _NAMES_TYPES or _has_container(op):
+    if _has_container(op):
         return None
     declared = tuple(
         TensorType(DType.FLOAT32, t.dims) if t.dtype in dtypes else t for t in op.declared
     )
-    return replace(op, declared=declared)
+    node = op.node_proto()
+    _widen_node(node, frozenset(t.onnx for t in dtypes))
+    return replace(op, declared=declared, proto=node.SerializeToString(deterministic=True))
+
+
+def _widen_node(node: onnx.NodeProto, codes: frozenset[int]) -> None:
+    """Turn element types that attributes and subgraphs name into float32."""
+    for attribute in node.attribute:
+        if attribute.name in _NAMES_TYPES and attribute.i in codes:
+            attribute.i = onnx.TensorProto.FLOAT
+        for tensor in [attribute.t, *attribute.tensors]:
+            _widen_tensor(tensor, codes)
+        for body in [attribute.g, *attribute.graphs]:
+            _widen_body(body, codes)
+
+
+def _widen_body(body: onnx.GraphProto, codes: frozenset[int]) -> None:
+    for value in (*body.input, *body.output, *body.value_info):
+        if value.type.HasField("tensor_type") and value.type.tensor_type.elem_type in codes:
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    for tensor in body.initializer:
+        _widen_tensor(tensor, codes)
+    for node in body.node:
+        _widen_node(node, codes)
+
+
+def _widen_tensor(tensor: onnx.TensorProto, codes: frozenset[int]) -> None:
+    if tensor.data_type in codes:
+        array = _float32(numpy_helper.to_array(tensor))
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
 
 def _has_container(op: Opaque) -> bool:

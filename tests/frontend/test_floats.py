@@ -8,16 +8,16 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgec.compiler import CompileOptions, compile_model
 from edgec.evaluate import evaluate, ort_session
 from edgec.frontend import load
 from edgec.frontend.floats import in_float32
-from edgec.ir import DType, Graph, TensorType, verify
+from edgec.ir import ContainerType, DType, Graph, TensorType, verify
 from edgec.ops import Add, Cast, Opaque, Relu
 from edgec.passes import simplify
-from tests.forms import in_floats, model_path
+from tests.forms import FLOATS, in_floats, model_path
 from tests.models import Sketch, info, onnx_model, save
 
 F16, F32, F64, BF16 = DType.FLOAT16, DType.FLOAT32, DType.FLOAT64, DType.BFLOAT16
@@ -112,20 +112,78 @@ def test_an_untyped_node_is_computed_in_float32_too() -> None:
     assert after.nodes[0].output.type.dtype is F32
 
 
-def test_a_node_that_names_a_type_stays_between_casts() -> None:
+def test_an_attribute_that_names_a_type_names_float32() -> None:
     s = half()
     like = opaque("RandomNormalLike", TensorType(F16, None), dtype=TensorProto.FLOAT16)
     y = s.add(Add(), s.add(like, s.add(Relu(), s.x)), s.x)
     after = in_float32(s.graph(y), (F16,), interface=True)
     verify(after)
 
-    assert [str(n.op) for n in after.nodes] == [
+    assert [str(n.op) for n in after.nodes] == ["Relu()", "RandomNormalLike", "Add()"]
+    assert after.nodes[1].output.type.dtype is F32
+
+
+def test_a_node_that_makes_a_sequence_stays_between_casts() -> None:
+    s = half()
+    sequence = ContainerType.of("seq", TensorType(F16, (2, 3)))
+    made = s.add(opaque("SequenceConstruct", sequence), s.add(Relu(), s.x))
+    position = s.const(np.array(0))
+    y = s.add(opaque("SequenceAt", TensorType(F16, (2, 3))), made, position)
+    after = in_float32(s.graph(s.add(Relu(), y)), (F16,), interface=True)
+    verify(after)
+
+    assert [str(n.op) for n in after.nodes][:3] == [
         "Relu()",
         "Cast(to=f16)",
-        "RandomNormalLike",
-        "Cast()",
-        "Add()",
+        "SequenceConstruct",
     ]
+
+
+def branches(code: int, dtype: np.dtype[np.generic]) -> onnx.ModelProto:
+    """A condition in whose branches there are weights, constants and casts of one float."""
+    w = numpy_helper.from_array(np.array([0.5, 1.5, 2.5]).astype(dtype), "w")
+    two = numpy_helper.from_array(np.array(2).astype(dtype))
+    times = [
+        helper.make_node("Mul", ["r", "w"], ["m"]),
+        helper.make_node("Cast", ["m"], ["whole"], to=TensorProto.INT32),
+        helper.make_node("Cast", ["whole"], ["t"], to=code),
+    ]
+    plus = [
+        helper.make_node("Constant", [], ["two"], value=two),
+        helper.make_node("Add", ["r", "two"], ["e"]),
+    ]
+    result = info("t", 1, 3, dtype=code)
+    then = helper.make_graph(times, "then", [], [result], [w])
+    other = helper.make_graph(plus, "else", [], [info("e", 1, 3, dtype=code)])
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("If", ["c"], ["y"], "if", then_branch=then, else_branch=other),
+    ]
+    inputs = [info("x", 1, 3, dtype=code), info("c", dtype=TensorProto.BOOL)]
+    return onnx_model(nodes, inputs, [info("y", 1, 3, dtype=code)], opset=22)
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_subgraphs_are_computed_in_float32_too(name: str, tmp_path: Path) -> None:
+    code, dtype = FLOATS[name]
+    graph = load(save(branches(code, dtype), tmp_path)).graph
+    wide = in_float32(graph, (F16, F64), interface=True)
+    verify(wide)
+
+    assert [str(n.op) for n in wide.nodes] == ["Relu()", "If"]
+    assert {v.type.dtype for v in wide.values()} == {F32, DType.BOOL}
+    x = np.array([[1.0, 2.0, 3.0]], np.float32)
+    for condition, want in ((True, [[0, 3, 7]]), (False, [[3, 4, 5]])):
+        got = evaluate(wide, {"x": x, "c": np.array(condition)})["y"]
+        np.testing.assert_array_equal(got, np.array(want, np.float32))
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_models_with_subgraphs_compile_for_both_targets(name: str, tmp_path: Path) -> None:
+    path = save(branches(*FLOATS[name]), tmp_path)
+    result = compile_model(path, CompileOptions(("onnxruntime", "tflite")))
+
+    assert [a["target"] for a in result.report["artifacts"]] == ["onnxruntime", "tflite"]
 
 
 def test_a_bfloat16_model_is_computed_in_float32(tmp_path: Path) -> None:
