@@ -87,6 +87,8 @@ class _Quantizer:
         self.b = Builder(graph)
         self.plan: Plan = plan(graph, step.keep_float, step.scheme.floating)
         self.dequantized: dict[Value, Value] = {}
+        self.stored: dict[tuple[str, QuantParams, DType], Value] = {}
+        """Constants on their grids: layers that share weights go on to share them."""
         self.params = self._all_params()
 
     def graph(self) -> Graph:
@@ -194,7 +196,11 @@ class _Quantizer:
         return q, d
 
     def _constant(self, array: Array, params: QuantParams, dtype: DType, near: str) -> Value:
-        stored = self.b.constant(quantize_array(array, params, dtype), near=f"{near}.quantized")
+        key = near, params, dtype
+        if key not in self.stored:
+            on_grid = quantize_array(array, params, dtype)
+            self.stored[key] = self.b.constant(on_grid, near=f"{near}.quantized")
+        stored = self.stored[key]
         names = [self.b.fresh(f"{near}.dequantized")]
         (d,) = self.b.add(Dequantize(params, dtype), stored, names=names)
         return d

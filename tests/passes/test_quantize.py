@@ -294,3 +294,16 @@ def test_a_missing_range_is_our_fault() -> None:
 
     with pytest.raises(InternalError, match="was not calibrated"):
         QuantizeGraph(nothing).run(graph)
+
+
+def test_layers_that_share_weights_go_on_to_share_them() -> None:
+    net = Net(x=(1, 2, 4, 4))
+    net.const("w", random(3, 2, 1, 1, seed=1))
+    net.add("a", Conv(), "x", "w")
+    net.add("b", Conv(pad=(1, 1, 1, 1)), "x", "w")
+    made = quantized(net.graph("a", "b"), {"x": random(1, 2, 4, 4)})
+
+    stored = {n.inputs[1] for n in made.nodes if isinstance(n.op, Conv)}
+    sources = {made.producers[v].inputs[0] for v in stored}
+    assert (len(stored), len(sources)) == (2, 1)
+    assert len(made.constants) == 1
