@@ -43,6 +43,7 @@ def read(path: Path) -> onnx.ModelProto:
     _check_texts(path, model)
     _check_opset(path, model)
     _check_operators(path, model)
+    _check_attributes(path, model)
     _embed(path, model)
     _check(path, model)
     if model.functions:
@@ -172,6 +173,14 @@ def _check_opset(path: Path, model: onnx.ModelProto) -> None:
             f"opsets up to {newest}",
             [Diagnostic("upgrade the onnx package, or " + EXPORT_HINT)],
         )
+    if opset < 0:
+        raise ModelError(f"{path} is not a valid ONNX model: there is no opset {opset}")
+    default = [o for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    if any(o.version != opset for o in default):
+        named = ", ".join(str(o.version) for o in default)
+        raise ModelError(f"{path} is not a valid ONNX model: it names the opsets {named}")
+    for entry in default[1:]:
+        model.opset_import.remove(entry)  # it says the same again
     check_settled(path, model)
 
 
@@ -190,6 +199,18 @@ def _check_operators(path: Path, model: onnx.ModelProto) -> None:
     ]
     if problems:
         raise ModelError(f"{path} uses unknown operators", problems)
+
+
+def _check_attributes(path: Path, model: onnx.ModelProto) -> None:
+    """Raise if an attribute refers to one of a function where there is none around it."""
+    problems = [
+        Diagnostic(f"attribute {a.name} refers to {a.ref_attr_name} of no function", layer)
+        for layer, node in _all_nodes(model.graph)
+        for a in node.attribute
+        if a.ref_attr_name
+    ]
+    if problems:
+        raise ModelError(f"{path} is not a valid ONNX model", problems)
 
 
 def _exists(op_type: str, opset: int) -> bool:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import operator
+
 from edgec.ir import Array, TensorType
 
 __all__ = ["axis_of", "exact_float", "exact_number", "same_dtype"]
 
 
 def axis_of(axis: int, rank: int) -> int:
-    """Return an axis counted from the front; raise ``ValueError`` if there is no such axis."""
+    """Return an axis counted from the front; raise ``ValueError`` if there is no such axis.
+
+    A ``TypeError`` tells of one that is a fraction: models name axes by tensors of any type.
+    """
+    axis = operator.index(axis)
     if not -rank <= axis < rank:
         raise ValueError(f"there is no axis {axis} where there are {rank}")
     return axis % rank

@@ -14,6 +14,8 @@ from edgec.ops.arguments import axis_of
 
 __all__ = ["Dft", "Stft"]
 
+_NOTHING = 1e-13
+
 
 @dataclass(frozen=True, slots=True)
 class Dft(Op):
@@ -105,7 +107,9 @@ class Dft(Op):
         found = (np.fft.ifft if self.inverse else np.fft.fft)(signal, length)
         if self.onesided:
             found = found[:, : length // 2 + 1]
-        return np.stack([found.real, found.imag], -1).reshape(held * parts, -1)
+        matrix = np.stack([found.real, found.imag], -1).reshape(held * parts, -1)
+        # What is zero in truth shall be: there is much that tells a zero from a small number.
+        return np.where(np.abs(matrix) < _NOTHING, 0.0, matrix)
 
     @classmethod
     @override

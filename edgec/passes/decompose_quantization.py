@@ -125,6 +125,8 @@ def _grid(b: Builder, node: Node, dtype: DType) -> _Grid | None:
             zero = b.now(node.inputs[2])
     if scale.type.dtype is not DType.FLOAT32:
         return None
+    if any(not _fits(x, p, axis, block) for p in (scale, zero) if not p.is_absent):
+        return None
     if not zero.is_absent and zero.type.dtype is not DType.FLOAT32:
         zero = b.step(Cast(DType.FLOAT32), zero, of=node, near=f"{zero.name}.real")
     spread = [p if p.is_absent else _spread(b, node, x, p, axis, block) for p in (scale, zero)]
@@ -157,6 +159,20 @@ def _is_a_grid(graph: Graph, node: Node) -> bool:
                 case _:
                     return False
     return len(ways) == 1
+
+
+def _fits(x: Value, p: Value, axis: int, block: int) -> bool:
+    """Whether a parameter has an entry for all of `x`, for each slice, or for each block."""
+    if p.type.size == 1:
+        return True
+    shape = x.type.ints
+    if not -len(shape) <= axis < len(shape):
+        return False
+    if not block:
+        return p.type.ints == (shape[axis],)
+    axis %= len(shape)
+    blocks = -(-shape[axis] // block)
+    return block > 0 and p.type.ints == (*shape[:axis], blocks, *shape[axis + 1 :])
 
 
 def _spread(b: Builder, node: Node, x: Value, p: Value, axis: int, block: int) -> Value:

@@ -224,8 +224,19 @@ def _retype(b: Builder, node: Node, known: Mapping[str, Lengths]) -> bool:
     kept = list(inputs[: type(op).operands])
     while kept and kept[-1].is_absent:
         kept.pop()
-    b.add(op, *kept, like=node)
+    for found, declared in zip(b.add(op, *kept, like=node), node.outputs, strict=False):
+        _check_declared(found.type, declared)
     return True
+
+
+def _check_declared(found: TensorType, declared: Value) -> None:
+    """Raise if what a value turns out to be is not what the model says of it."""
+    told, dims = declared.type.dims, found.dims
+    if told is None or dims is None:
+        return
+    known = [(a, b) for a, b in zip(told, dims, strict=False) if isinstance(a, int)]
+    if len(told) != len(dims) or any(isinstance(b, int) and a != b for a, b in known):
+        raise ValueError(f"{declared} is {found}, but the model says {declared.type}")
 
 
 def _reshape(node: Node, known: Mapping[str, Lengths]) -> Reshape | None:

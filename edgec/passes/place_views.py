@@ -30,7 +30,11 @@ def place(graph: Graph, view: View) -> Graph:
     if not plan.cost:
         return graph
     cost, stored = plan.best()
-    return _rewritten(plan, stored) if cost < plan.cost else graph
+    if cost >= plan.cost:
+        return graph
+    after = _rewritten(plan, stored)
+    # What a view takes for a conversion need not be one: a transpose of a single axis.
+    return graph if set(after.nodes) == set(graph.nodes) else after
 
 
 @dataclass

@@ -22,7 +22,7 @@ _HALVES = (DType.FLOAT16, DType.BFLOAT16)
 def rounding_floor(
     graph: Graph, sample: Mapping[str, Array], want: Mapping[str, Array]
 ) -> float:
-    """Return how far the outputs move when every input moves by its last bit.
+    """Return how far the outputs move when every input moves by its last bit, up or down.
 
     No rewrite can keep closer than that to a model that amplifies rounding itself, as deep
     models do on inputs far from what they were trained on. In 16-bit floats every value in
@@ -32,7 +32,8 @@ def rounding_floor(
     least = _SINGLE if single else 0.0  # what is given in float64 may be computed in float32
     floor = 0.0
     for sign in (1, -1):
-        nudged = {name: _nudged(a, sign, least) for name, a in sample.items()}
+        # Some up and some down: moved all alike, inputs cancel out as well as before.
+        nudged = {n: _nudged(a, sign * _signs(n, a), least) for n, a in sample.items()}
         floor = max(floor, relative_error(want, evaluate(_moved(graph, sign), nudged)))
     return floor
 
@@ -48,9 +49,9 @@ def _moved(graph: Graph, sign: int) -> Graph:
 
 
 def _signs(name: str, array: Array) -> Array:
-    """Return ones of either sign, the same every time but others for every constant."""
+    """Return ones of either sign, the same every time but others for every value."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    return np.asarray(rng.integers(0, 2, array.shape)) * 2 - 1
+    return np.asarray(rng.integers(0, 2, np.shape(array))) * 2 - 1
 
 
 def _nudged(array: Array, sign: int | Array, least: float = 0.0) -> Array:

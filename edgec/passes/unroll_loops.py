@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import override
 
+from edgec.errors import InternalError, ModelError
 from edgec.evaluate import evaluate
 from edgec.frontend.bodies import body_graph, inline
 from edgec.frontend.typing import plain
@@ -72,11 +73,18 @@ class UnrollLoops(Pass):
             return None
         if any(isinstance(v.type, ContainerType) for v in (*node.inputs, *node.outputs)):
             return "it has sequences"
-        site = _Site(b, node, op, self)
         try:
-            return _WRITERS[op.op_type](site)
+            results = _WRITERS[op.op_type](_Site(b, node, op, self))
         except _Stays as reason:
             return str(reason)
+        except (InternalError, ModelError, ValueError, KeyError, IndexError) as error:
+            # Nobody has looked at bodies until now: whether they fit shows as they are written.
+            found = getattr(error, "diagnostics", ()) or (error,)
+            return f"its body makes no sense: {found[0]}"
+        for value, result in zip(node.outputs, results, strict=False):
+            if result is not None and not result.type.refines(value.type):
+                return f"it yields {result.type} where the model says {value.type}"
+        return results
 
 
 class _Stays(Exception):  # noqa: N818  (a signal within this module)

@@ -34,7 +34,9 @@ class Placement:
 
 
 def placement(interpreter: Any) -> Placement | None:
-    """Return where LiteRT puts each operator, or ``None`` if this version does not tell.
+    """Return where LiteRT puts each operator, or ``None`` if it does not tell.
+
+    This version may not, and none does where a tensor's name is no text.
 
     Parameters
     ----------
@@ -43,7 +45,10 @@ def placement(interpreter: Any) -> Placement | None:
         the Python package tells the placement is private to it.
     """
     details = getattr(interpreter, "_get_ops_details", None)
-    return None if details is None else _placed(details())
+    try:
+        return None if details is None else _placed(details())
+    except UnicodeDecodeError:
+        return None
 
 
 def _placed(rows: Sequence[Mapping[str, Any]]) -> Placement:

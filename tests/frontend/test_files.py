@@ -97,6 +97,40 @@ def test_refuses_an_opset_it_cannot_read(opset: int, message: str, tmp_path: Pat
     assert "export the model again" in text
 
 
+@pytest.mark.parametrize(
+    ("versions", "message"),
+    [((-(2**40),), f"there is no opset -{2**40}"), ((18, 17), "it names the opsets 18, 17")],
+)
+def test_refuses_opsets_that_make_no_sense(
+    versions: tuple[int, ...], message: str, tmp_path: Path
+) -> None:
+    model = simple()
+    del model.opset_import[:]
+    for version, domain in zip(versions, ("", "ai.onnx"), strict=False):
+        model.opset_import.add(domain=domain, version=version)
+
+    assert message in message_of(save(model, tmp_path))
+
+
+def test_takes_an_opset_that_is_named_twice(tmp_path: Path) -> None:
+    node = helper.make_node("Loop", ["n", "", "x"], ["y"], body=_body())
+    model = onnx_model([node], [info("x", 3)], ["y"], {"n": np.array(2)}, opset=13)
+    model.opset_import.add(domain="ai.onnx", version=13)
+
+    assert len(load(save(model, tmp_path)).graph.nodes) == 1
+
+
+def _body() -> onnx.GraphProto:
+    nodes = [
+        helper.make_node("Identity", ["c"], ["d"]),
+        helper.make_node("ReduceMax", ["v"], ["m"]),  # has another form in the newer opset
+        helper.make_node("Add", ["v", "m"], ["w"]),
+    ]
+    kinds = {"i": TensorProto.INT64, "c": TensorProto.BOOL, "d": TensorProto.BOOL}
+    ends = {n: unranked(n, kinds.get(n, TensorProto.FLOAT)) for n in "icvdw"}
+    return helper.make_graph(nodes, "body", [ends[n] for n in "icv"], [ends[n] for n in "dw"])
+
+
 def test_refuses_operators_that_do_not_exist(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Frobnicate", ["x"], ["a"], name="first"),
@@ -127,6 +161,7 @@ BROKEN: dict[str, list[onnx.NodeProto]] = {
     "axis of squeeze": [op("Squeeze", ["x", "nine"], ["y"])],
     "squeeze of a long axis": [op("Squeeze", ["x", "one"], ["y"])],
     "axis of unsqueeze": [op("Unsqueeze", ["x", "nine"], ["y"])],
+    "a fraction of an axis": [op("Unsqueeze", ["x", "half"], ["y"])],
     "unsqueeze twice": [op("Unsqueeze", ["x", "ones"], ["y"])],
     "axis of flatten": [op("Flatten", ["x"], ["y"], axis=7)],
     "axis of slice": [op("Slice", ["x", "one", "nine", "nine"], ["y"])],
@@ -148,6 +183,7 @@ def test_refuses_a_model_that_makes_no_sense(
         "one": np.array([1]),
         "nine": np.array([9]),
         "ones": np.array([1, 1]),
+        "half": np.array([0.5], np.float32),
         "zeros": np.array([0, 0, 0, 0, 0]),
         "w": np.ones((2, 5, 3, 3), np.float32),
     }

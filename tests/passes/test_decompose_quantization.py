@@ -141,6 +141,15 @@ def test_keeps_unknown_lengths() -> None:
     assert DecomposeQuantization().run(graph) is graph
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 6), (3, 6), (5,)])
+def test_keeps_computed_scales_that_do_not_fit(shape: tuple[int, ...], tmp_path: Path) -> None:
+    node = helper.make_node("DequantizeLinear", ["x", "scale"], ["y"])
+    inputs = [info("x", 3, 6, dtype=kind_of(I8)), info("scale", *shape)]
+    graph = load(save(onnx_model([node], inputs, ["y"], opset=19), tmp_path)).graph
+
+    assert DecomposeQuantization().run(graph) is graph
+
+
 ONE, OTHER = QuantParams((0.5,), (3,)), QuantParams((0.25,), (3,))
 
 

@@ -305,6 +305,16 @@ def halves(length: int) -> Graph:
     return s.graph(s.add(opaque("Reshape", unknown()), s.x, shape))
 
 
+def test_a_shape_that_is_not_the_declared_one_is_the_fault_of_the_model() -> None:
+    s = Sketch(4)
+    _, shape = s.adds(opaque("Split", unknown(I64), unknown(I64), num_outputs=2),
+                      s.const(ints(7, 4)))  # fmt: skip
+    y = s.add(opaque("Reshape", TensorType(DType.FLOAT32, (3,))), s.x, shape)
+
+    with pytest.raises(ModelError, match=r"is f32\[4\], but the model says"):
+        fold.run(s.graph(y))
+
+
 def test_one_of_several_results_may_be_unread() -> None:
     assert texts(check_pass_unknown(halves(4))) == ["Reshape(shape=(4,))"]
 

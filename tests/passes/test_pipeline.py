@@ -18,7 +18,19 @@ from edgec.cost import cost
 from edgec.errors import PassError, VerificationError
 from edgec.evaluate import evaluate
 from edgec.ir import Array, Builder, Graph, Node, Value
-from edgec.ops import Add, BatchNorm, Identity, Mul, Relu, Sigmoid, Sub
+from edgec.ops import (
+    Add,
+    BatchNorm,
+    Expand,
+    Identity,
+    Mul,
+    Relu,
+    Reshape,
+    Sigmoid,
+    Slice,
+    Sub,
+    Transpose,
+)
 from edgec.passes import (
     EliminateIdentities,
     Exact,
@@ -420,3 +432,15 @@ def test_the_lossless_pipeline_holds_on_any_graph(graph: Graph) -> None:
     norms = [(n.op, n.inputs) for n in after.nodes if isinstance(n.op, BatchNorm)]
     assert all(norm in before for norm in norms)
     assert again is after, [r.name for r in second if r.changed]
+
+
+def test_nodes_in_another_order_are_no_progress() -> None:
+    """A transpose of one axis is none, but was taken for one, and the rest moved about it."""
+    s = Sketch(48)
+    parts = [s.add(Slice((i,), (i + 1,), (0,), (1,)), s.x) for i in (36, 29)]
+    first, second = (s.add(Reshape(()), part) for part in parts)
+    turned = s.add(Transpose((0,)), parts[1])
+    graph = s.graph(first, turned, s.add(Expand((2, 3)), second))
+
+    after, _ = simplify(graph)
+    assert simplify(after)[0] is after

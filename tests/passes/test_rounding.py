@@ -7,7 +7,7 @@ import pytest
 
 from edgec.evaluate import evaluate
 from edgec.ir import Array, DType, Graph
-from edgec.ops import Add, Cast, Mul, Sub
+from edgec.ops import Add, Cast, Mul, ReduceSum, Round, Sub
 from edgec.passes.rounding import rounding_floor
 from tests.models import Sketch
 
@@ -30,6 +30,16 @@ def test_in_float32_the_inputs_move() -> None:
     graph = s.graph(s.add(Mul(), s.x, s.const(np.full(3, 7, np.float32))))
 
     assert floor(graph, np.ones((2, 3), np.float32)) == pytest.approx(2**-23, rel=0.2)
+
+
+def test_the_inputs_move_apart() -> None:
+    """Moved all alike, what cancels out goes on doing so."""
+    s = Sketch(1, 16)
+    graph = s.graph(s.add(Round(), s.add(Mul(), s.add(ReduceSum((1,)), s.x),
+                                         s.const(np.array(2**22, np.float32)))))  # fmt: skip
+    x = np.array([[1, -1] * 8], np.float32)
+
+    assert floor(graph, x) > 0.5
 
 
 def test_in_float16_the_constants_move_too() -> None:
