@@ -131,6 +131,14 @@ def _body() -> onnx.GraphProto:
     return helper.make_graph(nodes, "body", [ends[n] for n in "icv"], [ends[n] for n in "dw"])
 
 
+def test_refuses_an_attribute_that_refers_to_nothing(tmp_path: Path) -> None:
+    model = simple()
+    attribute = model.graph.node[0].attribute.add(name="alpha", ref_attr_name="beta")
+    attribute.type = onnx.AttributeProto.FLOAT
+
+    assert "attribute alpha refers to beta of no function" in message_of(save(model, tmp_path))
+
+
 def test_refuses_operators_that_do_not_exist(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Frobnicate", ["x"], ["a"], name="first"),

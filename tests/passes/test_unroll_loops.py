@@ -254,6 +254,27 @@ def test_an_endless_loop_stays(tmp_path: Path) -> None:
     assert kept(graph, UnrollLoops(20)) == "it takes more than 20 nodes"
 
 
+def broken(folder: Path, nodes: Sequence[onnx.NodeProto], *shape: int) -> str:
+    """Why a loop stays whose result is said to be of a shape."""
+    loop = node("Loop", "m true x", "y", body=loop_body(nodes, two=np.ones(5, np.float32)))
+    y = info("y", *shape) if shape else "y"
+    path = save(onnx_model([loop], [info("x", 3, 4)], [y], COUNT), folder)
+    return kept(load(path).graph)
+
+
+def test_a_body_that_makes_no_sense_stays(tmp_path: Path) -> None:
+    reason = broken(tmp_path, TWICE)
+
+    assert reason.startswith("its body makes no sense: ")
+    assert "[3,4] and [5] do not broadcast" in reason
+
+
+def test_a_loop_that_yields_another_shape_than_declared_stays(tmp_path: Path) -> None:
+    same = (node("Relu", "s0", "n0"), TWICE[1])
+
+    assert broken(tmp_path, same, 4, 3) == "it yields f32[3,4] where the model says f32[4,3]"
+
+
 # ---- Scan
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from edgec.errors import EdgecError, ModelError
+from edgec.profiling.placement import placement
 from edgec.structure import structure_of
 from edgec.targets import Tflite
 from edgec.targets.tflite.buffers import Buffers
 from edgec.targets.tflite.macs import macs
 from edgec.targets.tflite.reader import read_tflite
+from edgec.targets.tflite.run import interpreter
 from tests.targets.graphs import quantized, tiny_cnn
 
 
@@ -97,6 +99,13 @@ def test_other_files_are_said_to_be_no_tflite(content: bytes, tmp_path: Path) ->
 def test_a_missing_file_is_said_to_be_unreadable(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read: No such file"):
         read_tflite(tmp_path / "net.tflite")
+
+
+def test_nobody_tells_the_placement_where_a_name_is_no_text(emitted: bytes) -> None:
+    damaged = emitted.replace(b"scores", b"\xd1cores")
+    assert damaged != emitted
+
+    assert placement(interpreter(damaged)) is None
 
 
 def test_damaged_files_never_crash(emitted: bytes, tmp_path: Path) -> None:
