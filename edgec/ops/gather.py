@@ -155,9 +155,6 @@ class GatherND(Op):
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         x, indices = inputs
         depth = index_depth(x, indices, self.batch_dims)
-        for a, b in zip(x.shape[: self.batch_dims], indices.shape, strict=False):
-            if isinstance(a, int) and isinstance(b, int) and a != b:
-                raise ValueError(f"x is {x}, indices are {indices}: {a} and {b} batches")
         rest = x.shape[self.batch_dims + depth :]
         return (x.with_shape((*indices.shape[:-1], *rest)),)
 

@@ -98,7 +98,6 @@ MISFITS: list[tuple[Op, tuple[TensorType, ...], str]] = [
     (Gemm(), (f32(1, 3), f32(3, 5), f32(2, 5)), "does not broadcast to .1,5."),
     (Gemm(), (f32(2, 3), f16(3, 5)), "of several types"),
     (MatMul(), (f32(2, 3), f32(4, 5)), "cannot be multiplied"),
-    (GatherND(1), (f32(1, 3), TensorType(DType.INT64, (2, 1))), "1 and 2 batches"),
     (Einsum("ij,jk->ik"), (f32(2, 3),), "is for 2 operands, not 1"),
     (Einsum("ij,jk->ik"), (f32(2, 3), f32(4, 5)), "'j' of .* is 3 and 4"),
     (Einsum("ij->ji"), (f32(2, 3, 4),), "does not name the axes"),
