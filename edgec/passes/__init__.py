@@ -21,6 +21,7 @@ from edgec.passes.decompose_quantization import DecomposeQuantization
 from edgec.passes.decompose_sampling import DecomposeSampling
 from edgec.passes.decompose_transforms import DecomposeTransforms
 from edgec.passes.dequantize_moves import DequantizeMoves
+from edgec.passes.dequantize_resizes import DequantizeResizes
 from edgec.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from edgec.passes.eliminate_identities import EliminateIdentities
 from edgec.passes.expand_functions import ExpandFunctions
@@ -65,6 +66,7 @@ __all__ = [
     "DecomposeSampling",
     "DecomposeTransforms",
     "DequantizeMoves",
+    "DequantizeResizes",
     "EliminateCommonSubexpressions",
     "EliminateIdentities",
     "Exact",
@@ -113,6 +115,7 @@ PASSES: tuple[type[Pass], ...] = (
     UnpackWeights,
     DecomposeBlockProducts,
     DequantizeMoves,
+    DequantizeResizes,
     EliminateCommonSubexpressions,
     EliminateIdentities,
     JoinMoves,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from edgec.ir import Builder, DType, Graph, Node, Op, QuantParams, SameAsInput, 
 from edgec.ops import Dequantize, Pad, Quantize, Resize
 from edgec.passes.base import Exact, Pass, Promise
 
-__all__ = ["DequantizeMoves"]
+__all__ = ["DequantizeMoves", "in_pairs"]
 
 _Grid = tuple[QuantParams, DType]
 _EIGHT = (DType.INT8, DType.UINT8)
@@ -34,23 +35,40 @@ class DequantizeMoves(Pass):
 
     @override
     def run(self, graph: Graph) -> Graph:
-        b = Builder(graph)
-        grids: dict[Value, _Grid] = {}
-        for node in graph.nodes:
-            if isinstance(node.op, Quantize) and node.op.params.axis is None:
-                grids[node.output] = (node.op.params, node.op.dtype)
-            if not _rewrite(b, node, grids):
-                b.copy(node)
-        return b.finish()
+        return in_pairs(graph, _real)
 
 
-def _rewrite(b: Builder, node: Node, grids: dict[Value, _Grid]) -> bool:
-    """Put a move in pairs and note the grid of what it moves; whether it is one."""
+def in_pairs(graph: Graph, real: Callable[[Op, QuantParams], Op | None]) -> Graph:
+    """Return a graph in which operators on integers are operators on real numbers, in pairs.
+
+    Parameters
+    ----------
+    real
+        What is to be computed on the real numbers, for an operator on integers on a grid;
+        ``None`` for one that is to stay. Its results are on the grid of its operands.
+    """
+    b = Builder(graph)
+    grids: dict[Value, _Grid] = {}
+    for node in graph.nodes:
+        if isinstance(node.op, Quantize) and node.op.params.axis is None:
+            grids[node.output] = (node.op.params, node.op.dtype)
+        if not _rewrite(b, node, grids, real):
+            b.copy(node)
+    return b.finish()
+
+
+def _rewrite(
+    b: Builder,
+    node: Node,
+    grids: dict[Value, _Grid],
+    real: Callable[[Op, QuantParams], Op | None],
+) -> bool:
+    """Put an operator in pairs and note the grid of its results; whether it is to be."""
     grid = grids.get(node.inputs[0]) if node.inputs else None
     if grid is None or isinstance(node.op, Dequantize):
         return False
     params, dtype = grid
-    op = _real(node.op, params)
+    op = real(node.op, params)
     if op is None:
         return False
     data = replace(node, op=op).data

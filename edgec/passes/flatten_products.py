@@ -10,7 +10,15 @@ import numpy as np
 from typing_extensions import override
 
 from edgec.ir import Array, Builder, DType, Graph, Node, QuantParams, Value
-from edgec.ops import Activation, Add, Dequantize, FullyConnected, MatMul, Reshape
+from edgec.ops import (
+    Activation,
+    Add,
+    Dequantize,
+    FullyConnected,
+    MatMul,
+    Quantize,
+    Reshape,
+)
 from edgec.passes.base import Pass, Promise, Within
 
 __all__ = ["FlattenProducts"]
@@ -24,7 +32,8 @@ class FlattenProducts(Pass):
     ``w [I, O]`` becomes ``[O, I]``. The bias is taken up, with the activation of the sum, where
     it is a constant of ``O`` elements, or of one, and the product has no other reader. All are
     floats of known shape; a plain product of two matrices is left to `FuseFullyConnected`.
-    ``w`` may be stored as integers and dequantized, and then stays so.
+    ``w`` may be stored as integers and dequantized, and then stays so; so does a product of
+    dequantized operands that is quantized again, with pairs around the reshapes.
 
     For runtimes whose fully connected layer sees the last axis only, and pays nothing for the
     reshapes. Within rounding: the bias is added inside the product.
@@ -63,9 +72,33 @@ def _product(b: Builder, node: Node) -> bool:
         return True
     rows = math.prod(x.type.ints[:-1])
     flat = b.step(Reshape((rows, x.type.ints[-1])), x, of=node, near=x.name)
-    y = b.step(FullyConnected(), flat, weight, of=node)
+    before, after = _grid_before(b, x), _grid_after(b.source, node)
+    if before is not None and after is not None:  # an integer product, which it stays
+        flat = _on_grid(b, node, flat, before)
+        y = _on_grid(b, node, b.step(FullyConnected(), flat, weight, of=node), after)
+    else:
+        y = b.step(FullyConnected(), flat, weight, of=node)
     b.add(Reshape(node.output.type.ints), y, like=node)
     return True
+
+
+def _grid_before(b: Builder, x: Value) -> Dequantize | None:
+    """Return how a value is dequantized, if it is."""
+    node = b.producer(x)
+    return node.op if node is not None and isinstance(node.op, Dequantize) else None
+
+
+def _grid_after(graph: Graph, node: Node) -> Dequantize | None:
+    """Return how a node's output is quantized, if nothing reads its real values."""
+    users = graph.users.get(node.output, ())
+    op = users[0].op if len(users) == 1 and node.output not in graph.outputs else None
+    return Dequantize(op.params, op.dtype) if isinstance(op, Quantize) else None
+
+
+def _on_grid(b: Builder, node: Node, value: Value, grid: Dequantize) -> Value:
+    """Return a value after a pair that moves none of its numbers: they are on the grid."""
+    stored = b.step(Quantize(grid.params, grid.dtype), value, of=node, near=value.name)
+    return b.step(grid, stored, of=node, near=value.name)
 
 
 def _weight(b: Builder, node: Node, x: Value, w: Value) -> Value | None:
@@ -73,17 +106,16 @@ def _weight(b: Builder, node: Node, x: Value, w: Value) -> Value | None:
     matrix = _matrix(b.array(w))
     if matrix is not None:
         return b.constant(np.ascontiguousarray(matrix.T), near=w.name)
-    stored, before = b.producer(w), b.producer(x)
+    stored = b.producer(w)
     if stored is None or not isinstance(stored.op, Dequantize):
         return None
     matrix, params = _matrix(b.array(stored.inputs[0])), stored.op.params
     if matrix is None or (params.axis is not None and params.axis < w.type.rank - 2):
         return None
-    if before is not None and isinstance(before.op, Dequantize):  # an integer product
-        # The layer on a reshaped value would be none, and its weights have no zero points.
-        if not x.type.rank == w.type.rank == 2 or any(params.zero_point):
-            return None
-        if stored.op.dtype is not DType.INT8 or int(matrix.min(initial=0)) < -127:
+    if _grid_before(b, x) is not None and _grid_after(b.source, node) is not None:
+        # An integer product, whose weights have no zero points.
+        eight = stored.op.dtype is DType.INT8 and int(matrix.min(initial=0)) >= -127
+        if any(params.zero_point) or not eight:
             return None
     axis = None if params.axis is None else w.type.rank - 1 - params.axis
     turned = b.constant(np.ascontiguousarray(matrix.T), near=stored.inputs[0].name)

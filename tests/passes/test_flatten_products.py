@@ -5,7 +5,7 @@ import pytest
 
 from edgec.evaluate import evaluate
 from edgec.ir import Array, DType, Graph, QuantParams, verify
-from edgec.ops import Activation, Add, Dequantize, FullyConnected, MatMul, Relu
+from edgec.ops import Activation, Add, Dequantize, FullyConnected, MatMul, Quantize, Relu
 from edgec.passes import FlattenProducts
 from tests.passes.properties import check_pass
 from tests.targets.graphs import Net, random
@@ -124,44 +124,60 @@ def test_weights_that_are_stored_as_integers_stay_so(
     assert {c.array.dtype.name for c in after.constants.values()} == {"int8", "float32"}
 
 
+X_GRID, Y_GRID = QuantParams((0.5,), (3,)), QuantParams((2.0,), (-7,))
+
+
 def integer_product(x: tuple[int, ...], w: Array, params: QuantParams) -> Graph:
     net = Net(DType.INT8, x=x)
-    net.add("real", Dequantize(QuantParams((0.5,), (0,))), "x")
+    net.add("real", Dequantize(X_GRID), "x")
     net.add("w", Dequantize(params), w)
-    return net.graph(net.add("y", MatMul(), "real", "w"))
+    net.add("product", MatMul(), "real", "w")
+    return net.graph(net.add("y", Quantize(Y_GRID), "product"))
 
 
 COLUMNS = QuantParams((0.5, 0.25, 1.0), (0, 0, 0), 1)
 
 
-def test_an_integer_product_of_matrices_is_a_layer_with_scales_by_output() -> None:
+@pytest.mark.parametrize("shape", [(5, 4), (2, 5, 4), (3, 1, 5, 4)], ids=str)
+@pytest.mark.parametrize("params", [COLUMNS, QuantParams((0.5,), (0,))], ids=["columns", "one"])
+def test_an_integer_product_is_an_integer_layer(
+    shape: tuple[int, ...], params: QuantParams
+) -> None:
     w = np.arange(-6, 6, dtype=np.int8).reshape(4, 3)
-    graph = integer_product((5, 4), w, COLUMNS)
+    graph = integer_product(shape, w, params)
     after = FlattenProducts().run(graph)
     verify(after)
-    layer = after.nodes[-1]
-    stored = after.producers[layer.inputs[1]]
+    (layer,) = (n for n in after.nodes if isinstance(n.op, FullyConnected))
+    x, stored = (after.producers[v] for v in layer.inputs)
+    (reader,) = after.users[layer.output]
 
-    assert layer.op == FullyConnected()
-    assert stored.op == Dequantize(QuantParams(COLUMNS.scale, COLUMNS.zero_point, 0))
-    x = np.arange(20, dtype=np.int8).reshape(5, 4)
-    np.testing.assert_array_equal(
-        evaluate(after, {"x": x})["y"], evaluate(graph, {"x": x})["y"]
-    )
+    axis = 0 if params.axis else None
+    assert stored.op == Dequantize(QuantParams(params.scale, params.zero_point, axis))
+    assert x.op == Dequantize(X_GRID)
+    assert reader.op == Quantize(Y_GRID)
+    data = np.random.default_rng(1).integers(-128, 128, shape).astype(np.int8)
+    want, got = (evaluate(g, {"x": data})["y"] for g in (graph, after))
+    np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize(
-    ("x", "low", "params"),
-    [
-        ((2, 5, 4), 1, COLUMNS),
-        ((5, 4), -128, COLUMNS),
-        ((5, 4), 1, QuantParams((0.5,), (3,))),
-    ],
-    ids=["more axes", "-128", "zero point"],
+    ("low", "params"),
+    [(-128, COLUMNS), (1, QuantParams((0.5,), (3,)))],
+    ids=["-128", "zero point"],
 )
-def test_integer_products_that_no_layer_computes_stay(
-    x: tuple[int, ...], low: int, params: QuantParams
-) -> None:
-    graph = integer_product(x, np.full((4, 3), low, np.int8), params)
+def test_integer_products_that_no_layer_computes_stay(low: int, params: QuantParams) -> None:
+    graph = integer_product((2, 5, 4), np.full((4, 3), low, np.int8), params)
 
     assert FlattenProducts().run(graph) is graph
+
+
+def test_a_product_that_is_not_quantized_again_reads_its_stored_weights() -> None:
+    net = Net(DType.INT8, x=(2, 5, 4))
+    net.add("real", Dequantize(X_GRID), "x")
+    net.add("w", Dequantize(QuantParams((0.5,), (3,))), np.full((4, 3), -128, np.int8))
+    graph = net.graph(net.add("y", MatMul(), "real", "w"))
+    after = FlattenProducts().run(graph)
+    verify(after)
+
+    assert FullyConnected() in [n.op for n in after.nodes]
+    assert not any(isinstance(n.op, Quantize) for n in after.nodes)

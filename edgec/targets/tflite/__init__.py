@@ -24,6 +24,7 @@ from edgec.passes import (
     DecomposeSampling,
     DecomposeTransforms,
     DequantizeMoves,
+    DequantizeResizes,
     EliminateIdentities,
     ExpandFunctions,
     FlattenProducts,
@@ -86,6 +87,7 @@ class Tflite(Target):
             DecomposeBlockProducts(),
             # Before DecomposeQuantization, which writes out what the integers are read beside.
             DequantizeMoves(),
+            DequantizeResizes(),
             DecomposeQuantization(),
             DecomposeIntegerProducts(),
             DecomposeSampling(),
