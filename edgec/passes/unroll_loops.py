@@ -105,6 +105,7 @@ class _Site:
         self.bodies = op.bodies
         self.graphs: dict[Any, tuple[Graph, dict[str, Value]]] = {}
         self.written = 0
+        self.computed: set[Value] = set()  # from what the model is given
 
     def add(self, op: Op, *inputs: Value, name: str) -> Value:
         return self.b.step(
@@ -160,28 +161,36 @@ class _Site:
 
     def constant(self, value: Value) -> Array | None:
         """Return a value that depends on constants only, or ``None``."""
+        array = self.b.array(value)
+        part = None if array is not None else self._part(value)
+        return array if part is None else evaluate(part, {})[value.name]
+
+    def _part(self, value: Value) -> Graph | None:
+        """Return what a value is computed by, or ``None`` if not from constants alone.
+
+        Steps read each other, hundreds in a row: no recursion, and none is looked at twice.
+        """
         nodes: list[Node] = []
         constants: dict[str, Constant] = {}
-        if not self._collect(value, nodes, constants):
-            return None
-        if not nodes:
-            return constants[value.name].array
-        return evaluate(Graph("constant", (), (value,), tuple(nodes), constants), {})[
-            value.name
-        ]
-
-    def _collect(self, value: Value, nodes: list[Node], constants: dict[str, Constant]) -> bool:
-        node, array = self.b.producer(value), self.b.array(value)
-        if array is not None:
-            constants[value.name] = Constant(array)
-            return True
-        if node is None or isinstance(node.op, Opaque):
-            return False
-        if node in nodes:
-            return True
-        known = all(self._collect(v, nodes, constants) for v in node.reads)
-        nodes.append(node)
-        return known
+        known: set[Value] = set()
+        path = [value]
+        while path:
+            node, array = self.b.producer(path[-1]), self.b.array(path[-1])
+            if array is not None:
+                constants[path[-1].name] = Constant(array)
+                known.add(path.pop())
+                continue
+            if node is None or isinstance(node.op, Opaque) or path[-1] in self.computed:
+                self.computed.update(path)
+                return None
+            unknown = [v for v in node.reads if v not in known]
+            if unknown:
+                path.append(unknown[0])
+            else:
+                nodes.append(node)
+                known.update(node.outputs)
+                path.pop()
+        return Graph("constant", (), (value,), tuple(nodes), constants)
 
     def settled(self, value: Value) -> Value:
         """Return a counter as the constant it is."""
@@ -236,7 +245,8 @@ def _loop(on: _Site) -> Sequence[Value | None]:
     lists = [k for k in range(yields) if on.is_read(len(states) + k)]
     steps: list[list[Value]] = []
     while running is not False and (limit is None or len(steps) < limit):
-        if isinstance(running, Value) and (limit is None or lists):
+        open_ended = limit is None or limit > on.step.nodes
+        if isinstance(running, Value) and (open_ended or lists):
             raise _Stays("how often it runs is computed")
         t = len(steps)
         given = running if isinstance(running, Value) else on.const(np.array(True), "condition")

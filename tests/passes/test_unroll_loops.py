@@ -275,6 +275,28 @@ def test_a_loop_that_yields_another_shape_than_declared_stays(tmp_path: Path) ->
     assert broken(tmp_path, same, 4, 3) == "it yields f32[3,4] where the model says f32[4,3]"
 
 
+def until(limit: float) -> onnx.GraphProto:
+    """Double a value until one of its elements reaches a limit."""
+    top = [node("ReduceMax", "n0", "top", keepdims=0), node("Less", "top limit", "again")]
+    return loop_body([TWICE[0], *top], two=TWO, limit=np.array(limit, np.float32))
+
+
+@pytest.mark.parametrize("most", [2**31 - 1, 2**63 - 1])
+def test_a_loop_that_only_its_condition_ends_stays(most: int, tmp_path: Path) -> None:
+    arrays = {**COUNT, "m": np.array(most, np.int64)}
+    loop = node("Loop", "m true x", "y", body=until(100.0))
+    graph, _, _ = loaded(tmp_path, [loop], ["y"], arrays)
+
+    assert kept(graph) == "how often it runs is computed"
+
+
+def test_a_loop_may_end_early_after_many_steps(tmp_path: Path) -> None:
+    arrays = {**COUNT, "m": np.array(500, np.int64)}
+    loop = node("Loop", "m true x", "y", body=until(100.0))
+
+    check(*loaded(tmp_path, [loop], ["y"], arrays))
+
+
 # ---- Scan
 
 
