@@ -69,6 +69,11 @@ def node_macs(graph: Graph, node: Node) -> int:
     return node.op.macs(inputs, outputs)
 
 
+_ENDLESS = 2**31 - 1
+"""The most steps from which on a loop runs until its condition fails: exporters write the
+largest number of 32 or of 64 bits."""
+
+
 class _Body(NamedTuple):
     """A subgraph, and how often it runs."""
 
@@ -110,7 +115,8 @@ def _steps(
         return 1, []
     if isinstance(op, Loop):
         most = None if inputs[0].is_absent else graph.constant(inputs[0])
-        times = 1 if most is None else int(most.reshape(-1)[0])
+        times = _ENDLESS if most is None else max(int(most.reshape(-1)[0]), 0)
+        times = 1 if times >= _ENDLESS else times
         number, again = TensorType(DType.INT64, ()), TensorType(DType.BOOL, ())
         return times, [number, again, *(v.type for v in inputs[2:])]
     attributes = {a.name: plain(a) for a in op.node_proto().attribute}

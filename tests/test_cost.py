@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import given
 
 from edgec.cost import Cost, cost, node_macs
@@ -149,3 +150,13 @@ def test_subgraphs_cost_what_their_steps_cost(tmp_path: Path) -> None:
     found = cost(graph)
     assert found.macs == 5 * 12 + 5 * 5 * 16 + 5 * 12
     assert (found.parameters, found.weight_bytes) == (12 + 16 + 1, 4 * (12 + 16) + 8)
+
+
+@pytest.mark.parametrize(("most", "times"), [(0, 0), (-1, 0), (2**31 - 1, 1), (2**63 - 1, 1)])
+def test_a_loop_without_a_limit_counts_once(most: int, times: int, tmp_path: Path) -> None:
+    path = tmp_path / "loops.onnx"
+    text = LOOPS.replace("int64 five = {5}", f"int64 five = {{{most}}}")
+    onnx.save(onnx.parser.parse_model(text), path)
+
+    graph = load(path).graph
+    assert node_macs(graph, graph.nodes[1]) == times * 5 * 16
