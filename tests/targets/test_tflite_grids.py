@@ -14,17 +14,25 @@ from edgec.export import to_onnx
 from edgec.ir import Array, DType, Graph, Op, QuantParams, verify
 from edgec.ops import (
     Add,
+    Binary,
     Cast,
     Concat,
     Conv,
+    ConvTranspose,
     Dequantize,
+    FullyConnected,
     Gather,
+    HardSigmoid,
+    HardSwish,
+    MatMul,
     MaxPool,
     Mul,
     Quantize,
     Reshape,
     Sigmoid,
     Softmax,
+    Sub,
+    Swish,
     Transpose,
     quantize_array,
 )
@@ -269,6 +277,76 @@ def test_a_computed_bias_is_not_touched() -> None:
     graph = net.graph(pair(net, "y", "raw", grid(0.0625, -3)))
 
     assert FitGrids().run(graph) is graph
+
+
+# ---- results on too fine a grid
+
+ALL = np.arange(-128, 128, dtype=np.float32).reshape(1, 4, 8, 8)
+
+
+def fine(op: Op, scale: float, step: float = 1.0) -> Graph:
+    """All integers on every operand that is data; `scale` is that of the result."""
+    net = Net(x=ALL.shape)
+    operands = [pair(net, "a", "x", grid(step))]
+    if isinstance(op, Conv | FullyConnected | ConvTranspose):
+        shape = (2, 256) if isinstance(op, FullyConnected) else (4, 4, 2, 2)
+        net.const("w.q", random(*shape).astype(np.int8))
+        channel = 1 if isinstance(op, ConvTranspose) else 0
+        scales = (0.5,) * (shape[channel] - 1) + (1.0,)
+        per_channel = QuantParams(scales, (0,) * len(scales), channel)
+        operands.append(net.add("w", Dequantize(per_channel), "w.q"))
+        if isinstance(op, FullyConnected):
+            operands[0] = pair(net, "row", net.add("f", Reshape((1, 256)), "a"), grid(step))
+    elif isinstance(op, Binary | MatMul):
+        turned = net.add("t", Transpose((0, 1, 3, 2)), "x")
+        operands.append(pair(net, "b", turned, grid(1.0)))
+    net.add("raw", op, *operands)
+    return net.graph(pair(net, "y", "raw", grid(scale)))
+
+
+@pytest.mark.parametrize(
+    ("op", "most", "step"),
+    [
+        (Conv(), 255, 1.0),
+        (ConvTranspose(), 255, 1.0),
+        (FullyConnected(), 255, 1.0),
+        (MatMul(), 255, 1.0),
+        (Mul(), 255, 1.0),
+        (Add(), 64, 1.0),
+        (Sub(), 64, 1.0),
+        (HardSwish(), 255, 1.0),
+        (Swish(), 255, 10.0),
+        (HardSwish(), 20.45, 0.04),
+        (Swish(), 9.815, 0.04),
+    ],
+    ids=str,
+)
+def test_a_result_may_not_be_much_finer_than_its_operands(
+    op: Op, most: float, step: float
+) -> None:
+    """Kernels wrap, lose the result in the rounding of a gate, or refuse the file."""
+    feeds = {"x": ALL * np.float32(step)}
+    steps = {0.5: False, 1.0: False, 1.02: True, 1e3: True, 1e5: True}
+    for factor, is_float in steps.items():
+        graph = fine(op, float(np.float32(step / (most * factor))), step)
+        got, artifact, _ = ran(Tflite(), graph, feeds)
+        scale = graph.nodes[-1].op.params.scale[0]  # type: ignore[attr-defined]
+        want = evaluate(graph, feeds)["y"]
+        assert np.abs(got["y"] - want).max() <= 4.001 * scale
+        assert [n.message.partition(": ")[2] for n in artifact.notes] == is_float * [
+            "the scale of its output is too small beside those of its operands"
+        ]
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.4, 0.5), (0.6, 0.5), (0.2, 70.0), (0.2, 80.0)])
+def test_a_steep_hard_sigmoid_stays_in_float(alpha: float, beta: float) -> None:
+    net = Net(x=ALL.shape)
+    net.add("raw", HardSigmoid(alpha, beta), pair(net, "a", "x", grid(1.0)))
+    graph = net.graph(pair(net, "y", "raw", grid(1 / 256, -128)))
+
+    got, artifact, _ = ran(Tflite(), graph, {"x": ALL})
+    np.testing.assert_allclose(got["y"], evaluate(graph, {"x": ALL})["y"], atol=1 / 255)
+    assert bool(artifact.notes) == (alpha > 0.5 or beta > 75)
 
 
 # ---- the whole

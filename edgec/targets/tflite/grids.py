@@ -6,16 +6,45 @@ then computed in float, between a dequantize and a quantize.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from edgec.ir import Array, DType, Fixed, Graph, Node, QuantParams, Role, SameAsInput
-from edgec.ops import AveragePool, Dequantize, Quantize, Resize
+from edgec.ir import (
+    Array,
+    DType,
+    Fixed,
+    Graph,
+    Node,
+    QuantParams,
+    QuantRule,
+    Role,
+    SameAsInput,
+)
+from edgec.ops import (
+    Add,
+    AveragePool,
+    Dequantize,
+    HardSigmoid,
+    HardSwish,
+    MatMul,
+    Mul,
+    Quantize,
+    Resize,
+    Sub,
+    Swish,
+)
 from edgec.targets.tflite.padding import counts, padding
 from edgec.targets.tflite.resizing import builtin_form
 
 __all__ = ["misfits", "prescribed", "quantized_by"]
+
+_PRODUCT = 256
+"""A step of a product is fewer steps of its result: XNNPACK refuses the file otherwise."""
+
+_TERM = 64
+"""A step of a term is no more steps of the sum: LiteRT's kernel wraps at 16 bits, which two
+terms of 255 steps just stay below."""
 
 
 def quantized_by(graph: Graph, node: Node) -> Quantize | None:
@@ -56,12 +85,47 @@ def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
                 yield "its bias is not int32 with the scale of input times weights"
     if not _plain(result):
         yield "its output is not int8 with one scale"
+    if _is_too_fine(node, rule, [g.params for g in grids], result.params.scale[0]):
+        yield "the scale of its output is too small beside those of its operands"
     if isinstance(node.op, AveragePool) and not _even(node, node.op):
         yield "its windows hold more elements at one place than at another"
     if isinstance(node.op, Resize) and not _has_integer_places(node, node.op):
         yield "it weighs other elements than the integer kernel does"
     if isinstance(rule.output, Fixed) and result.params != prescribed(rule.output):
         yield "its output is not on the grid that the kernel prescribes"
+
+
+def _is_too_fine(
+    node: Node, rule: QuantRule, operands: Sequence[QuantParams], scale: float
+) -> bool:
+    """Whether a kernel would wrap, blur or refuse because a result has so small a scale."""
+    steps = [max(grid.scale) / scale for grid in operands]
+    match node.op:
+        case Add() | Sub():
+            return max(steps) > _TERM
+        case HardSigmoid(alpha, beta):
+            return _wraps(alpha * operands[0].scale[0], beta)
+        case HardSwish():
+            step = operands[0].scale[0]
+            return _blurs(step, 3, scale) or _wraps(step / 6, 0.5) or steps[0] >= _PRODUCT
+        case Swish():
+            return _blurs(operands[0].scale[0], 6.25, scale) or steps[0] >= _PRODUCT
+    if rule.role(1) is Role.WEIGHT or isinstance(node.op, Mul | MatMul):
+        return steps[0] * max(operands[1].scale) >= _PRODUCT
+    return False
+
+
+def _blurs(step: float, most: float, scale: float) -> bool:
+    """Whether half a step of a gate, one of 256, moves a result by three of its own.
+
+    The gate is rounded where ``|x|`` is at most `most`; beyond, it is shut or open.
+    """
+    return min(255 * step, most) / 512 > 3 * scale
+
+
+def _wraps(scale: float, offset: float) -> bool:
+    """Whether a sum on the grid of a hard sigmoid may leave 16 bits."""
+    return (255 * scale + abs(offset)) * 256 >= 2**15
 
 
 def _even(node: Node, op: AveragePool) -> bool:
