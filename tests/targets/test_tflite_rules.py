@@ -291,6 +291,13 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         "model, but %x is stored as i32",
     ),
     (
+        "_normal_scales", one(Quantize(grid(2.0**-126)), (1, 2)),
+        one(Quantize(grid(2.0**-127)), (1, 2)),
+        f"y: Quantize(params=QuantParams(scale=({2.0**-127},), zero_point=(0,), axis=None)): "
+        "Scales are normal numbers: runtimes refuse or crash on smaller ones, but the least "
+        "is 5.88e-39 (quantize the model again)",
+    ),
+    (
         "_one_grid", repaired(0.5), repaired(0.25),
         "y: Dequantize(params=QuantParams(scale=(0.25,), zero_point=(0,), axis=None)): A value "
         "is dequantized as it was quantized, but (scale=0.5, zero_point=0) becomes "

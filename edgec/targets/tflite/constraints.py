@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgec.ir import DType, Graph, Node, Op, Value
 from edgec.ops import (
     OPS,
@@ -105,6 +107,15 @@ def _one_scale(graph: Graph, node: Node) -> str | None:
     return None if op.dtype is DType.INT8 else f"{source} is stored as {op.dtype.value}"
 
 
+def _normal_scales(graph: Graph, node: Node) -> str | None:
+    """Scales are normal numbers: runtimes refuse or crash on smaller ones."""
+    op = node.op
+    if not isinstance(op, Quantize | Dequantize):
+        return None
+    least = min(op.params.scale)
+    return f"the least is {least:.3g}" if least < np.finfo(np.float32).tiny else None
+
+
 def _one_grid(graph: Graph, node: Node) -> str | None:
     """A value is dequantized as it was quantized."""
     op, before = node.op, graph.producers.get(node.inputs[0])
@@ -129,6 +140,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     Constraint((Op,), _rank),
     Constraint((Op,), _of_something),
     Constraint((Quantize, Dequantize), _one_scale),
+    Constraint((Quantize, Dequantize), _normal_scales, "quantize the model again"),
     Constraint((Dequantize,), _one_grid),
     *kernels.CONSTRAINTS,
 )

@@ -27,6 +27,7 @@ from edgec.ops import (
     Dequantize,
     HardSigmoid,
     HardSwish,
+    LeakyRelu,
     MatMul,
     Mul,
     Quantize,
@@ -110,6 +111,8 @@ def _is_too_fine(
             return _blurs(step, 3, scale) or _wraps(step / 6, 0.5) or steps[0] >= _PRODUCT
         case Swish():
             return _blurs(operands[0].scale[0], 6.25, scale) or steps[0] >= _PRODUCT
+        case LeakyRelu(alpha):
+            return steps[0] * max(abs(alpha), 1) >= _PRODUCT
     if rule.role(1) is Role.WEIGHT or isinstance(node.op, Mul | MatMul):
         return steps[0] * max(operands[1].scale) >= _PRODUCT
     return False
