@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from edgec.errors import Diagnostic
+from edgec.errors import Diagnostic, InternalError, ModelError
 from edgec.frontend.functions import expand
 from edgec.frontend.typing import plain
 from edgec.ir import Builder, DType, Graph, Node
@@ -31,6 +31,11 @@ class ExpandFunctions(Pass):
     which are minus infinity by the standard and the lowest float in ONNX Runtime: a target
     that lacks the operator refuses it.
     Within rounding: a runtime may have computed the operator in another order.
+
+    Raises
+    ------
+    ModelError
+        If the operands of a node do not fit the body of its function.
     """
 
     name: ClassVar[str] = "expand-functions"
@@ -53,12 +58,21 @@ class ExpandFunctions(Pass):
         while True:
             b = Builder(graph)
             for node in graph.nodes:
-                if _is_disputed(graph, node) or not expand(b, node):
+                if _is_disputed(graph, node) or not _expanded(b, node):
                     b.copy(node)
             after = b.finish()
             if after is graph:
                 return graph
             graph = EliminateIdentities().run(FoldConstants().run(after))
+
+
+def _expanded(b: Builder, node: Node) -> bool:
+    try:
+        return expand(b, node)
+    except InternalError as error:  # the body is the standard's: the operands are to blame
+        raise ModelError(
+            "the model has a node whose operands do not fit", error.diagnostics
+        ) from error
 
 
 def _is_disputed(graph: Graph, node: Node) -> bool:

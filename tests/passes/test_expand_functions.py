@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from edgec.errors import ModelError
 from edgec.frontend import load
 from edgec.ir import OPSET, Array, Graph
 from edgec.ops import Opaque
@@ -91,6 +92,14 @@ def test_an_absent_operand_stays_absent(tmp_path: Path) -> None:
 
     after = check_pass(expand, graph)
     assert "Attention" not in kinds(after)
+
+
+def test_operands_that_do_not_fit_are_the_fault_of_the_model(tmp_path: Path) -> None:
+    low = np.zeros(5, np.float32)  # which should be a scalar
+    graph = one(tmp_path, "Clip", [[2, 3]], {"low": low})
+
+    with pytest.raises(ModelError, match=r"layer: .*\[2,3\] and \[5\] do not broadcast"):
+        expand.run(graph)
 
 
 def test_operators_without_a_body_stay(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -134,3 +135,12 @@ def test_lines_in_a_row_are_reshaped_once() -> None:
     assert Tflite().compile(graph).operators == {
         "CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "MAX_POOL_2D": 1, "RESHAPE": 2, "TRANSPOSE": 2
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "op", [Conv((2**62, 1), dilation=(2**63 - 1, 1)), MaxPool((1, 2), (2**40, 1))], ids=str
+)
+def test_steps_beyond_all_images_are_taken(op: Conv | MaxPool) -> None:
+    inputs = [random(1, 2, 1, 5), random(3, 2, 1, 2, seed=1)]
+
+    assert_close(*one_op(op, *inputs[: 1 + isinstance(op, Conv)]))

@@ -91,16 +91,20 @@ def put_image(
     b.settle(node, image, perm)
 
 
+_FURTHEST = 1 << 30
+
+
 def image_fields(**fields: Sequence[int]) -> dict[str, int]:
     """Return options such as ``strideH`` from the lengths ``stride``, one an axis.
 
-    ``{}`` in a name stands for the axis: D, H or W.
+    ``X`` in a name stands for the axis: D, H or W. A window that fits once, or is one element
+    wide, may step as far as it likes: further than 32 bits hold, too.
     """
     found: dict[str, int] = {}
     for name, lengths in fields.items():
         full = (1, *lengths) if len(lengths) == 1 else tuple(lengths)
         found |= {
-            name.replace("X", axis): length
+            name.replace("X", axis): min(length, _FURTHEST)
             for axis, length in zip("DHW"[-len(full) :], full, strict=True)
         }
     return found
