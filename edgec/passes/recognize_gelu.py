@@ -24,11 +24,14 @@ class RecognizeGelu(Pass):
     stand in any order, and the sum may be multiplied out: what counts is that the result is
     ``x / 2`` plus ``x / 2`` times the function.
 
-    Constants must be those numbers but for rounding to float32. Within rounding.
+    Constants must be those numbers but for rounding to float32.
+
+    Within 1e-3. Runtimes approximate the function in their own way: ONNX Runtime 1.31 is off by
+    8e-7 where its tanh is off by 3e-7, which a model with many of them amplifies.
     """
 
     name: ClassVar[str] = "recognize-gelu"
-    promise: ClassVar[Promise] = Within(1e-4)
+    promise: ClassVar[Promise] = Within(1e-3)
 
     @override
     def run(self, graph: Graph) -> Graph:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
 from edgec.evaluate import evaluate
-from edgec.ir import Array, Constant, DType, Graph
+from edgec.ir import Array, Constant, DType, Graph, Value
 from edgec.numerics import relative_error
 
 __all__ = ["rounding_floor"]
@@ -27,22 +27,40 @@ def rounding_floor(
     No rewrite can keep closer than that to a model that amplifies rounding itself, as deep
     models do on inputs far from what they were trained on. In 16-bit floats every value in
     between is rounded coarsely too: there the constants move as well, some up and some down.
+    Where no input is a float, the constants move that the first floats are made of: tables of
+    words, say.
     """
     single = any(v.type.dtype is DType.FLOAT32 for n in graph.nodes for v in n.outputs)
     least = _SINGLE if single else 0.0  # what is given in float64 may be computed in float32
+    words = not any(v.type.dtype.is_float for v in graph.inputs)
+    moving = _first_floats(graph) if words else frozenset[str]()
+    moving |= {name for name, c in graph.constants.items() if c.type.dtype in _HALVES}
     floor = 0.0
     for sign in (1, -1):
         # Some up and some down: moved all alike, inputs cancel out as well as before.
         nudged = {n: _nudged(a, sign * _signs(n, a), least) for n, a in sample.items()}
-        floor = max(floor, relative_error(want, evaluate(_moved(graph, sign), nudged)))
+        floor = max(floor, relative_error(want, evaluate(_moved(graph, moving, sign), nudged)))
     return floor
 
 
-def _moved(graph: Graph, sign: int) -> Graph:
+def _first_floats(graph: Graph) -> frozenset[str]:
+    """Return the constants that meet values which no other float went into."""
+    found: set[str] = set()
+    first: set[Value] = set()
+    for node in graph.nodes:
+        floats = [v for v in node.inputs if v.type.dtype.is_float]
+        stored = {v.name for v in floats if v.name in graph.constants}
+        if any(v.name not in stored and v not in first for v in floats):
+            continue
+        found |= stored
+        if not stored:
+            first.update(node.outputs)
+    return frozenset(found)
+
+
+def _moved(graph: Graph, names: Collection[str], sign: int) -> Graph:
     constants = {
-        name: Constant(_nudged(c.array, sign * _signs(name, c.array)))
-        if c.type.dtype in _HALVES
-        else c
+        name: Constant(_nudged(c.array, sign * _signs(name, c.array))) if name in names else c
         for name, c in graph.constants.items()
     }
     return replace(graph, constants=MappingProxyType(constants))

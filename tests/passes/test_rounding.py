@@ -7,7 +7,7 @@ import pytest
 
 from edgec.evaluate import evaluate
 from edgec.ir import Array, DType, Graph
-from edgec.ops import Add, Cast, Mul, ReduceSum, Sub
+from edgec.ops import Add, Cast, Equal, Gather, MatMul, Mul, ReduceSum, Sub
 from edgec.passes.rounding import rounding_floor
 from tests.models import Sketch
 
@@ -50,6 +50,23 @@ def test_integers_do_not_move_but_the_constants_they_meet_do() -> None:
     y = s.add(Mul(), s.add(Cast(DType.FLOAT16), s.x), s.const(np.ones(4, np.float16)))
 
     assert floor(s.graph(y), np.array([1, 1, 1, 1])) == pytest.approx(2**-10, rel=0.1)
+
+
+def test_words_move_by_the_table_that_they_are_looked_up_in() -> None:
+    s = Sketch(4, dtype=DType.INT64)
+    words = s.add(Gather(), s.const(np.ones((3, 2), np.float32)), s.x)
+    graph = s.graph(s.add(Mul(), words, s.const(np.full(2, 2, np.float32))))
+
+    # The factors stay as they are: moved too, they would add as much again.
+    assert floor(graph, np.array([0, 1, 2, 1])) == pytest.approx(2**-23, rel=0.2)
+
+
+def test_one_hot_words_move_by_the_matrix_they_meet() -> None:
+    s = Sketch(4, dtype=DType.INT64)
+    hot = s.add(Cast(DType.FLOAT32), s.add(Equal(), s.x, s.const(np.arange(4))))
+    graph = s.graph(s.add(MatMul(), hot, s.const(np.ones((4, 2), np.float32))))
+
+    assert floor(graph, np.array([0, 9, 9, 9])) == pytest.approx(2**-23, rel=0.2)
 
 
 def test_what_is_given_in_float64_may_be_computed_in_float32() -> None:
