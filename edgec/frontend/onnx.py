@@ -285,7 +285,7 @@ class _Importer:
         named = (t for name, t in zip(proto.output, found, strict=True) if name)
         if domain in ("", "ai.onnx.ml") or not any(t.dims is None for t in named):
             return found
-        asked = runtime_types(proto, self.versions, node.inputs, node.constants) or found
+        asked = runtime_types(proto, self.versions, node.inputs) or found
         return tuple(
             a if b.dtype is DType.UNDEFINED or b.dims is None else b
             for a, b in zip(asked, found, strict=True)

@@ -92,8 +92,8 @@ class InPairs:
     def nodes(self, node: onnx.NodeProto, domain: str) -> list[onnx.NodeProto]:
         """Return the nodes that stand for one.
 
-        None if it is any other operator, if an attribute says what no float operator does, or
-        if scales that it is computed with do not tell along which axis they are.
+        None if it is any other operator, if an attribute says what no float operator does, if
+        scales do not tell along which axis they are, or if something is missing.
         """
         self.constants = {}
         form = _FORMS.get((domain, node.op_type))
@@ -101,6 +101,8 @@ class InPairs:
         if form is None or ("channels_last" in attributes and attributes["channels_last"].i):
             return []
         data = form.data or tuple(range(2, len(node.input), 3))
+        if not _complete(node, form, data, attributes):
+            return []
         per_row = form.op_type == "Conv" or ("transB" in attributes and attributes["transB"].i)
         axes = (-2, 0 if per_row else -1) if len(form.data) > 1 else (0,) * len(data)
         made: list[onnx.NodeProto] = []
@@ -215,6 +217,19 @@ def _linear(
     if not scale.is_static or scale.size != 1:
         node.attribute.append(helper.make_attribute("axis", axis))
     return node
+
+
+def _complete(
+    node: onnx.NodeProto,
+    form: _Form,
+    data: Sequence[int],
+    attributes: Mapping[str, onnx.AttributeProto],
+) -> bool:
+    """Whether a node has all that the operator needs; nobody has checked other domains."""
+    needed = [*form.plain, *data, *(at + 1 for at in data)]
+    needed += [] if form.op_type == "Gemm" else [form.result]
+    said = form.op_type != "Softmax" or "opset" in attributes
+    return bool(data) and said and all(_given(node, at) for at in needed)
 
 
 def _given(node: onnx.NodeProto, at: int) -> bool:

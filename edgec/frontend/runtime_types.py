@@ -5,34 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from edgec.ir import UNKNOWN, Array, Dim, DType, TensorType
+from edgec.ir import UNKNOWN, Dim, DType, TensorType
 from edgec.ops.opaque import type_proto
 
 __all__ = ["runtime_types"]
 
-_SMALL = 1024  # elements of a constant that may decide a shape: axes, sizes, never weights
-
 
 def runtime_types(
-    node: onnx.NodeProto,
-    versions: Mapping[str, int],
-    inputs: Sequence[TensorType],
-    constants: Sequence[Array | None],
+    node: onnx.NodeProto, versions: Mapping[str, int], inputs: Sequence[TensorType]
 ) -> tuple[TensorType, ...] | None:
     """Return the types of a node's outputs as ONNX Runtime infers them when it loads the node.
 
-    ``None`` if it does not know the operator, or not on a CPU.
+    ``None`` if it does not know the operator, or not on a CPU. Nothing runs: it is told types,
+    and no constants that kernels would compute with.
 
     Parameters
     ----------
     versions
         Of the domains that the model uses.
-    constants
-        Arrays of the inputs, where they are constant.
     """
     import onnxruntime as ort  # the import is not free, and few models need it
     from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -41,17 +34,14 @@ def runtime_types(
     alone.CopyFrom(node)
     del alone.input[:], alone.output[:]
     fed: list[onnx.ValueInfoProto] = []
-    held: list[onnx.TensorProto] = []
-    for k, (t, array) in enumerate(zip(inputs, constants, strict=True)):
+    for k, t in enumerate(inputs):
         name = f"i{k}" if t.dtype is not DType.UNDEFINED else ""
         alone.input.append(name)
-        if name and array is not None and array.size <= _SMALL:
-            held.append(numpy_helper.from_array(np.asarray(array), name))
-        elif name:
+        if name:
             fed.append(helper.make_value_info(name, type_proto(t)))
     alone.output.extend(f"o{k}" if name else "" for k, name in enumerate(node.output))
     results = [onnx.ValueInfoProto(name=name) for name in alone.output if name]
-    graph = helper.make_graph([alone], "one", fed, results, held)
+    graph = helper.make_graph([alone], "one", fed, results)
     imports = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
     model = helper.make_model(graph, opset_imports=imports)
     model.ir_version = 8

@@ -25,7 +25,7 @@ from edgec.ir import (
     TensorType,
     Value,
 )
-from edgec.ops import Dequantize, EyeLike, Opaque, Reshape, Softmax
+from edgec.ops import Dequantize, EyeLike, Opaque, Reshape, Softmax, dequantize_array
 from edgec.ops.broadcast import broadcast
 from edgec.passes.base import Exact, Pass, Promise
 from edgec.passes.determinism import is_function
@@ -44,7 +44,8 @@ class FoldConstants(Pass):
     So are `Shape`, `Size` and `EyeLike`, by what the shape yields, and `Softmax` of one
     class, by ones. An `If` whose condition is known becomes the branch that is taken.
 
-    What is thus known of axes, pads and target shapes lets opaque operators become typed ones.
+    What is thus known of axes, pads and target shapes lets opaque operators become typed ones,
+    and so does a number that is stored as an integer, such as what is padded with.
     Repeated until nothing changes: a shape that becomes known may be the start of a new chain.
 
     A node is kept where its result is larger than all its operands together and larger than
@@ -215,7 +216,7 @@ def _retype(b: Builder, node: Node, known: Mapping[str, Lengths]) -> bool:
     inputs = tuple(map(b.now, node.inputs))
     read = b.source.users.keys() | set(b.source.outputs)
     count = max((i + 1 for i, v in enumerate(node.outputs) if v in read), default=0)
-    types, arrays = [v.type for v in inputs], [b.array(v) for v in inputs]
+    types, arrays = [v.type for v in inputs], [_known(b, v) for v in inputs]
     op = retyped(node.op, types, arrays, count) or _reshape(node, known)
     if op is None:
         op = _expand(node, types, known)
@@ -227,6 +228,16 @@ def _retype(b: Builder, node: Node, known: Mapping[str, Lengths]) -> bool:
     for found, declared in zip(b.add(op, *kept, like=node), node.outputs, strict=False):
         _check_declared(found.type, declared)
     return True
+
+
+def _known(b: Builder, value: Value) -> Array | None:
+    """Return the array of a constant, or the number that one is dequantized to."""
+    node, array = b.producer(value), b.array(value)
+    if array is not None or node is None or not isinstance(node.op, Dequantize):
+        return array
+    stored = b.array(node.inputs[0])
+    one = stored is not None and stored.size == 1
+    return dequantize_array(stored, node.op.params) if stored is not None and one else None
 
 
 def _check_declared(found: TensorType, declared: Value) -> None:

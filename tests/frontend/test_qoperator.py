@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from onnx import helper
 
 from edgec.compiler import CompileOptions, compile_model
-from edgec.errors import UnsupportedError
+from edgec.errors import EdgecError, UnsupportedError
 from edgec.evaluate import OnnxSession, evaluate, ort_session
 from edgec.frontend import load
 from edgec.ir import Array, DType, Graph
@@ -262,6 +263,25 @@ def test_an_order_of_axes_that_no_float_operator_has_stays(tmp_path: Path) -> No
     assert str(caught.value.diagnostics[0]).startswith(
         "layer: untyped operator com.microsoft.QLinearGlobalAveragePool has no TFLite form"
     )
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if "," not in n])
+def test_a_node_that_lacks_something_ends_in_a_clear_error(name: str, tmp_path: Path) -> None:
+    """Nobody has checked the operators of other domains before."""
+    made, _ = case(name, "uint8")
+    (node,) = made.graph.node
+    inputs = list(node.input)
+    for kept in range(len(inputs)):
+        del node.input[:]
+        node.input.extend(inputs[:kept])
+        with suppress(EdgecError):
+            load(save(made, tmp_path))
+        node.input.extend(["", *inputs[kept + 1 :]])
+        with suppress(EdgecError):
+            load(save(made, tmp_path))
+    del node.attribute[:]
+    with suppress(EdgecError):
+        load(save(made, tmp_path))
 
 
 FORMS: Mapping[str, tuple[str, str, bool]] = {

@@ -287,6 +287,16 @@ def test_what_becomes_known_makes_operators_typed() -> None:
     assert str(after.outputs[0].type) == "f32[2,12]"
 
 
+def test_a_number_that_is_stored_as_an_integer_may_be_a_parameter() -> None:
+    s = Sketch(1, 2)
+    value = s.add(Dequantize(QuantParams((0.5,), (3,))), s.const(np.array(7, np.int8)))
+    pads = s.const(ints(0, 1, 0, 0))
+    y = s.add(opaque("Pad", TensorType(DType.FLOAT32, (1, 3))), s.x, pads, value)
+    after = fold.run(s.graph(y))
+
+    assert texts(after) == ["Pad(pads=(0, 1, 0, 0), value=2.0)"]
+
+
 def check_pass_unknown(graph: Graph) -> Graph:
     """Like `check_pass`, where the type of the output becomes better known."""
     after = fold.run(graph)
