@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from edgec.errors import EdgecError
+from edgec.frontend.qoperator import READ_IN_PAIRS
 from edgec.frontend.typing import READ_AS
 from edgec.ir import Constant, Example, Graph, Node, Op, Value
 from edgec.ir.graph import ABSENT
@@ -58,7 +59,9 @@ def entries() -> tuple[Entry, ...]:
     """Return the table, by name: every operator of the newest opset that onnx knows."""
     found: list[Entry] = []
     for schema in sorted(_schemas(), key=lambda s: s.name):
-        read_as = READ_AS[schema.name][0].onnx_name if schema.name in READ_AS else schema.name
+        read_as = READ_IN_PAIRS.get(schema.name, schema.name)
+        if schema.name in READ_AS:
+            read_as = READ_AS[schema.name][0].onnx_name
         classes = [op for op in OPS if op.onnx_name == read_as and op is not Opaque]
         found.append(_entry(schema, read_as if classes else "", classes))
     return tuple(found)

@@ -12,7 +12,7 @@ from onnx import helper
 
 from edgec.ir import Array, TensorType, Value
 
-__all__ = ["InPairs"]
+__all__ = ["READ_IN_PAIRS", "InPairs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,11 @@ _FORMS: Mapping[tuple[str, str], _Form] = MappingProxyType(
         for name in ("AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid", "Softmax")
     }
 )
+READ_IN_PAIRS: Mapping[str, str] = MappingProxyType(
+    {name: form.op_type for (domain, name), form in _FORMS.items() if not domain}
+)
+"""Operators of the standard that are another one in the graph, between pairs."""
+
 _SOFTMAX_OF_ONE_AXIS = 13  # the opset since which it is
 
 
