@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 from edgec.calibration import DEFAULT, METHODS, Calibration, Percentile, RangeMethod, calibrate
@@ -305,6 +306,31 @@ def _compiled(
     return records, compiled
 
 
+def _calibrated(
+    graph: Graph, data: Split, schemes: Sequence[Scheme], options: CompileOptions, say: Progress
+) -> Calibration:
+    """Return the ranges of all values that any of the schemes needs.
+
+    What the ranges show may keep layers in float, and then other values are needed.
+    """
+    method = _method(options)
+    found = Calibration(MappingProxyType({}), "", 0)
+    while True:
+        plans = [plan(graph, options.keep_float, s.floating, found.ranges) for s in schemes]
+        if not any(p.nodes for p in plans):
+            raise OptionError(
+                "no layer of this model can be quantized; leave out --recipe", plans[0].reasons
+            )
+        values = dict.fromkeys(v for p in plans for v in p.measured)
+        missing = tuple(v for v in values if v.name not in found.ranges)
+        if not missing and found.samples:
+            return found
+        tick = counter(say, "calibrate", data.calibration_count)
+        more = calibrate(graph, missing, data.calibration(), method, tick)
+        ranges = MappingProxyType({**found.ranges, **more.ranges})
+        found = replace(more, ranges=ranges)
+
+
 def _compile_for(
     target: Target,
     graph: Graph,
@@ -318,17 +344,9 @@ def _compile_for(
     """Return the artifact for one target; calibration is shared where the graph is the same."""
     graph, records = _run(target.prepare(), graph, sample, say)
     if options.recipe is not None:
-        plans = [plan(graph, options.keep_float, scheme.floating) for scheme in schemes]
-        if not any(p.nodes for p in plans):
-            raise OptionError(
-                "no layer of this model can be quantized; leave out --recipe", plans[0].reasons
-            )
         calibration = next((c for g, c in calibrations if g is graph), None)
         if calibration is None:
-            tick = counter(say, "calibrate", data.calibration_count)
-            method = _method(options)
-            values = dict.fromkeys(v for p in plans for v in p.measured)
-            calibration = calibrate(graph, tuple(values), data.calibration(), method, tick)
+            calibration = _calibrated(graph, data, schemes, options, say)
             calibrations.append((graph, calibration))
         step = QuantizeGraph(calibration, target.scheme(), options.keep_float)
         graph, rewritten = _run((step,), graph, None, say)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from edgec.ir import (
     SameAsInput,
     Value,
 )
-from edgec.ops import Binary, Dequantize, Quantize, Softmax
+from edgec.ops import Binary, Dequantize, Quantize, Softmax, Where
 
 __all__ = ["Plan", "plan"]
 
@@ -59,8 +60,14 @@ class Plan:
         return value in self.measured
 
 
+_NO_RANGES: Mapping[str, tuple[float, float]] = MappingProxyType({})
+
+
 def plan(
-    graph: Graph, keep_float: Collection[str] = (), floating: tuple[type[Op], ...] = ()
+    graph: Graph,
+    keep_float: Collection[str] = (),
+    floating: tuple[type[Op], ...] = (),
+    ranges: Mapping[str, tuple[float, float]] = _NO_RANGES,
 ) -> Plan:
     """Return which nodes of a float graph are quantized.
 
@@ -70,10 +77,12 @@ def plan(
         Layers that stay in float, by their names in the user's model.
     floating
         Operators that stay in float, because the runtime has no integer kernel for them.
+    ranges
+        What calibration saw, by name, if it has: some values turn out to be masks.
     """
     mixed: dict[tuple[str, ...], str] = {}
     while True:
-        nodes, reasons = _quantizable(graph, keep_float, floating, mixed)
+        nodes, reasons = _quantizable(graph, keep_float, floating, ranges, mixed)
         groups = _Groups()
         for node in graph.nodes:
             if (rule := nodes.get(node.output_names)) is not None:
@@ -95,6 +104,7 @@ def _quantizable(
     graph: Graph,
     keep_float: Collection[str],
     floating: tuple[type[Op], ...],
+    ranges: Mapping[str, tuple[float, float]],
     mixed: Mapping[tuple[str, ...], str],
 ) -> tuple[dict[tuple[str, ...], QuantRule], list[Diagnostic]]:
     """Return the nodes that can be quantized, and why the others cannot."""
@@ -102,7 +112,9 @@ def _quantizable(
     integer: set[Value] = set()  # outputs of quantized nodes
     reasons: list[Diagnostic] = []
     for node in graph.nodes:
-        why = mixed.get(node.output_names) or _obstacle(graph, node, keep_float, integer)
+        why = mixed.get(node.output_names) or _obstacle(
+            graph, node, keep_float, ranges, integer
+        )
         rule = node.op.quant_rule()
         if not why and rule is not None and isinstance(node.op, floating):
             why = "the runtime has no integer kernel for it"
@@ -118,19 +130,32 @@ def _quantizable(
 
 
 _MASK = 1e6
-"""A constant beyond this is a mask ("minus infinity"), not data: its scale would drown both."""
+"""A number beyond this is a mask ("minus infinity"), not data: its scale would drown both."""
 
 
-def _is_masked(graph: Graph, value: Value) -> bool:
-    """Whether a value is such a constant, or one was added to it just before."""
+def _is_masked(graph: Graph, value: Value, ranges: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether a value has such numbers, or some were added to it just before."""
     producer = graph.producers.get(value)
     sources = (value, *(producer.reads if producer and isinstance(producer.op, Binary) else ()))
     arrays = (graph.constant(v) for v in sources)
-    return any(a is not None and float(np.abs(a).max(initial=0)) > _MASK for a in arrays)
+    if any(a is not None and float(np.abs(a).max(initial=0)) > _MASK for a in arrays):
+        return True
+    # Layers may well yield such numbers; a mask is made by arithmetic on each element.
+    made = (v for v in sources if _is_elementwise(graph.producers.get(v)))
+    seen = (ranges.get(v.name, (0.0, 0.0)) for v in made)
+    return any(max(-low, high) > _MASK for low, high in seen)
+
+
+def _is_elementwise(node: Node | None) -> bool:
+    return node is not None and isinstance(node.op, Binary | Where)
 
 
 def _obstacle(
-    graph: Graph, node: Node, keep_float: Collection[str], integer: Collection[Value]
+    graph: Graph,
+    node: Node,
+    keep_float: Collection[str],
+    ranges: Mapping[str, tuple[float, float]],
+    integer: Collection[Value],
 ) -> str:
     """Return why a node cannot be quantized; empty if it can."""
     if isinstance(node.op, Quantize | Dequantize):
@@ -158,8 +183,8 @@ def _obstacle(
         return "it reads constants only"
     if isinstance(node.op, Softmax) and node.inputs[0].type.shape[node.op.axis] == 1:
         return "it is 1 everywhere, which no grid below 1 holds"
-    if any(_is_masked(graph, v) for v in data):
-        return "a constant masks its data, beside which 8 bits hold nothing else"
+    if any(_is_masked(graph, v, ranges) for v in (*data, *node.outputs)):
+        return "its data are masked by numbers beside which 8 bits hold nothing else"
     if isinstance(rule.output, SameAsInput):
         entries = (*graph.inputs, *integer)
         if any(v not in entries and graph.constant(v) is None for v in data):

@@ -76,7 +76,11 @@ class QuantizeGraph(Pass):
 
     @override
     def diagnostics(self, graph: Graph) -> tuple[Diagnostic, ...]:
-        return plan(graph, self.keep_float, self.scheme.floating).reasons
+        return self.plan(graph).reasons
+
+    def plan(self, graph: Graph) -> Plan:
+        """Return which nodes of a graph are quantized."""
+        return plan(graph, self.keep_float, self.scheme.floating, self.calibration.ranges)
 
 
 class _Quantizer:
@@ -85,7 +89,7 @@ class _Quantizer:
     def __init__(self, graph: Graph, step: QuantizeGraph) -> None:
         self.source, self.step, self.scheme = graph, step, step.scheme
         self.b = Builder(graph)
-        self.plan: Plan = plan(graph, step.keep_float, step.scheme.floating)
+        self.plan = step.plan(graph)
         self.dequantized: dict[Value, Value] = {}
         self.stored: dict[tuple[str, QuantParams, DType], Value] = {}
         """Constants on their grids: layers that share weights go on to share them."""

@@ -18,6 +18,7 @@ from edgec.ops import (
     Conv,
     Div,
     MaxPool,
+    Mul,
     Pad,
     Quantize,
     Relu,
@@ -25,6 +26,7 @@ from edgec.ops import (
     Sigmoid,
     Slice,
     Softmax,
+    Sub,
     Tanh,
     Transpose,
 )
@@ -39,7 +41,7 @@ from tests.passes.quantization import (
     ratio,
     reasons,
 )
-from tests.targets.graphs import Net, f32, quantized, random, tiny_cnn
+from tests.targets.graphs import Net, calibrated, f32, quantized, random, tiny_cnn
 
 
 def joined(*ops: Op) -> Graph:
@@ -289,3 +291,23 @@ def test_needs_only_the_ranges_that_it_plans_for() -> None:
 
     assert wanted == {"image", "conv1", "conv2", "add", "mean", "scores"}
     assert math.isfinite(float(evaluate(quantized(graph, feeds), feeds)["classes"].sum()))
+
+
+def test_values_that_turn_out_to_be_masks_stay_in_float() -> None:
+    net = Net(x=(2, 4), mask=(2, 4))
+    net.add("shown", Sub(), f32(1), "mask")
+    net.add("minus", Mul(), "shown", f32(1000))
+    net.add("hidden", Mul(), "minus", f32(-1e6))
+    net.add("scores", Mul(), "x", "x")
+    net.add("masked", Add(), "scores", "hidden")
+    net.add("y", Softmax(-1), "masked")
+    graph = net.graph(net.add("z", Mul(), "y", "x"))
+    feeds = {"x": random(2, 4), "mask": f32([[1, 0, 1, 1], [1, 1, 1, 0]])}
+
+    seen = calibrated(graph, feeds).ranges
+    reasons = {r.where: r.message for r in plan(graph, ranges=seen).reasons}
+
+    assert "masked" not in {r.where for r in plan(graph).reasons}
+    for name in ("hidden", "masked", "y"):
+        assert "masked by numbers beside which 8 bits hold nothing else" in reasons[name]
+    assert set(plan(graph, ranges=seen).nodes) == {("shown",), ("minus",), ("scores",), ("z",)}

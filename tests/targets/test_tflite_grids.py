@@ -189,6 +189,22 @@ def test_signed_grids_are_left_alone() -> None:
     assert FitGrids().run(graph) is graph
 
 
+def test_a_sum_with_a_mask_is_computed_in_float() -> None:
+    """On integers LiteRT aborts the whole process."""
+    net = Net(x=X.shape, mask=X.shape)
+    pair(net, "a", "x", grid(0.01))
+    pair(net, "b", "mask", grid(1.3e36, 127))
+    net.add("sum", Add(), "a", "b")
+    graph = net.graph(pair(net, "y", "sum", grid(1.3e36, 127)))
+    feeds = {"x": X, "mask": np.where(X > 0, 0, -3e38).astype(np.float32)}
+
+    got, artifact, _ = ran(Tflite(), graph, feeds)
+
+    np.testing.assert_allclose(got["y"], evaluate(graph, feeds)["y"], rtol=1e-6)
+    (note,) = artifact.notes
+    assert "a scale is larger than kernels can compute with" in note.message
+
+
 # ---- grids that kernels fix
 
 

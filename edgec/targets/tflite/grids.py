@@ -43,6 +43,9 @@ __all__ = ["misfits", "prescribed", "quantized_by"]
 _PRODUCT = 256
 """A step of a product is fewer steps of its result: XNNPACK refuses the file otherwise."""
 
+_COARSEST = 2.0**64
+"""A larger scale: LiteRT's int8 ADD aborts the process where the quotient of two underflows."""
+
 _TERM = 64
 """A step of a term is no more steps of the sum: LiteRT's kernel wraps at 16 bits, which two
 terms of 255 steps just stay below."""
@@ -86,6 +89,8 @@ def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
                 yield "its bias is not int32 with the scale of input times weights"
     if not _plain(result):
         yield "its output is not int8 with one scale"
+    if max(s for grid in (*grids, result) for s in grid.params.scale) > _COARSEST:
+        yield "a scale is larger than kernels can compute with"
     if _is_too_fine(node, rule, [g.params for g in grids], result.params.scale[0]):
         yield "the scale of its output is too small beside those of its operands"
     if isinstance(node.op, AveragePool) and not _even(node, node.op):
