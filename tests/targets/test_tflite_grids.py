@@ -14,12 +14,14 @@ from edgec.export import to_onnx
 from edgec.ir import Array, DType, Graph, Op, QuantParams, verify
 from edgec.ops import (
     Add,
+    AveragePool,
     Binary,
     Cast,
     Concat,
     Conv,
     ConvTranspose,
     Dequantize,
+    Exp,
     FullyConnected,
     Gather,
     HardSigmoid,
@@ -30,6 +32,7 @@ from edgec.ops import (
     Mul,
     Quantize,
     Reshape,
+    Resize,
     Sigmoid,
     Softmax,
     Sub,
@@ -248,6 +251,31 @@ def test_a_pool_has_one_grid() -> None:
     assert found["QUANTIZE"] == 2
 
 
+MEANS = [
+    (AveragePool((2, 2), (2, 2)), "AVERAGE_POOL_2D"),
+    (Resize(mode="linear", axes=(2, 3), sizes=(12, 12)), "RESIZE_BILINEAR"),
+]
+
+
+@pytest.mark.parametrize(("op", "code"), MEANS, ids=["pool", "resize"])
+@pytest.mark.parametrize("after", [grid(0.0125), grid(0.03125, -128), grid(0.03125, 127)])
+def test_a_mean_is_taken_before_anything_is_cut_off(
+    op: Op, code: str, after: QuantParams
+) -> None:
+    own, steps = grid(0.03125, 4), 1 + 0.5 * 0.03125 / after.scale[0]
+    said = f"raw: {op}: its result comes on {own} and is moved to {after}"
+
+    assert check(one_op(op, after), code, said, steps=steps + 0.001)["QUANTIZE"] == 2
+
+
+@pytest.mark.parametrize(("op", "code"), MEANS, ids=["pool", "resize"])
+@pytest.mark.parametrize("after", [grid(0.0625, -3), grid(0.0320, 4)])
+def test_an_operand_of_a_mean_that_fits_is_moved(op: Op, code: str, after: QuantParams) -> None:
+    said = f"raw: {op}: 1 of its operands moved to the grid of its result, {after}"
+
+    check(one_op(op, after), code, said, steps=2.001)
+
+
 @pytest.mark.parametrize(("op", "code"), [(Softmax(), "SOFTMAX"), (Sigmoid(), "LOGISTIC")])
 def test_a_function_with_a_grid_of_its_own_is_moved_from_it(op: Op, code: str) -> None:
     after, fixed = grid(1 / 100, -100), grid(1 / 256, -128)
@@ -285,6 +313,28 @@ def test_a_bias_is_stored_on_the_grid_of_its_products(bias: str) -> None:
         layer(bias), "CONV_2D",
         "raw: Conv(): its bias is stored anew, on the grid of its products",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "axis"), [(Conv(), (3, 2, 3, 3), 1), (ConvTranspose(), (2, 3, 3, 3), 0)]
+)
+def test_scales_along_another_axis_are_none_of_a_bias(
+    op: Op, shape: tuple[int, ...], axis: int
+) -> None:
+    net = Net(x=X.shape)
+    net.const("w.q", random(*shape).astype(np.int8))
+    w = net.add("w", Dequantize(QuantParams((0.5, 0.25), (0, 0), axis)), "w.q")
+    net.const("b.q", np.array([500, 0, -700], np.int32))
+    b = net.add("b", Dequantize(grid(0.001), I32), "b.q")
+    net.add("raw", op, pair(net, "x.real", "x", grid(0.03125)), w, b)
+    graph = net.graph(pair(net, "y", "raw", grid(0.0625)))
+
+    assert FitGrids().run(graph) is graph
+    got, artifact, _ = ran(Tflite(), graph, {"x": X})
+    np.testing.assert_allclose(got["y"], evaluate(graph, {"x": X})["y"], atol=0.063)
+    (note,) = artifact.notes
+    assert str(note).endswith("computed in float: its weights are not symmetric int8 in [-127, "
+                              "127], per output channel")  # fmt: skip
 
 
 def test_a_computed_bias_is_not_touched() -> None:
@@ -365,6 +415,19 @@ def test_a_steep_hard_sigmoid_stays_in_float(alpha: float, beta: float) -> None:
     got, artifact, _ = ran(Tflite(), graph, {"x": ALL})
     np.testing.assert_allclose(got["y"], evaluate(graph, {"x": ALL})["y"], atol=1 / 255)
     assert bool(artifact.notes) == (alpha > 0.5 or beta > 75)
+
+
+def test_what_stays_in_float_between_integers_is_listed() -> None:
+    net = Net(x=X.shape)
+    net.add("exp", Exp(), pair(net, "x.real", "x", grid(0.03125)))
+    net.add("conv", Conv(), pair(net, "e", "exp", grid(0.0625)), random(3, 2, 3, 3))
+    net.add("end", Exp(), pair(net, "y", "conv", grid(0.25)))
+
+    _, artifact, _ = ran(Tflite(), net.graph("end"), {"x": X})
+    assert [str(d) for d in artifact.notes] == [
+        "exp: Exp() is computed in float: it has no integer form",
+        "conv: Conv() is computed in float: operand 1 is not quantized",
+    ]
 
 
 # ---- the whole

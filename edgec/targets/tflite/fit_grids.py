@@ -21,9 +21,16 @@ from edgec.ir import (
     SameAsInput,
     Value,
 )
-from edgec.ops import Dequantize, Quantize, dequantize_array, quantize_array
+from edgec.ops import (
+    AveragePool,
+    Dequantize,
+    Quantize,
+    Resize,
+    dequantize_array,
+    quantize_array,
+)
 from edgec.passes import Lossy, Pass, Promise
-from edgec.targets.tflite.grids import prescribed, quantized_by
+from edgec.targets.tflite.grids import is_plain, prescribed, quantized_by
 
 __all__ = ["FitGrids"]
 
@@ -34,6 +41,8 @@ class FitGrids(Pass):
 
     * What only moves or compares values (concatenation, max pool, reshape, …) has one grid
       before and after: operands are moved to the result's.
+    * So have means and interpolations, whose result is moved from the operand's grid if that
+      reaches further: what is cut off before would be missing in the mean.
     * Softmax and logistic functions yield a grid of their own: the result is moved from it.
     * A bias that is stored as real numbers, or on another grid, is put on the grid of the
       products it is added to.
@@ -73,13 +82,11 @@ class FitGrids(Pass):
         bias = _loose_bias(b.source, node)
         if bias is not None:
             inputs[bias] = _stored_bias(b, node, bias)
-        if rule is not None and isinstance(rule.output, Fixed):
-            grid = prescribed(rule.output)
-            if result.params != grid:
-                name = [b.fresh(f"{node.output.name}.prescribed")]
-                (raw,) = b.add(node.op, *inputs, names=name, absorbs=(node,))
-                b.replace(node.output, _moved(b, raw, grid, node))
-                return True
+        if (grid := _given(b.source, node, result)) is not None:
+            name = [b.fresh(f"{node.output.name}.prescribed")]
+            (raw,) = b.add(node.op, *inputs, names=name, absorbs=(node,))
+            b.replace(node.output, _moved(b, raw, grid, node))
+            return True
         b.add(node.op, *inputs, like=node)
         return True
 
@@ -94,14 +101,40 @@ def _changes(graph: Graph, node: Node) -> Iterator[str]:
         count = len(_elsewhere(graph, node, result))
         if count:
             yield f"{count} of its operands moved to the grid of its result, {result.params}"
-    elif isinstance(rule.output, Fixed) and result.params != prescribed(rule.output):
-        yield f"its result comes on {prescribed(rule.output)} and is moved to {result.params}"
+    if (grid := _given(graph, node, result)) is not None:
+        yield f"its result comes on {grid} and is moved to {result.params}"
     if _loose_bias(graph, node) is not None:
         yield "its bias is stored anew, on the grid of its products"
 
 
+def _given(graph: Graph, node: Node, result: Quantize) -> QuantParams | None:
+    """Return the grid that a kernel's result comes on, if it has to be moved from there."""
+    rule = node.op.quant_rule()
+    if rule is not None and isinstance(rule.output, Fixed):
+        grid = prescribed(rule.output)
+        return grid if grid != result.params else None
+    linear = isinstance(node.op, Resize) and node.op.mode == "linear"
+    if not linear and not isinstance(node.op, AveragePool):
+        return None
+    source = graph.producers.get(node.inputs[0])
+    if source is None or not isinstance(source.op, Dequantize) or not is_plain(source.op):
+        return None
+    ends, room = _ends(source.op.params), _ends(result.params)
+    half = result.params.scale[0] / 2
+    return source.op.params if ends[0] < room[0] - half or ends[1] > room[1] + half else None
+
+
+def _ends(grid: QuantParams) -> tuple[float, float]:
+    """Return the least and the largest number on a grid of int8."""
+    return (-128 - grid.zero_point[0]) * grid.scale[0], (127 - grid.zero_point[0]) * grid.scale[
+        0
+    ]
+
+
 def _elsewhere(graph: Graph, node: Node, result: Quantize) -> list[int]:
-    """Return the operands that are on another grid than the result."""
+    """Return the operands that are to be moved to the grid of the result."""
+    if _given(graph, node, result) is not None:
+        return []
     found: list[int] = []
     for i, value in enumerate(node.inputs):
         if value not in node.data:
@@ -138,10 +171,12 @@ def _loose_bias(graph: Graph, node: Node) -> int | None:
 
 def _product(graph: Graph, node: Node) -> QuantParams | None:
     """Return the grid of the products of data and weights."""
-    sources = [graph.producers.get(v) for v in node.inputs[:2]]
+    rule, sources = node.op.quant_rule(), [graph.producers.get(v) for v in node.inputs[:2]]
     grids = [s.op for s in sources if s is not None and isinstance(s.op, Dequantize)]
-    if len(grids) != 2 or grids[0].params.axis is not None:
+    if rule is None or len(grids) != 2 or grids[0].params.axis is not None:
         return None
+    if grids[1].params.axis not in (None, rule.channel):
+        return None  # then the scales are not those of the results
     x, w = grids[0].params, grids[1].params
     scales = tuple(float(np.float32(x.scale[0]) * np.float32(s)) for s in w.scale)
     if not all(s > 0 and np.isfinite(s) for s in scales):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from edgec.errors import InternalError
 from edgec.ir import (
     Array,
     DType,
@@ -38,7 +39,7 @@ from edgec.ops import (
 from edgec.targets.tflite.padding import counts, padding
 from edgec.targets.tflite.resizing import builtin_form
 
-__all__ = ["misfits", "prescribed", "quantized_by"]
+__all__ = ["is_plain", "misfits", "prescribed", "quantized_by"]
 
 _PRODUCT = 256
 """A step of a product is fewer steps of its result: XNNPACK refuses the file otherwise."""
@@ -57,7 +58,7 @@ def quantized_by(graph: Graph, node: Node) -> Quantize | None:
         return None
     users = graph.users.get(node.output, ())
     op = users[0].op if len(users) == 1 else None
-    return op if isinstance(op, Quantize) and _plain(op) else None
+    return op if isinstance(op, Quantize) and is_plain(op) else None
 
 
 def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
@@ -70,15 +71,14 @@ def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
     """
     rule = node.op.quant_rule()
     if rule is None:
-        yield "it has no integer form"
-        return
+        raise InternalError(f"{node.layer} has no integer form")
     roles = [i for i, v in enumerate(node.inputs) if v.name and rule.role(i) is not Role.INDEX]
     sources = [graph.producers[v] for v in node.data]
     grids = [s.op for s in sources if isinstance(s.op, Dequantize)]
     for i, source, grid in zip(roles, sources, grids, strict=True):
         array = graph.constant(source.inputs[0])
         match rule.role(i):
-            case Role.ACTIVATION if not _plain(grid):
+            case Role.ACTIVATION if not is_plain(grid):
                 yield f"operand {i} is not int8 with one scale"
             case Role.ACTIVATION:
                 if isinstance(rule.output, SameAsInput) and grid.params != result.params:
@@ -87,7 +87,7 @@ def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
                 yield "its weights are not symmetric int8 in [-127, 127], per output channel"
             case Role.BIAS if not _product(grid, grids[0].params, grids[1].params):
                 yield "its bias is not int32 with the scale of input times weights"
-    if not _plain(result):
+    if not is_plain(result):
         yield "its output is not int8 with one scale"
     if max(s for grid in (*grids, result) for s in grid.params.scale) > _COARSEST:
         yield "a scale is larger than kernels can compute with"
@@ -149,7 +149,8 @@ def _has_integer_places(node: Node, op: Resize) -> bool:
     return op.mode == "nearest" or builtin_form(op, node) is not None
 
 
-def _plain(grid: Quantize | Dequantize) -> bool:
+def is_plain(grid: Quantize | Dequantize) -> bool:
+    """Whether a grid is one of int8 with one scale."""
     return grid.dtype is DType.INT8 and grid.params.axis is None
 
 

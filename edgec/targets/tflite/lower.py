@@ -148,20 +148,24 @@ class Lowering:
         found = [q.op for v in node.outputs if (q := self.pair_after(v)) is not None]
         pairs = [op for op in found if isinstance(op, Quantize)]
         read = [v for v in node.outputs if v in self.graph.users or v in self.graph.outputs]
-        if len(pairs) != len(read) or not pairs or not self.reads_integers(node):
+        dequantized = [v for v in node.data if self.pair_before(v) is not None]
+        if len(pairs) != len(read) or not pairs or not dequantized:
             return first.type.dtype, None
-        for quantize in pairs:
-            if why := next(misfits(self.graph, node, quantize), ""):
-                note = Diagnostic(f"{node.op} is computed in float: {why}", node.layer)
-                if note not in self.notes:
-                    self.notes.append(note)
-                return first.type.dtype, None
+        if why := self._misfit(node, pairs):
+            note = Diagnostic(f"{node.op} is computed in float: {why}", node.layer)
+            if note not in self.notes:
+                self.notes.append(note)
+            return first.type.dtype, None
         return pairs[0].dtype, pairs[0].params
 
-    def reads_integers(self, node: Node) -> bool:
-        """Whether every operand of a node is dequantized from an integer value."""
-        rule = node.op.quant_rule()
-        return rule is not None and all(self.pair_before(v) is not None for v in node.data)
+    def _misfit(self, node: Node, results: Sequence[Quantize]) -> str:
+        """Return why a node between pairs has no integer kernel; empty if it has one."""
+        if node.op.quant_rule() is None:
+            return "it has no integer form"
+        for position, value in enumerate(node.inputs):
+            if value in node.data and self.pair_before(value) is None:
+                return f"operand {position} is not quantized"
+        return next((why for q in results for why in misfits(self.graph, node, q)), "")
 
     # ---- values -------------------------------------------------------------------------
 
