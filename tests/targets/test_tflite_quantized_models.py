@@ -13,6 +13,7 @@ from edgec.ops import (
     Concat,
     Conv,
     Dequantize,
+    MatMul,
     MaxPool,
     Quantize,
     Sigmoid,
@@ -154,3 +155,16 @@ def test_a_value_that_is_an_output_before_it_is_quantized_stays_in_float() -> No
     want = evaluate(graph, {"x": X})
     np.testing.assert_allclose(got["raw"], want["raw"], atol=1e-4)
     np.testing.assert_allclose(got["y"], want["y"], atol=1.001 * Y_GRID.scale[0])
+
+
+def test_large_weights_that_are_returned_are_floats() -> None:
+    net = Net(x=(2, 64))
+    net.add("y", MatMul(), "x", constant(net, "w", random(64, 32), grid(0.05, 3)))
+    graph = net.graph("w", "y")
+    feeds = {"x": random(2, 64)}
+
+    got, _, _ = ran(Tflite(), graph, feeds)
+
+    want = evaluate(graph, feeds)
+    np.testing.assert_array_equal(got["w"], want["w"])
+    np.testing.assert_allclose(got["y"], want["y"], atol=1e-4)

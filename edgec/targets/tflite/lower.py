@@ -277,8 +277,10 @@ class Lowering:
         """Return the float form of a constant that is stored on integers.
 
         Large ones of 8 bits stay so in the file: the runtime unpacks them once, as it loads.
+        It does not unpack what nothing but the caller reads.
         """
-        if array.dtype != np.int8 or array.size < _LARGE:
+        small = array.dtype != np.int8 or array.size < _LARGE
+        if small or value in self.graph.outputs:
             real = dequantize_array(array, grid)
             return self._permuted_constant(value.name, real, perm, None)
         source = self._permuted_constant(value.name, array, perm, grid)
