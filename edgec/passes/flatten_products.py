@@ -30,7 +30,7 @@ class FlattenProducts(Pass):
 
     ``x [..., I]`` is reshaped to ``[N, I]`` before, and the result to ``[..., O]`` after;
     ``w [I, O]`` becomes ``[O, I]``. The bias is taken up, with the activation of the sum, where
-    it is a constant of ``O`` elements, or of one, and the product has no other reader. All are
+    it is a constant of ``O`` elements, or of one, and nothing else reads the product. All are
     floats of known shape; a plain product of two matrices is left to `FuseFullyConnected`.
     ``w`` may be stored as integers and dequantized, and then stays so; so does a product of
     dequantized operands that is quantized again, with pairs around the reshapes.
@@ -83,9 +83,10 @@ def _product(b: Builder, node: Node) -> bool:
 
 
 def _grid_before(b: Builder, x: Value) -> Dequantize | None:
-    """Return how a value is dequantized, if it is."""
+    """Return how a value is dequantized, if it is and has one scale for all."""
     node = b.producer(x)
-    return node.op if node is not None and isinstance(node.op, Dequantize) else None
+    op = None if node is None else node.op
+    return op if isinstance(op, Dequantize) and op.params.axis is None else None
 
 
 def _grid_after(graph: Graph, node: Node) -> Dequantize | None:
@@ -141,7 +142,9 @@ def _bias(b: Builder, node: Node, op: Add) -> bool:
         units = layer.output.type.ints[1]
         fits = array.size == 1 or (array.size == units == array.shape[-1])
         kept = node.output.type == after.output.type and after.output.type.ints[-1] == units
-        if not (fits and kept and b.source.is_only_read_by(product, node)):
+        others = b.source.users.get(layer.output, ())[1:] if after is not layer else ()
+        alone = not others and layer.output not in b.source.outputs
+        if not (fits and kept and alone and b.source.is_only_read_by(product, node)):
             continue
         _layer(b, node, op.activation, layer, after, b.now(offset))
         return True

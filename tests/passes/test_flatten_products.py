@@ -5,7 +5,17 @@ import pytest
 
 from edgec.evaluate import evaluate
 from edgec.ir import Array, DType, Graph, QuantParams, verify
-from edgec.ops import Activation, Add, Dequantize, FullyConnected, MatMul, Quantize, Relu
+from edgec.ops import (
+    Activation,
+    Add,
+    Dequantize,
+    FullyConnected,
+    MatMul,
+    Quantize,
+    Relu,
+    Reshape,
+    Sigmoid,
+)
 from edgec.passes import FlattenProducts
 from tests.passes.properties import check_pass
 from tests.targets.graphs import Net, random
@@ -77,6 +87,19 @@ def test_a_bias_needs_a_product_of_its_own() -> None:
     graph = net.graph("y", net.add("z", Relu(), "product"))
 
     assert "Add" in kinds(graph)
+
+
+@pytest.mark.parametrize("returned", [False, True])
+def test_a_layer_that_something_else_reads_is_computed_once(returned: bool) -> None:
+    net = Net(x=(6, 4))
+    net.add("layer", FullyConnected(), "x", random(3, 4))
+    net.add("rows", Reshape((2, 3, 3)), "layer")
+    net.add("y", Add(), "rows", random(3))
+    if not returned:
+        net.add("z", Sigmoid(), "layer")
+    graph = net.graph("y", "layer" if returned else "z")
+
+    assert FlattenProducts().run(graph) is graph
 
 
 def test_a_second_bias_is_added_after() -> None:
@@ -169,6 +192,21 @@ def test_integer_products_that_no_layer_computes_stay(low: int, params: QuantPar
     graph = integer_product((2, 5, 4), np.full((4, 3), low, np.int8), params)
 
     assert FlattenProducts().run(graph) is graph
+
+
+def test_constants_with_several_scales_stay() -> None:
+    net = Net(x=(2, 3, 3))
+    several = QuantParams((0.5, 0.25), (0, 0), 0)
+    net.add("a", Dequantize(several), np.ones((2, 3, 4), np.int8))
+    net.add("w", Dequantize(X_GRID), np.ones((4, 3), np.int8))
+    net.add("product", MatMul(), "a", "w")
+    net.add("q", Quantize(X_GRID), "product")
+    net.add("real", Dequantize(X_GRID), "q")
+    graph = net.graph(net.add("y", Add(), "real", "x"))
+
+    after = FlattenProducts().run(graph)
+    feeds = {"x": random(2, 3, 3)}
+    np.testing.assert_array_equal(evaluate(after, feeds)["y"], evaluate(graph, feeds)["y"])
 
 
 def test_a_product_that_is_not_quantized_again_reads_its_stored_weights() -> None:
