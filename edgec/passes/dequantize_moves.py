@@ -9,7 +9,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from edgec.ir import Builder, DType, Graph, Node, Op, QuantParams, SameAsInput, Value
-from edgec.ops import Dequantize, Pad, Quantize, Resize
+from edgec.ops import Dequantize, Pad, Quantize, Resize, Trilu
 from edgec.passes.base import Exact, Pass, Promise
 
 __all__ = ["DequantizeMoves", "in_pairs"]
@@ -103,5 +103,7 @@ def _real(op: Op, params: QuantParams) -> Op | None:
             return replace(op, value=0.0) if op.value == params.zero_point[0] else None
         case Resize() if op.mode != "nearest" or op.beyond:
             return None  # on integers, what is interpolated is cut off to one
+        case Trilu() if params.zero_point[0]:
+            return None  # it writes zeros
     rule = op.quant_rule()
     return op if rule is not None and isinstance(rule.output, SameAsInput) else None

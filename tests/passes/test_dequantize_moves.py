@@ -17,6 +17,7 @@ from edgec.ops import (
     Resize,
     Split,
     Transpose,
+    Trilu,
 )
 from edgec.passes import DequantizeMoves, Pipeline
 from edgec.targets import Tflite
@@ -113,7 +114,7 @@ def test_values_on_one_grid_are_joined_and_others_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "op", [Clip(0.0, 5.0), Resize(scales=(2.0,), axes=(3,), mode="linear")]
+    "op", [Clip(0.0, 5.0), Resize(scales=(2.0,), axes=(3,), mode="linear"), Trilu()]
 )
 def test_what_makes_new_numbers_stays(op: Op) -> None:
     graph = around(op)
