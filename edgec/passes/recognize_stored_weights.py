@@ -9,7 +9,7 @@ import numpy as np
 from typing_extensions import override
 
 from edgec.ir import Array, Builder, DType, Graph, Node, QuantParams, Value
-from edgec.ops import Activation, Cast, Dequantize, Gather, Mul, Reshape, Sub
+from edgec.ops import Activation, Cast, Dequantize, Gather, Mul, Quantize, Reshape, Sub
 from edgec.passes.base import Exact, Pass, Promise
 
 __all__ = ["RecognizeStoredWeights"]
@@ -21,7 +21,8 @@ class RecognizeStoredWeights(Pass):
 
     ``zero`` may be missing; the scales are positive, one for all of ``w`` or one for each index
     of an axis. Rows that `Gather` takes from a dequantized table are taken from the integers,
-    and scaled after: a table of words need not become floats for the few that are read.
+    and scaled after: a table of words need not become floats for the few that are read. Rows
+    that are only quantized again, on the same grid, are left to integer kernels.
 
     Exact: the same numbers are multiplied.
     """
@@ -98,15 +99,16 @@ def _gather(b: Builder, node: Node, op: Gather) -> bool:
     if table is None or not isinstance(table.op, Dequantize) or not _is_int8(table.inputs[0]):
         return False
     w, indices, params = table.inputs[0], b.now(node.inputs[1]), table.op.params
-    if b.array(w) is None or not indices.type.is_static:
+    if b.array(w) is None or not indices.type.is_static or len(set(params.zero_point)) > 1:
         return False
+    users = () if node.output in b.source.outputs else b.source.users.get(node.output, ())
+    if users and all(n.op == Quantize(params) for n in users):
+        return False  # the integers themselves are taken
     picked = b.step(op, w, indices, of=node)
     real = b.step(Cast(DType.FLOAT32), picked, of=node)
     scale = b.constant(np.array(params.scale, np.float32), near=f"{w.name}.scale")
     shape = [1] * picked.type.rank
     if any(params.zero_point):
-        if len(set(params.zero_point)) > 1:
-            return False
         zero = np.array(params.zero_point[0], np.float32)
         real = b.step(Sub(), real, b.constant(zero, near=f"{w.name}.zero"), of=node)
     if params.axis == op.axis:

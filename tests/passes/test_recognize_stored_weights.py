@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgec.evaluate import evaluate
-from edgec.ir import Array, DType, Graph
-from edgec.ops import Cast, Dequantize, Gather, Mul, Relu, Sub
+from edgec.ir import Array, DType, Graph, QuantParams
+from edgec.ops import Cast, Dequantize, Gather, Mul, Quantize, Relu, Sub
 from edgec.passes import RecognizeStoredWeights
 from tests.targets.graphs import Net, f32
 
@@ -107,3 +107,18 @@ def test_a_table_that_is_read_as_a_whole_too_stays_dequantized() -> None:
     graph = net.graph("y", net.add("z", Relu(), table))
 
     assert "Dequantize" in ops(check(graph, i=np.array([1, 2])))
+
+
+@pytest.mark.parametrize(("after", "is_left"), [((0.5, 3), True), ((0.5, 2), False)])
+def test_rows_that_are_quantized_again_are_left_to_integers(
+    after: tuple[float, int], is_left: bool
+) -> None:
+    net = Net(DType.INT64, i=(2,))
+    net.add("w", Dequantize(QuantParams((0.5,), (3,))), W)
+    net.add("rows", Gather(), "w", "i")
+    scale, zero = after
+    net.add("y", Quantize(QuantParams((scale,), (zero,))), "rows")
+    feeds = {"i": np.array([1, 2])}
+
+    assert ("Dequantize" in ops(check(net.graph("y"), **feeds))) == is_left
+    assert "Dequantize" not in ops(check(net.graph("y", "rows"), **feeds))
