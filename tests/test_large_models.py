@@ -26,6 +26,7 @@ from edgec.evaluate import OnnxSession, ort_session
 from edgec.frontend import load
 from edgec.ir import Array
 from edgec.numerics import relative_error
+from edgec.structure import structure_of
 from edgec.targets import onnxruntime
 from tests.forms import model_path
 from tests.models import info, onnx_model, save
@@ -87,6 +88,18 @@ def test_a_model_over_two_gigabytes_compiles(tmp_path: Path) -> None:
     sizes = [f.stat().st_size for f in (tmp_path / "out").iterdir() if f.suffix != ".json"]
     assert result.report["artifacts"][0]["bytes"] > ROWS * COLUMNS * 4
     assert sum(sizes) - 100_000 < result.report["artifacts"][0]["bytes"] <= sum(sizes)
+
+
+@needs_lenet
+@pytest.mark.slow
+@pytest.mark.skipif(os.environ.get("EDGEC_SLOW") != "1", reason="writes 2.4 GB: EDGEC_SLOW=1")
+def test_a_tflite_file_over_two_gigabytes_is_written_and_read(tmp_path: Path) -> None:
+    result = compile_model(large(tmp_path), CompileOptions(("tflite",)))
+    result.save(tmp_path / "out")
+
+    found = structure_of(tmp_path / "out/net.tflite")
+    assert found.weight_bytes > ROWS * COLUMNS * 4
+    assert found.bytes == result.report["artifacts"][0]["bytes"]
 
 
 @pytest.fixture

@@ -198,7 +198,7 @@ class _Importer:
             for name, array in self.in_pairs.constants.items():
                 self._constant(name, array)
             for part in parts:
-                self._node(part, index, self.in_pairs.opset)
+                self._node(part, index, self.in_pairs.opset_of(part))
             return
         inputs = tuple(self.values[name] if name else ABSENT for name in proto.input)
         node = OnnxNode(

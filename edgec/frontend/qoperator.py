@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgec.ir import Array, TensorType, Value
+from edgec.ir import Array, DType, TensorType, Value
 
 __all__ = ["READ_IN_PAIRS", "InPairs"]
 
@@ -56,6 +56,10 @@ _FORMS: Mapping[tuple[str, str], _Form] = MappingProxyType(
         for name in ("AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid", "Softmax")
     }
 )
+_ALL_TYPES_OPSET = 21  # the first in which QuantizeLinear knows more types than these
+_OLD_TYPES = {DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.BOOL, DType.INT64}
+_CONTRIB = {(_MICROSOFT, "QuantizeLinear"), (_MICROSOFT, "DequantizeLinear")}
+
 READ_IN_PAIRS: Mapping[str, str] = MappingProxyType(
     {name: form.op_type for (domain, name), form in _FORMS.items() if not domain}
 )
@@ -77,7 +81,7 @@ class InPairs:
     Parameters
     ----------
     opset
-        Of the default domain, that the new nodes have.
+        Of the default domain, that the new nodes have at least.
     values
         What is known by name.
     array
@@ -101,6 +105,8 @@ class InPairs:
         scales do not tell along which axis they are, or if something is missing.
         """
         self.constants = {}
+        if (domain, node.op_type) in _CONTRIB:
+            return self._standard(node)
         form = _FORMS.get((domain, node.op_type))
         attributes = {a.name: a for a in node.attribute}
         if form is None or ("channels_last" in attributes and attributes["channels_last"].i):
@@ -129,6 +135,23 @@ class InPairs:
         if real != result:
             made.append(self._quantize(node, form.result, data[0], real))
         return made
+
+    def opset_of(self, node: onnx.NodeProto) -> int:
+        """Return the opset of a node of `nodes`, once what it reads is known."""
+        types = {self.values[name].type.dtype for name in node.input if name}
+        return self.opset if types <= _OLD_TYPES else max(self.opset, _ALL_TYPES_OPSET)
+
+    def _standard(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Return the standard's form of ONNX Runtime's own quantize or dequantize.
+
+        They came before the standard's had axes, and integers of 16 bits.
+        """
+        if not all(_given(node, at) for at in (0, 1)):
+            return []
+        made = onnx.NodeProto()
+        made.CopyFrom(node)
+        made.domain = ""
+        return [made]
 
     def _known(self, name: str) -> Array | None:
         return self.array(self.values[name]) if name in self.values else None

@@ -17,16 +17,17 @@ __all__ = ["UnpackWeights"]
 
 _WIDER = {DType.INT4: DType.INT8, DType.UINT4: DType.UINT8,
           DType.INT2: DType.INT8, DType.UINT2: DType.UINT8}  # fmt: skip
-_STORED = (*_WIDER, DType.INT8, DType.UINT8, DType.INT16, DType.UINT16, DType.INT32)
+_SIXTEEN = (DType.INT16, DType.UINT16)
+_STORED = (*_WIDER, *_SIXTEEN, DType.INT8, DType.UINT8, DType.INT32)
 
 
 @dataclass(frozen=True, slots=True)
 class UnpackWeights(Pass):
-    """Write stored weights of fewer than 8 bits, or with scales for blocks, in wider forms.
+    """Write stored weights that do not have 8 bits, or have scales for blocks, in other forms.
 
     With one scale, or one an index of an axis, integers of 2 and 4 bits become ones of 8 on
-    the same grid. What has a scale for each block of an axis becomes real numbers, for tensors
-    have no such scales: ``(w - zero) * scale``.
+    the same grid. What has 16 bits, or a scale for each block of an axis, becomes real numbers,
+    for kernels read no such integers: ``(w - zero) * scale``.
 
     Exact: the same numbers are multiplied, in float32.
     """
@@ -60,8 +61,8 @@ def _unpack(b: Builder, node: Node) -> bool:
     if node.output in b.source.outputs:
         return False
     axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
-    if scale.ndim > 1 or block:
-        real = _in_blocks(w, scale, zero, axis, block)
+    if scale.ndim > 1 or dtype in _SIXTEEN:
+        real = _real(w, scale, zero, axis, block)
         b.replace(node.output, b.constant(real, near=node.output.name))
         return True
     if dtype not in _WIDER or not (np.isfinite(scale).all() and (scale > 0).all()):
@@ -75,9 +76,18 @@ def _unpack(b: Builder, node: Node) -> bool:
     return True
 
 
-def _in_blocks(w: Array, scale: Array, zero: Array, axis: int, block: int) -> Array:
-    """Return ``(w - zero) * scale``, each parameter repeated for its block of `axis`."""
-    length = w.shape[axis]
-    repeated = (np.repeat(p, block, axis).take(range(length), axis) for p in (scale, zero))
-    scales, zeros = repeated
-    return np.asarray((w.astype(np.int64) - zeros.astype(np.int64)) * scales, np.float32)
+def _real(w: Array, scale: Array, zero: Array, axis: int, block: int) -> Array:
+    """Return ``(w - zero) * scale``; a parameter is for all, an index or a block of `axis`."""
+    scales, zeros = scale, zero.astype(np.int64)
+    if scale.ndim > 1:
+        length = w.shape[axis]
+        scales, zeros = (
+            np.repeat(p, block, axis).take(range(length), axis) for p in (scales, zeros)
+        )
+    elif scale.size > 1:
+        along = [1] * w.ndim
+        along[axis] = -1
+        scales, zeros = scales.reshape(along), zeros.reshape(along)
+    else:
+        scales, zeros = scales.reshape(()), zeros.reshape(())
+    return np.asarray((w.astype(np.int64) - zeros) * scales, np.float32)

@@ -265,6 +265,34 @@ def test_an_order_of_axes_that_no_float_operator_has_stays(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
+def test_pairs_of_onnx_runtimes_own_are_those_of_the_standard(
+    dtype: str, tmp_path: Path
+) -> None:
+    """They came before the standard's had scales by axis, and 16 bits."""
+    parameters = ["s", "z"]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", *parameters], ["q"], domain=MICROSOFT),
+        helper.make_node(
+            "DequantizeLinear", ["q", *parameters], ["y"], domain=MICROSOFT, axis=1
+        ),
+    ]
+    arrays = {"s": np.array(0.013, np.float32), "z": np.array(100, dtype)}
+    path = save(onnx_model(nodes, [info("x", 3, 40)], ["y"], arrays, opset=13,
+                           domains={MICROSOFT: 1}), tmp_path)  # fmt: skip
+    graph = load(path).graph
+    x = np.asarray(rng().uniform(-1, 1, (3, 40)), np.float32)
+    want = OnnxSession(ort_session(str(path))).run({"x": x})["y"]
+
+    kinds = (
+        ["QuantizeLinear", "DequantizeLinear"] if "16" in dtype else ["Quantize", "Dequantize"]
+    )
+    assert names(graph) == kinds
+    np.testing.assert_array_equal(evaluate(graph, {"x": x})["y"], want)
+    targets = ("onnxruntime", *(("tflite",) if dtype != "uint16" else ()))  # TFLite lacks it
+    compile_model(path, CompileOptions(targets))
+
+
 @pytest.mark.parametrize("name", [n for n in CASES if "," not in n])
 def test_a_node_that_lacks_something_ends_in_a_clear_error(name: str, tmp_path: Path) -> None:
     """Nobody has checked the operators of other domains before."""

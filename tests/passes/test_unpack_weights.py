@@ -87,6 +87,19 @@ def test_blocks_become_real_numbers(
     assert w_real.dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", [np.dtype(np.int16), np.dtype(np.uint16)], ids=str)
+@pytest.mark.parametrize("scale", [SCALES, np.array(0.25, np.float32)], ids=["columns", "one"])
+def test_sixteen_bits_become_real_numbers(
+    dtype: np.dtype[Any], scale: Array, tmp_path: Path
+) -> None:
+    w = (1000 * numbers(np.dtype(np.int8), 6, 5).astype(np.int64) + 9000).astype(dtype)
+    zero = np.full(scale.shape, 7, dtype)
+    graph = product(tmp_path, w, scale, zero, axis=1)
+    after = check_pass(unpack, graph)
+
+    assert [n.op for n in after.nodes] == [MatMul()]
+
+
 @pytest.mark.parametrize("case", ["computed scale", "an output"])
 def test_keeps_what_is_no_weight(case: str, tmp_path: Path) -> None:
     inputs = [info("x", 2, 6)] + ([info("s")] if case == "computed scale" else [])
