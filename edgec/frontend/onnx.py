@@ -191,10 +191,7 @@ class _Importer:
                 )
             self._constant(proto.output[0], array)
             return
-        named = onnx.NodeProto()
-        named.CopyFrom(proto)
-        named.name = layer
-        if parts := self.in_pairs.nodes(named, domain):
+        if parts := self.in_pairs.nodes(proto, domain, layer):
             for name, array in self.in_pairs.constants.items():
                 self._constant(name, array)
             for part in parts:

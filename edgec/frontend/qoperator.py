@@ -98,18 +98,23 @@ class InPairs:
     """What the nodes of the last call read beside what there was."""
     _real: dict[tuple[str, ...], str] = field(default_factory=dict)
 
-    def nodes(self, node: onnx.NodeProto, domain: str) -> list[onnx.NodeProto]:
-        """Return the nodes that stand for one.
+    def nodes(self, proto: onnx.NodeProto, domain: str, layer: str) -> list[onnx.NodeProto]:
+        """Return the nodes that stand for one, all of the same layer.
 
         None if it is any other operator, if an attribute says what no float operator does, if
         scales do not tell along which axis they are, or if something is missing.
         """
         self.constants = {}
-        if (domain, node.op_type) in _CONTRIB:
+        form = _FORMS.get((domain, proto.op_type))
+        if form is None and (domain, proto.op_type) not in _CONTRIB:
+            return []
+        node = onnx.NodeProto()
+        node.CopyFrom(proto)
+        node.name = layer
+        if form is None:
             return self._standard(node)
-        form = _FORMS.get((domain, node.op_type))
         attributes = {a.name: a for a in node.attribute}
-        if form is None or ("channels_last" in attributes and attributes["channels_last"].i):
+        if "channels_last" in attributes and attributes["channels_last"].i:
             return []
         data = form.data or tuple(range(2, len(node.input), 3))
         if not _complete(node, form, data, attributes):
@@ -141,17 +146,14 @@ class InPairs:
         types = {self.values[name].type.dtype for name in node.input if name}
         return self.opset if types <= _OLD_TYPES else max(self.opset, _ALL_TYPES_OPSET)
 
-    def _standard(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    @staticmethod
+    def _standard(node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """Return the standard's form of ONNX Runtime's own quantize or dequantize.
 
         They came before the standard's had axes, and integers of 16 bits.
         """
-        if not all(_given(node, at) for at in (0, 1)):
-            return []
-        made = onnx.NodeProto()
-        made.CopyFrom(node)
-        made.domain = ""
-        return [made]
+        node.domain = ""
+        return [node] if all(_given(node, at) for at in (0, 1)) else []
 
     def _known(self, name: str) -> Array | None:
         return self.array(self.values[name]) if name in self.values else None
@@ -213,7 +215,7 @@ class InPairs:
     ) -> list[onnx.NodeProto]:
         """Return a softmax; over all axes from one on, which it was before opset 13."""
         modern = attributes["opset"].i >= _SOFTMAX_OF_ONE_AXIS
-        axis = attributes["axis"].i if "axis" in attributes else -1 if modern else 1
+        axis = attributes["axis"].i if "axis" in attributes else -1
         dims = self.values[node.input[0]].type.dims
         if modern or axis == -1 or (dims is not None and axis == len(dims) - 1):
             return [helper.make_node("Softmax", [x], [result], node.name, axis=axis)]

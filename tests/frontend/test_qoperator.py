@@ -111,6 +111,10 @@ def case(name: str, dtype: str) -> tuple[onnx.ModelProto, Array]:
         case "QLinearSoftmax":
             inputs = [*x_grid, *grid(dtype, 1 / 256, 0)]
             return model(name, rows, inputs, opset=13, axis=0), rows
+        case "QLinearSoftmax, of the last axis":
+            inputs = [*x_grid, *grid(dtype, 1 / 256, 0)]
+            deep = stored(dtype, 3, 4, 5)
+            return model("QLinearSoftmax", deep, inputs, opset=12), deep
         case "QLinearSoftmax, of old":
             inputs = [*grid(dtype, 0.0713, 120), *grid(dtype, 1 / 256, 0)]
             return model("QLinearSoftmax", image, inputs, opset=12, axis=2), image
@@ -121,7 +125,7 @@ CASES = [
     "QLinearConv", "QLinearMatMul", "QGemm", "QGemm, transposed", "QLinearAdd", "QLinearMul",
     "QLinearConcat", "QLinearWhere", "QLinearAveragePool",
     "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearSigmoid", "QLinearSoftmax",
-    "QLinearSoftmax, of old",
+    "QLinearSoftmax, of the last axis", "QLinearSoftmax, of old",
 ]  # fmt: skip
 
 
