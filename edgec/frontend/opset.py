@@ -89,13 +89,17 @@ def raised(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
         if old < 11:
             for graph in _graphs(new.graph):
                 _sample_as_before(graph)
-    except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
+    except (RuntimeError, ValueError, *_CONVERSION) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise ModelError(
             f"{path} is of opset {old} and cannot be raised to opset {OPSET}: {reason}",
             [Diagnostic("export the model again with a newer opset")],
         ) from error
     return new
+
+
+_CONVERSION = (onnx.version_converter.ConvertError, onnx.shape_inference.InferenceError)
+"""What onnx's converter raises beside Python's own errors."""
 
 
 def _converted(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -120,6 +120,21 @@ def test_takes_an_opset_that_is_named_twice(tmp_path: Path) -> None:
     assert len(load(save(model, tmp_path)).graph.nodes) == 1
 
 
+def test_a_model_that_cannot_be_raised_is_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node(
+            "Resize", ["a", "roi", "scales"], ["y"]
+        ),  # which says so otherwise today
+    ]
+    inputs = [info("x", 1, 1, 4, 4), info("scales", 4)]
+    model = onnx_model(nodes, inputs, ["y"], {"roi": np.zeros(0, np.float32)}, opset=12)
+    model.graph.input.append(info("roi", 0, dtype=TensorProto.INT64))  # it holds floats
+
+    text = message_of(save(model, tmp_path))
+    assert "cannot be raised to opset 18: [TypeInferenceError]" in text
+
+
 def _body() -> onnx.GraphProto:
     nodes = [
         helper.make_node("Identity", ["c"], ["d"]),
