@@ -22,7 +22,7 @@ from edgec.ir import (
     TensorType,
     Value,
 )
-from edgec.ops import OneHot
+from edgec.ops import NonMaxSuppression, OneHot
 
 __all__ = ["Case", "Composer", "Known", "array_type"]
 
@@ -43,7 +43,7 @@ class Known:
         return self.value.type
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Case:
     """A graph and what to feed.
 
@@ -56,6 +56,9 @@ class Case:
     graph: Graph
     feeds: dict[str, Array]
     wrong: str = ""
+
+    def __repr__(self) -> str:
+        return str(self.graph)
 
     @property
     def operators(self) -> set[type[Op]]:
@@ -168,6 +171,8 @@ def _departs(op: Op, arrays: Sequence[Array]) -> bool:
     if isinstance(op, OneHot):
         # The standard casts fractions to integers; for ONNX Runtime they are no index at all.
         return arrays[0].dtype.kind == "f" and bool((arrays[0] != np.trunc(arrays[0])).any())
+    if isinstance(op, NonMaxSuppression) and op.centers:
+        return bool((arrays[0][..., 2:] < 0).any())  # boxes that are less than nothing
     return False
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from benchmarks.fuzz.composer import Case
 from benchmarks.fuzz.noise import Reference, difference, reference
-from edgec.errors import EdgecError, PassError, UnsupportedError
+from edgec.calibration import calibrate
+from edgec.errors import DataError, EdgecError, PassError, UnsupportedError
 from edgec.evaluate import OnnxSession, evaluate, ort_session
 from edgec.export import to_onnx
 from edgec.frontend import load
 from edgec.ir import Array, Graph
-from edgec.passes import Pass, PassRecord, Pipeline, simplify
+from edgec.passes import Pass, PassRecord, Pipeline, QuantizeGraph, simplify
+from edgec.passes.quantization_plan import plan
 from edgec.targets import OnnxRuntime, Target, Tflite
 
 __all__ = ["NO_REFERENCE", "Verdict", "judge"]
@@ -65,7 +67,10 @@ def judge(case: Case) -> Verdict:
         _hold("imported", want, evaluate(graph, case.feeds), _LOSSLESS)
         simple = _rewritten("simplify", graph, case.feeds, want, None)
         _onnxruntime(case, simple, want)
-        return Verdict("", _tflite(case, simple, want), judged)
+        tflite = _tflite(case, simple, want)
+        for target in (OnnxRuntime(), Tflite()):
+            _integers(target, case, simple, want)
+        return Verdict("", tflite, judged)
     except _Wrong as wrong:
         return Verdict(str(wrong), "", judged)
 
@@ -164,6 +169,32 @@ def _tflite(case: Case, simple: Graph, want: Reference) -> str:
         raise _Wrong(f"tflite run: {_told(error)}") from error
     _hold("tflite", want, got, _COMPILED)
     return "ran"
+
+
+def _integers(target: Target, case: Case, simple: Graph, want: Reference) -> None:
+    """Quantize a graph by the ranges of its one sample, and see that the artifact runs.
+
+    How far off it is, is not judged: a layer may round what the next one magnifies.
+    """
+    stage = f"{target.name} in integers"
+    try:
+        graph, _ = Pipeline(target.prepare()).run(simple)
+        scheme = target.scheme()
+        chosen = plan(graph, (), scheme.floating)
+        if not chosen.nodes or _has_no_kernel(case):
+            return
+        calibration = calibrate(graph, chosen.measured, [case.feeds])
+        steps = (QuantizeGraph(calibration, scheme, ()), *target.finish())
+        graph, _ = Pipeline(steps).run(graph)
+        evaluate(graph, case.feeds)
+        got = target.load(target.compile(graph)).run(case.feeds)
+    except (UnsupportedError, DataError):
+        return  # what is not finite has no range
+    except Exception as error:
+        raise _Wrong(f"{stage}: {_told(error)}") from error
+    for name, array in want.outputs.items():
+        if want.moved[name] is not None and got[name].shape != array.shape:
+            raise _Wrong(f"{stage}: {name} has shape {got[name].shape}, not {array.shape}")
 
 
 def _prepared(target: Target, simple: Graph, case: Case, want: Reference) -> Graph:

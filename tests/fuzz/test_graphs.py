@@ -12,7 +12,7 @@ from edgec.ir import Op
 from edgec.ops import OPS
 
 PARTS = 4
-EXAMPLES = 180
+EXAMPLES = 120
 
 
 def fuzz(lead: tuple[type[Op], ...], examples: int) -> tuple[set[type[Op]], list[float]]:

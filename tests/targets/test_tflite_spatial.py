@@ -144,3 +144,10 @@ def test_steps_beyond_all_images_are_taken(op: Conv | MaxPool) -> None:
     inputs = [random(1, 2, 1, 5), random(3, 2, 1, 2, seed=1)]
 
     assert_close(*one_op(op, *inputs[: 1 + isinstance(op, Conv)]))
+
+
+def test_a_dilated_mean_that_pads_as_tensorflow_does() -> None:
+    """What the builtin pool would pad rightly it would average wrongly: it knows no gaps."""
+    op = DilatedAveragePool((3, 2), (2, 3), (1, 1, 0, 0), (1, 2), ceil_mode=True)
+
+    assert_close(*one_op(op, random(1, 3, 3, 4)))

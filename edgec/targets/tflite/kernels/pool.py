@@ -61,6 +61,11 @@ class _Slide:
     out: tuple[int, ...]
 
     @property
+    def is_dilated(self) -> bool:
+        """Whether the window has gaps, which builtin pools do not know of."""
+        return any(d != 1 for d in self.window.dilation)
+
+    @property
     def result(self) -> tuple[int, ...]:
         """``[N, OH, OW, C]``."""
         return (self.images[0], *self.out, self.images[3])
@@ -148,7 +153,7 @@ def _max_pool(b: Lowering, node: Node, op: MaxPool) -> None:
     fill = _lowest(b, node, source)
 
     def step(images: int, slide: _Slide, target: int) -> None:
-        if any(d != 1 for d in slide.window.dilation):
+        if slide.is_dilated:
             _laid_out(b, images, slide, target)
             return
         pads = padding(slide.window, slide.images[1:3], slide.pad, slide.out)
@@ -203,7 +208,7 @@ def _average_pool(b: Lowering, node: Node, op: AveragePool) -> None:
     def step(images: int, slide: _Slide, target: int) -> None:
         pads = padding(slide.window, slide.images[1:3], slide.pad, slide.out)
         factor = _correction(slide, counted=op.count_include_pad)
-        if pads.same and not op.count_include_pad:
+        if pads.same and not op.count_include_pad and not slide.is_dilated:
             _builtin(b, "AVERAGE_POOL_2D", images, slide, target, same=True)
         else:
             _mean(b, images, slide, target, factor)
@@ -228,7 +233,7 @@ def _mean(b: Lowering, images: int, slide: _Slide, target: int, factor: Array | 
     mean = target
     if factor is not None:
         mean = b.tensor(f"{b.layer}/mean", DType.FLOAT32, slide.result)
-    if all(d == 1 for d in slide.window.dilation):
+    if not slide.is_dilated:
         _builtin(b, "AVERAGE_POOL_2D", images, slide, mean)
     else:
         _dilated_mean(b, images, slide, mean)
