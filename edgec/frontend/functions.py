@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
 from onnx.defs import OpSchema, SchemaError
 
 from edgec.errors import InternalError
+from edgec.frontend.qoperator import InPairs
+from edgec.frontend.runtime_types import runtime_types
 from edgec.frontend.typing import captures, constant_value, opaque, plain, typed
 from edgec.ir import (
     ABSENT,
@@ -249,8 +251,19 @@ def add_nodes(
         Types by name, for nodes of which onnx cannot tell.
     """
     read = {n for proto in protos for n in (*proto.input, *captures(proto))} | names.keys()
+    taken = {n for proto in protos for n in proto.output} | read | values.keys()
+    in_pairs = InPairs(max(opset, OPSET), values, b.array, _Fresh(taken, read))
+    domains = {**(versions or {}), "": opset}
     unknown = TensorType(DType.UNDEFINED, None)
-    for proto in protos:
+    todo = [(proto, False) for proto in reversed(protos)]
+    while todo:
+        proto, is_part = todo.pop()
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        if parts := in_pairs.nodes(proto, domain, proto.name):
+            for name, held in in_pairs.constants.items():
+                values[name] = b.constant(held, near=_near(caller, name))
+            todo += [(part, True) for part in reversed(parts)]
+            continue
         attributes = {a.name: plain(a) for a in proto.attribute}
         if proto.op_type == "Constant" and not proto.domain:
             array = constant_value(attributes)
@@ -259,8 +272,7 @@ def add_nodes(
             values[proto.output[0]] = b.constant(array, near=_near(caller, proto.output[0]))
             continue
         inputs = [values[name] if name else ABSENT for name in proto.input]
-        domain = "" if proto.domain == "ai.onnx" else proto.domain
-        version = (versions or {}).get(domain, 1) if domain else opset
+        version = in_pairs.opset_of(proto) if is_part else domains.get(domain, 1)
         node = OnnxNode(
             proto.op_type,
             version,
@@ -272,6 +284,8 @@ def add_nodes(
         op = None if domain else typed(node)
         if op is None:
             known = tuple((declared or {}).get(name, unknown) for name in proto.output)
+            if domain and unknown in known:
+                known = runtime_types(proto, domains, [v.type for v in inputs]) or known
             outer = tuple(dict.fromkeys(captures(proto)))
             kept_at = version if domain else _kept_at(proto, version)
             op = opaque(proto, domain, kept_at, known, outer, versions)
@@ -289,6 +303,22 @@ def add_nodes(
         layer = replace(caller, origin=(proto.name,)) if proto.name else caller
         found = b.add(op, *inputs, names=wanted, absorbs=(layer,))
         values.update(zip(proto.output, found, strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """Gives names that the nodes of a body do not have, for what will be read."""
+
+    taken: set[str]
+    read: set[str]
+
+    def __call__(self, near: str) -> str:
+        name, n = near, 1
+        while name in self.taken:
+            name, n = f"{near}.{n}", n + 1
+        self.taken.add(name)
+        self.read.add(name)
+        return name
 
 
 def _near(caller: Node, name: str) -> str:

@@ -316,6 +316,46 @@ def test_a_node_that_lacks_something_ends_in_a_clear_error(name: str, tmp_path: 
         load(save(made, tmp_path))
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_operators_in_branches_are_read_so_too(known: bool, tmp_path: Path) -> None:
+    scale, zero = grid("uint8", 0.05, 100)
+    w = rng().integers(-60, 60, (3, 3, 1, 1)).astype(np.int8)
+    both = ["q", "s", "z"]
+    bodies = [
+        [
+            helper.make_node(
+                "QLinearAdd", [*both, *both, "s", "z"], ["t"], "add", domain=MICROSOFT
+            ),
+            helper.make_node("DequantizeLinear", ["t", "s", "z"], ["t.real"]),
+        ],
+        [
+            helper.make_node("QLinearConv", [*both, "w", "s", "wz", "s", "z"], ["e"], "conv"),
+            helper.make_node("DequantizeLinear", ["e", "s", "z"], ["e.real"]),
+        ],
+    ]
+    then, other = (
+        helper.make_graph(nodes, "body", [], [info(f"{name}.real", 1, 3, 4, 4)])
+        for name, nodes in zip("te", bodies, strict=True)
+    )
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("If", ["c"], ["y"], "if", then_branch=then, else_branch=other),
+    ]
+    arrays = {"s": scale, "z": zero, "w": w, "wz": np.array(0, np.int8)}
+    inputs = [info("x", 1, 3, 4, 4)]
+    if known:
+        arrays["c"] = np.array(True)
+    else:
+        inputs.append(info("c", dtype=onnx.TensorProto.BOOL))
+    made = onnx_model(nodes, inputs, [info("y", 1, 3, 4, 4)], arrays, domains={MICROSOFT: 1})
+    result = compile_model(save(made, tmp_path), CompileOptions(("onnxruntime", "tflite")))
+
+    ort, lite = (set(a["operators"]) for a in result.report["artifacts"])
+    assert ("Add" in ort) if known else ("If" in ort)
+    assert "ADD" in lite
+    assert ("CONV_2D" in lite) is not known
+
+
 FORMS: Mapping[str, tuple[str, str, bool]] = {
     "int8, per channel": ("int8", "int8", True),
     "uint8 and int8, per channel": ("uint8", "int8", True),

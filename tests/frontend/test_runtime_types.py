@@ -13,6 +13,7 @@ from edgec.evaluate import OnnxSession, evaluate, ort_session
 from edgec.frontend import load
 from edgec.frontend.runtime_types import runtime_types
 from edgec.ir import DType, TensorType, verify
+from edgec.passes import simplify
 from tests.models import info, onnx_model, save, unranked
 
 MICROSOFT = {"com.microsoft": 1}
@@ -37,6 +38,24 @@ def test_types_of_a_contrib_operator_need_no_declaration(tmp_path: Path) -> None
     assert [str(n.op) for n in graph.nodes] == ["com.microsoft.BiasGelu", "Relu()"]
     assert graph.nodes[0].output.type == TensorType(F32, (2, 3))
     np.testing.assert_allclose(evaluate(graph, {"x": x})["y"], want["y"], atol=1e-6)
+
+
+def test_a_contrib_operator_in_a_branch_needs_none_either(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("QuickGelu", ["x"], ["a"], "gelu", domain="com.microsoft"),
+        helper.make_node("Relu", ["a"], ["t"]),
+    ]
+    then = helper.make_graph(nodes, "then", [], [info("t", 2, 3)])
+    other = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["e"])], "else", [], [info("e", 2, 3)]
+    )
+    node = helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other)
+    model = onnx_model(
+        [node], [info("x", 2, 3)], ["y"], {"c": np.array(True)}, domains=MICROSOFT
+    )
+    graph, _ = simplify(load(save(model, tmp_path)).graph)
+
+    assert [str(n.op) for n in graph.nodes] == ["com.microsoft.QuickGelu", "Relu()"]
 
 
 def test_what_the_model_declares_is_kept(tmp_path: Path) -> None:
