@@ -22,7 +22,7 @@ from edgec.ir import (
     TensorType,
     Value,
 )
-from edgec.ops import NonMaxSuppression, OneHot
+from edgec.ops import OneHot
 
 __all__ = ["Case", "Composer", "Known", "array_type"]
 
@@ -171,8 +171,6 @@ def _departs(op: Op, arrays: Sequence[Array]) -> bool:
     if isinstance(op, OneHot):
         # The standard casts fractions to integers; for ONNX Runtime they are no index at all.
         return arrays[0].dtype.kind == "f" and bool((arrays[0] != np.trunc(arrays[0])).any())
-    if isinstance(op, NonMaxSuppression) and op.centers:
-        return bool((arrays[0][..., 2:] < 0).any())  # boxes that are less than nothing
     return False
 
 

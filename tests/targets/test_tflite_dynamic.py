@@ -113,12 +113,15 @@ def test_distinct_values(axis: int | None, ascending: bool, dtype: DType) -> Non
 
 
 def boxes(count: int, centers: bool, seed: int) -> Array:
-    """Boxes that overlap a lot, some twice, flipped or empty."""
+    """Boxes that overlap a lot, some twice, flipped, empty or less than that."""
     rng = np.random.default_rng(seed)
     found = rng.uniform(0, 1, (2, count, 4)).astype(np.float32)
     if centers:
         found[..., 2:] *= 0.8
         found[:, 3, 2] = 0
+        found[:, 8:10, 2:] *= -1
+        found[:, 10:12, 3] *= -1
+        found[:, 12], found[:, 13] = found[:, 8], found[:, 10]
     else:
         found[:, 3, 2:] = found[:, 3, :2]
         found[:, 7, 2] = found[:, 7, 0]

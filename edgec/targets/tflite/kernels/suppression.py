@@ -40,9 +40,13 @@ def _row(b: Lowering, tensor: int, part: list[range], shape: tuple[int, ...]) ->
 
 
 def _corners(b: Lowering, boxes: int) -> int:
-    """Return boxes by two corners, given by center and size."""
+    """Return boxes by two corners, given by center and size; less than nothing is nothing.
+
+    The kernel would take the corners of such a box for those of one that is as large.
+    """
     count = b.info(boxes).shape[0]
     center, size = (sliced(b, boxes, [range(count), r]) for r in (range(2), range(2, 4)))
+    size = step(b, "RELU", [size])
     two = b.constant(f"{b.layer}/two", np.array(2, np.float32))
     half = step(b, "DIV", [size, two], None, "Div", fusedActivationFunction=0)
     low = step(b, "SUB", [center, half], None, "Sub", fusedActivationFunction=0)
