@@ -20,8 +20,8 @@ from edgec.ops import (
     Mul,
     Neg,
     Not,
-    Opaque,
     Or,
+    Pow,
     Relu,
     Sub,
     Where,
@@ -96,12 +96,10 @@ def _unchanged(b: Builder, node: Node) -> Value | None:
             return _other(b, inputs, 0)
         case And():
             return _other(b, inputs, 1)
-        case Div():
+        case Div() | Pow():
             return inputs[0] if _is_all(b, inputs[1], 1) else None
         case Sub():
             return inputs[0] if _is_all(b, inputs[1], 0) else None
-        case Opaque(op_type="Pow", domain=""):
-            return inputs[0] if _is_all(b, inputs[1], 1) else None
         case Where():
             condition, yes, no = inputs
             return yes if _is_all(b, condition, 1) else no if _is_all(b, condition, 0) else None
