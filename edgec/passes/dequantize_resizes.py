@@ -35,6 +35,6 @@ class DequantizeResizes(Pass):
 
 
 def _real(op: Op, params: QuantParams) -> Op | None:
-    del params  # a mean of numbers on a grid is one of the real numbers
-    linear = isinstance(op, Resize) and op.mode == "linear" and not op.beyond
+    del params  # a mean of numbers on a grid is one of the real numbers; not what is beyond
+    linear = isinstance(op, Resize) and op.mode == "linear" and not op.roi
     return op if linear else None

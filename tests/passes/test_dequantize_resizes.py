@@ -45,7 +45,7 @@ def test_what_is_interpolated_is_rounded_instead_of_cut_off(dtype: DType, zero: 
         Resize(scales=(2.0,), axes=(3,)),
         Resize(scales=(2.0,), axes=(3,), mode="cubic"),
         Resize(scales=(2.0,), axes=(3,), mode="linear", coordinates="tf_crop_and_resize",
-               roi=(0.0, 2.0), beyond=3.0),
+               roi=(0.0, 2.0)),
     ],
     ids=["nearest", "cubic", "beyond"],
 )  # fmt: skip
