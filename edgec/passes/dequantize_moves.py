@@ -73,9 +73,7 @@ def _rewrite(
         return False
     data = replace(node, op=op).data
     results = [v for v in node.outputs if v.type.dtype in _EIGHT]
-    if any(grids.get(v) != grid for v in data) or any(
-        v.type.dtype is not dtype for v in results
-    ):
+    if any(grids.get(v) != grid for v in data):
         return False
     inputs = [
         b.step(Dequantize(params, dtype), b.now(v), of=node, near=f"{v.name}.real")
@@ -101,7 +99,7 @@ def _real(op: Op, params: QuantParams) -> Op | None:
     match op:
         case Pad():
             return replace(op, value=0.0) if op.value == params.zero_point[0] else None
-        case Resize() if op.mode != "nearest" or op.beyond:
+        case Resize() if op.mode != "nearest":
             return None  # on integers, what is interpolated is cut off to one
         case Trilu() if params.zero_point[0]:
             return None  # it writes zeros

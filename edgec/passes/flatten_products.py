@@ -141,7 +141,7 @@ def _bias(b: Builder, node: Node, op: Add) -> bool:
             continue
         units = layer.output.type.ints[1]
         fits = array.size == 1 or (array.size == units == array.shape[-1])
-        kept = node.output.type == after.output.type and after.output.type.ints[-1] == units
+        kept = node.output.type == after.output.type
         others = b.source.users.get(layer.output, ())[1:] if after is not layer else ()
         alone = not others and layer.output not in b.source.outputs
         if not (fits and kept and alone and b.source.is_only_read_by(product, node)):

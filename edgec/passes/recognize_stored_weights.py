@@ -51,11 +51,11 @@ def _recognize(b: Builder, node: Node) -> bool:
     for centred, scale in (node.inputs, reversed(node.inputs)):
         stored = _stored(b, b.now(centred))
         scales = b.array(b.now(scale))
-        if stored is None or scales is None or scales.dtype != np.float32:
+        if stored is None or scales is None or node.output.type.dims != stored[0].type.dims:
             continue
         w, zero, cast = stored
-        params = _params(w.type.ints, scales, zero)
-        if params is None or node.output.type.dims != w.type.dims:
+        params = _params(w.type.rank, scales, zero)
+        if params is None:
             continue
         b.add(Dequantize(params, DType.INT8), w, like=node, absorbs=(cast,))
         return True
@@ -81,13 +81,13 @@ def _is_int8(w: Value) -> bool:
     return w.type.dtype is DType.INT8
 
 
-def _params(shape: tuple[int, ...], scales: Array, zero: Array) -> QuantParams | None:
+def _params(rank: int, scales: Array, zero: Array) -> QuantParams | None:
     """Return the grid, or ``None`` if the scales are none of one."""
-    if not (np.isfinite(scales).all() and (scales > 0).all()) or scales.ndim > len(shape):
+    if not (np.isfinite(scales).all() and (scales > 0).all()):
         return None
-    full = (1,) * (len(shape) - scales.ndim) + scales.shape
+    full = (1,) * (rank - scales.ndim) + scales.shape
     axes = [axis for axis, length in enumerate(full) if length > 1]
-    if len(axes) > 1 or any(full[axis] != shape[axis] for axis in axes):
+    if len(axes) > 1:
         return None
     values = tuple(map(float, scales.reshape(-1)))
     axis = axes[0] if axes else None

@@ -64,6 +64,11 @@ def test_computed_parameters(dtype: type, axis: int | None, tmp_path: Path) -> N
     check(tmp_path, "DequantizeLinear", {**feeds, "a": y}, ["y"], F32, **attributes)
 
 
+def test_the_axis_of_scales_is_the_second_unless_told(tmp_path: Path) -> None:
+    feeds = {"a": X, "b": np.linspace(0.1, 1.5, X.shape[1], dtype=np.float32)}
+    check(tmp_path, "QuantizeLinear", feeds, ["y"], U8)
+
+
 def test_halves_are_rounded_to_even_and_ends_are_kept(tmp_path: Path) -> None:
     x = np.array([-3000, -2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3000], np.float32)
     scale = np.array(1, np.float32)

@@ -114,10 +114,27 @@ def test_values_on_one_grid_are_joined_and_others_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "op", [Clip(0.0, 5.0), Resize(scales=(2.0,), axes=(3,), mode="linear"), Trilu()]
+    "op",
+    [
+        Clip(0.0, 5.0),
+        Resize(scales=(2.0,), axes=(3,), mode="linear"),
+        Resize(
+            sizes=(3,), axes=(3,), coordinates="tf_crop_and_resize", roi=(0.5, 1.5), beyond=2.0
+        ),
+        Trilu(),
+    ],
 )
 def test_what_makes_new_numbers_stays(op: Op) -> None:
     graph = around(op)
+    assert moves.run(graph) is graph
+
+
+def test_integers_with_several_scales_stay() -> None:
+    several = QuantParams((0.03, 0.04), (0, 0), 1)
+    net = Net(x=X.shape)
+    net.add("stored", Quantize(several), "x")
+    net.add("moved", Reshape((2, 2, 2, 6)), "stored")
+    graph = net.graph(net.add("y", Dequantize(several), "moved"))
     assert moves.run(graph) is graph
 
 

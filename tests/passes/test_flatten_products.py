@@ -80,6 +80,22 @@ def test_keeps_a_sum_that_is_no_bias(shape: tuple[int, ...]) -> None:
     assert kinds(graph)[-1] == "Add"
 
 
+def test_one_number_for_each_row_is_no_bias() -> None:
+    net = Net(x=(2, 3, 4))
+    net.add("product", MatMul(), "x", random(4, 3))
+    graph = net.graph(net.add("y", Add(), "product", random(3, 1)))
+
+    assert kinds(graph)[-1] == "Add"
+
+
+def test_an_activation_is_not_left_out() -> None:
+    net = Net(x=(5, 4))
+    net.add("layer", FullyConnected(Activation.RELU), "x", random(3, 4))
+    graph = net.graph(net.add("y", Add(), "layer", random(3)))
+
+    assert FlattenProducts().run(graph) is graph
+
+
 def test_a_bias_needs_a_product_of_its_own() -> None:
     net = Net(x=(2, 5, 4))
     net.add("product", MatMul(), "x", random(4, 3))
@@ -153,7 +169,7 @@ X_GRID, Y_GRID = QuantParams((0.5,), (3,)), QuantParams((2.0,), (-7,))
 def integer_product(x: tuple[int, ...], w: Array, params: QuantParams) -> Graph:
     net = Net(DType.INT8, x=x)
     net.add("real", Dequantize(X_GRID), "x")
-    net.add("w", Dequantize(params), w)
+    net.add("w", Dequantize(params, DType.of(w.dtype)), w)
     net.add("product", MatMul(), "real", "w")
     return net.graph(net.add("y", Quantize(Y_GRID), "product"))
 
@@ -184,14 +200,33 @@ def test_an_integer_product_is_an_integer_layer(
 
 
 @pytest.mark.parametrize(
-    ("low", "params"),
-    [(-128, COLUMNS), (1, QuantParams((0.5,), (3,)))],
-    ids=["-128", "zero point"],
+    ("w", "params"),
+    [
+        (np.full((4, 3), -128, np.int8), COLUMNS),
+        (np.ones((4, 3), np.int8), QuantParams((0.5,), (3,))),
+        (np.ones((4, 3), np.uint8), COLUMNS),
+        (np.ones((1, 4, 3), np.int8), QuantParams((0.5,), (0,), 0)),
+    ],
+    ids=["-128", "zero point", "unsigned", "axis"],
 )
-def test_integer_products_that_no_layer_computes_stay(low: int, params: QuantParams) -> None:
-    graph = integer_product((2, 5, 4), np.full((4, 3), low, np.int8), params)
+def test_integer_products_that_no_layer_computes_stay(w: Array, params: QuantParams) -> None:
+    graph = integer_product((2, 5, 4), w, params)
 
     assert FlattenProducts().run(graph) is graph
+
+
+@pytest.mark.parametrize("returned", [False, True])
+def test_real_numbers_that_something_else_reads_are_not_rounded(returned: bool) -> None:
+    net = Net(DType.INT8, x=(2, 5, 4))
+    net.add("real", Dequantize(X_GRID), "x")
+    net.add("product", MatMul(), "real", random(4, 3))
+    net.add("y", Quantize(Y_GRID), "product")
+    if not returned:
+        net.add("z", Relu(), "product")
+    graph = net.graph("y", "product" if returned else "z")
+
+    after = FlattenProducts().run(graph)
+    assert sum(isinstance(n.op, Quantize) for n in after.nodes) == 1
 
 
 def test_constants_with_several_scales_stay() -> None:

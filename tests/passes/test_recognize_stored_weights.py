@@ -58,9 +58,13 @@ def test_scaled_integers_are_dequantized(
     ("scale", "zero"),
     [
         (f32(-0.5), None),
+        (f32(0), None),
+        (f32(np.inf), None),
+        (f32(np.nan), None),
         (f32(np.outer(ROWS, COLUMNS)), None),
         (f32(0.5), f32(0.25)),
-        (f32(0.5), f32(200)),
+        (f32(0.5), f32(128)),
+        (f32(0.5), f32(-129)),
         (f32(0.5), COLUMNS),
         (f32(np.ones((2, 1, 4))), None),
     ],
@@ -68,6 +72,13 @@ def test_scaled_integers_are_dequantized(
 def test_keeps_what_no_grid_stands_for(scale: Array, zero: Array | None) -> None:
     net = Net(x=(1,))
     graph = net.graph(weights(net, scale, zero))
+
+    assert recognize.run(graph) is graph
+
+
+def test_keeps_integers_that_their_scales_repeat() -> None:
+    net = Net(x=(1,))
+    graph = net.graph(weights(net, ROWS.reshape(5, 1), w=W[:1]))
 
     assert recognize.run(graph) is graph
 
@@ -98,6 +109,14 @@ def test_rows_are_taken_from_the_integers(
         next(n for n in after.nodes if isinstance(n.op, Gather)).inputs[0].type.dtype.value
         == "i8"
     )
+
+
+def test_rows_that_nobody_can_count_are_taken_from_the_floats() -> None:
+    net = Net(DType.INT64, i=("N",))
+    net.add("w", Dequantize(QuantParams((0.5,), (3,))), W)
+    graph = net.graph(net.add("y", Gather(), "w", "i"))
+
+    assert recognize.run(graph) is graph
 
 
 def test_a_table_that_is_read_as_a_whole_too_stays_dequantized() -> None:

@@ -327,7 +327,7 @@ def test_common_activations_are_left_to_the_delegate(op: Op) -> None:
     ("op", "grid", "code"),
     [
         (Relu(), QuantParams((0.05,), (-128,)), "QUANTIZE"),
-        (Relu(), QuantParams((0.05,), (-100,)), "RELU"),
+        (Relu(), QuantParams((0.05,), (-127,)), "RELU"),
         (Clip(0, 6), QuantParams((6 / 255,), (-128,)), "QUANTIZE"),
         (Clip(0, 6), QuantParams((0.05,), (-128,)), "RELU6"),
     ],

@@ -24,6 +24,7 @@ from edgec.ops import (
     Exp,
     FullyConnected,
     Gather,
+    Gelu,
     HardSigmoid,
     HardSwish,
     LeakyRelu,
@@ -172,11 +173,15 @@ def test_integers_that_something_computes_with_are_plain_numbers(
 
 
 @pytest.mark.parametrize("dtype", [I8, U8], ids=str)
-def test_computed_integers_are_dequantized(dtype: DType) -> None:
+@pytest.mark.parametrize("moved", [False, True])
+def test_computed_integers_are_dequantized(dtype: DType, moved: bool) -> None:
     net = Net(I32, x=(3, 4))
-    net.add("narrow", Cast(dtype), "x")
-    graph = net.graph(net.add("y", Dequantize(grid(0.5, 3), dtype), "narrow"))
+    name = net.add("narrow", Cast(dtype), "x")
+    if moved:
+        name = net.add("flat", Reshape((12,)), "narrow")
+    graph = net.graph(net.add("y", Dequantize(grid(0.5, 3), dtype), name))
     fed = {"x": np.arange(12, dtype=np.int32).reshape(3, 4)}
+    assert SignedIntegers().run(graph) is graph
 
     made, _ = Pipeline(Tflite().prepare(), fed).run(graph)
 
@@ -406,7 +411,9 @@ def test_a_result_may_not_be_much_finer_than_its_operands(
         ]
 
 
-@pytest.mark.parametrize(("alpha", "beta"), [(0.4, 0.5), (0.6, 0.5), (0.2, 70.0), (0.2, 80.0)])
+@pytest.mark.parametrize(
+    ("alpha", "beta"), [(0.4, 0.5), (0.4, -0.5), (0.6, 0.5), (0.2, 70.0), (0.2, 80.0)]
+)
 def test_a_steep_hard_sigmoid_stays_in_float(alpha: float, beta: float) -> None:
     net = Net(x=ALL.shape)
     net.add("raw", HardSigmoid(alpha, beta), pair(net, "a", "x", grid(1.0)))
@@ -415,6 +422,21 @@ def test_a_steep_hard_sigmoid_stays_in_float(alpha: float, beta: float) -> None:
     got, artifact, _ = ran(Tflite(), graph, {"x": ALL})
     np.testing.assert_allclose(got["y"], evaluate(graph, {"x": ALL})["y"], atol=1 / 255)
     assert bool(artifact.notes) == (alpha > 0.5 or beta > 75)
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_a_gelu_on_a_fine_grid_is_the_one_that_is_asked_for(approximate: str) -> None:
+    """The two are up to 5e-4 apart, most of all around -2.2."""
+    op, after = Gelu(approximate), QuantParams((2e-4,), (127,))
+    net = Net(x=(1, 60))
+    net.add("raw", op, pair(net, "x.real", "x", grid(0.03125)))
+    graph = net.graph(pair(net, "y", "raw", after))
+    feeds = {"x": np.linspace(-3, -1.9, 60, dtype=np.float32).reshape(1, 60)}
+
+    got, artifact, _ = ran(Tflite(), graph, feeds)
+    assert np.abs(got["y"] - evaluate(graph, feeds)["y"]).max() <= 1.001 * 2e-4
+    assert artifact.operators["GELU"] == 1
+    assert artifact.notes == ()
 
 
 def test_what_stays_in_float_between_integers_is_listed() -> None:
