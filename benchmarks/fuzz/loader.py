@@ -253,7 +253,7 @@ def report(mutants: int, tflite: int, seed: int, failures: Path, memory_bytes: i
 def _run(files: Files, count: int, failures: Path, memory_bytes: int) -> list[Outcome]:
     print(f"{count} mutants of {len(files.names)} files: {', '.join(files.names)}; "
           f"seed {files.seed}", flush=True)  # fmt: skip
-    outcomes = []
+    outcomes: dict[int, Outcome] = {}
     begun = time.monotonic()
     run = partial(judge, files)
     stream = judged(
@@ -261,11 +261,11 @@ def _run(files: Files, count: int, failures: Path, memory_bytes: int) -> list[Ou
     )
     for number, found in stream:
         outcome = Outcome(f"CRASH: {found.how}", True) if isinstance(found, Died) else found
-        outcomes.append(outcome)
+        outcomes[number] = outcome
         if outcome.wrong:
             _keep(files, number, failures)
     print(f"  {time.monotonic() - begun:.0f} s")
-    return outcomes
+    return [outcomes[number] for number in range(count)]
 
 
 def _keep(files: Files, number: int, failures: Path) -> None:
@@ -280,9 +280,10 @@ def _print(outcomes: Sequence[Outcome]) -> int:
     """Print what became of mutants; return how many kinds of faults there are."""
     for what, n in Counter(o.what for o in outcomes if not o.wrong).most_common():
         print(f"  {what}: {n}")
-    slowest = max((o.seconds for o in outcomes), default=0.0)
-    peak = max((o.peak_bytes for o in outcomes), default=0)
-    print(f"slowest {slowest:.1f} s (limit {_LIMIT_S:g} s), peak {peak / 1e6:.0f} MB resident")
+    number, slowest = max(enumerate(outcomes), key=lambda pair: pair[1].seconds)
+    peak = max(o.peak_bytes for o in outcomes)
+    print(f"slowest {slowest.seconds:.1f} s (number {number}, limit {_LIMIT_S:g} s), peak "
+          f"{peak / 1e6:.0f} MB resident")  # fmt: skip
     faults: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         if outcome.wrong:

@@ -1,0 +1,79 @@
+"""What random graphs are held to: all that rounding leaves alone, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.fuzz.loader import Files, originals
+from benchmarks.fuzz.noise import difference, reference
+from edgec.ir import Array, Graph
+from edgec.ops import Add, ArgMax, Equal, Floor, Mul, NonZero, Relu, Round, Softmax
+from tests.models import Sketch
+
+X = np.array([[-1.5, 0.25, 2.0000002, 3.75]], np.float32)
+
+
+def held(graph: Graph, x: Array = X) -> list[bool]:
+    """Whether each element of the only output is held to a hundredth."""
+    found = reference(graph, {"x": x}).tolerances(1e-5)[graph.outputs[0].name]
+    return [] if found is None else [bool(t <= 0.01) for t in found.ravel()]
+
+
+def test_a_step_that_rounding_may_take_is_not_judged() -> None:
+    s = Sketch(1, 4)
+
+    assert held(s.graph(s.add(Floor(), s.x))) == [True, True, False, True]
+
+
+def test_the_larger_of_equals_is_not_judged() -> None:
+    s = Sketch(1, 4)
+    close = s.add(ArgMax(1), s.add(Softmax(), s.x))
+
+    assert held(s.graph(close)) == [True]
+    assert held(s.graph(close), np.array([[0.3, 0.7, 0.7, 0.1]], np.float32)) == [False]
+
+
+def test_whole_numbers_and_zeros_stay() -> None:
+    s = Sketch(1, 4)
+    whole = s.add(
+        Floor(), s.add(Mul(), s.add(Round(), s.x), s.const(np.full(1, 3, np.float32)))
+    )
+    same = s.add(Equal(), whole, s.add(Add(), whole, s.const(np.zeros(1, np.float32))))
+
+    assert held(s.graph(same)) == [True] * 4
+    places = Sketch(1, 4)
+    graph = places.graph(places.add(NonZero(), places.add(Relu(), places.x)))
+    assert held(graph) == [True] * 6
+
+
+def test_results_of_uncertain_length_are_not_judged() -> None:
+    s = Sketch(1, 4)
+    graph = s.graph(s.add(NonZero(), s.add(Floor(), s.x)))
+
+    assert held(graph, np.array([[1.0000001, 0.99999994, 1.5, 2.5]], np.float32)) == []
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_any_other_number_is_wrong(index: int) -> None:
+    s = Sketch(1, 4)
+    graph = s.graph(s.add(Mul(), s.x, s.const(np.full(1, 3, np.float32))))
+    want = reference(graph, {"x": X})
+    got = {name: array.copy() for name, array in want.outputs.items()}
+    assert not difference(want.outputs, got, want.tolerances(1e-5))
+
+    got["v0"][0, index] += 2e-3
+    assert f"v0[0, {index}]" in difference(want.outputs, got, want.tolerances(1e-5))
+    assert "has shape" in difference(want.outputs, {"v0": got["v0"].T}, want.tolerances(1e-5))
+    assert "is missing" in difference(want.outputs, {}, want.tolerances(1e-5))
+
+
+def test_damage_is_the_same_every_time(tmp_path: Path) -> None:
+    paths = originals(tmp_path, None)
+    files = Files(tuple(paths), paths, seed=3)
+
+    made = [files.damage(number).read_bytes() for number in (*range(30), *range(30))]
+    assert made[:30] == made[30:]
+    assert len(set(made)) == 30
