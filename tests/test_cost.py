@@ -136,7 +136,7 @@ net (float[5, 1, 4] x, bool c) => (float[5, 1, 3] y, float[5, 1, 4] z, float[5, 
             { goes = Identity(go)
               after = MatMul(before, k) }> (five, , x)
    v = If <then_branch = yes () => (float[5, 1, 3] a) { a = MatMul(x, w) },
-           else_branch = no () => (float[5, 1, 4] b) { b = Relu(x) }> (c)
+           else_branch = no () => (float[5, 1, 3] b) { b = MatMul(x, w) }> (c)
 }
 """
 

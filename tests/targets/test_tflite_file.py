@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgec.ir import DType, Graph, Op
+from edgec.ir import DType, Graph, Op, QuantParams
 from edgec.ops import (
     Add,
     ConstantOfShape,
     Conv,
+    Dequantize,
     Expand,
     FullyConnected,
     GroupedConv,
@@ -25,6 +26,7 @@ from edgec.ops import (
     MatMul,
     NonZero,
     Relu,
+    Resize,
     Slice,
     Split,
     Sub,
@@ -269,6 +271,48 @@ def test_the_lowest_version_that_takes_the_types(
 
     (code,) = parsed(Tflite().compile(graph).data).operatorCodes
     assert code.version == version
+
+
+@pytest.mark.parametrize(("axis", "version"), [(None, 2), (0, 5), (1, 5)])
+def test_several_scales_are_unpacked_since_a_later_version(
+    axis: int | None, version: int
+) -> None:
+    count = 1 if axis is None else 32
+    params = QuantParams((0.5,) * count, (0,) * count, axis)
+    net = Net(x=(32, 32))
+    net.add("w", Dequantize(params), np.ones((32, 32), np.int8))
+    graph = net.graph(net.add("y", Add(), "x", "w"))
+
+    codes = parsed(Tflite().compile(graph).data).operatorCodes
+    assert [c.version for c in codes] == [version, 1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "coordinates", "is_integer", "version"),
+    [
+        ("linear", "asymmetric", False, 1),
+        ("linear", "asymmetric", True, 2),
+        ("linear", "align_corners", True, 2),
+        ("linear", "half_pixel", True, 3),
+        ("nearest", "align_corners", False, 3),
+        ("nearest", "half_pixel", True, 3),
+    ],
+)
+def test_versions_of_resizes(
+    mode: str, coordinates: str, is_integer: bool, version: int
+) -> None:
+    rounding = "round_prefer_ceil" if coordinates == "align_corners" else "round_prefer_floor"
+    op = Resize(
+        mode=mode, coordinates=coordinates, rounding=rounding, axes=(2, 3), sizes=(9, 9)
+    )
+    graph, feeds = one_op(op, random(1, 2, 3, 3))
+    if is_integer:
+        graph = quantized(graph, feeds)
+
+    codes = parsed(Tflite(io_layout="nhwc").compile(graph).data).operatorCodes
+    kinds = (CODES[c.builtinCode] for c in codes)
+    found = dict(zip(kinds, (c.version for c in codes), strict=True))
+    assert [v for name, v in found.items() if name.startswith("RESIZE")] == [version]
 
 
 def test_a_length_that_the_data_tell_is_open_in_the_file() -> None:

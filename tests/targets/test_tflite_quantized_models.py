@@ -10,6 +10,7 @@ import pytest
 from edgec.evaluate import evaluate
 from edgec.ir import Array, DType, Graph, Op, QuantParams
 from edgec.ops import (
+    Add,
     Concat,
     Conv,
     Dequantize,
@@ -18,6 +19,7 @@ from edgec.ops import (
     Quantize,
     Sigmoid,
     Softmax,
+    Split,
     quantize_array,
 )
 from edgec.targets import Tflite
@@ -168,3 +170,40 @@ def test_large_weights_that_are_returned_are_floats() -> None:
     want = evaluate(graph, feeds)
     np.testing.assert_array_equal(got["w"], want["w"])
     np.testing.assert_allclose(got["y"], want["y"], atol=1e-4)
+
+
+def test_stored_constants_are_unpacked_once() -> None:
+    net = Net(x=(2, 64), y=(2, 64))
+    w = constant(net, "w", random(64, 32), grid(0.05, 3))
+    net.add("a", MatMul(), "x", w)
+    graph = net.graph("a", net.add("b", MatMul(), "y", w))
+    feeds = {"x": random(2, 64), "y": random(2, 64, seed=1)}
+
+    got, artifact, _ = ran(Tflite(), graph, feeds)
+
+    for name, want in evaluate(graph, feeds).items():
+        np.testing.assert_allclose(got[name], want, atol=1e-4)
+    assert artifact.operators["DEQUANTIZE"] == 1
+
+
+def test_large_constants_of_32_bits_are_floats() -> None:
+    net = Net(x=(64, 32))
+    w = constant(net, "w", random(64, 32), grid(1e-4), DType.INT32)
+    graph = net.graph(net.add("y", Add(), "x", w))
+    feeds = {"x": random(64, 32, seed=1)}
+
+    got, artifact, _ = ran(Tflite(), graph, feeds)
+
+    np.testing.assert_array_equal(got["y"], evaluate(graph, feeds)["y"])
+    assert artifact.operators == {"ADD": 1}
+
+
+def test_parts_of_which_one_is_read_as_it_is_stay_in_float() -> None:
+    net = Net(x=X.shape)
+    net.add("part", Split(3, (2, 4)), pair(net, "x.real", "x", X_GRID))
+    graph = net.graph("part1", pair(net, "y", "part", X_GRID))
+
+    got, _, _ = ran(Tflite(), graph, {"x": X})
+
+    for name, want in evaluate(graph, {"x": X}).items():
+        np.testing.assert_array_equal(got[name], want)
