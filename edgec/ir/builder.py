@@ -26,6 +26,7 @@ class Builder:
         self._producers: dict[Value, Node] = {}
         self._constants: dict[str, Constant] = dict(source.constants)
         self._names = {value.name for value in source.values()}
+        self._numbers: dict[str, int] = {}  # the last that followed each name
 
     def now(self, value: Value) -> Value:
         """The value that stands for a value of the source."""
@@ -125,9 +126,11 @@ class Builder:
 
     def fresh(self, near: str) -> str:
         """Return a name that nothing has yet, and reserve it."""
-        name, n = near, 1
+        name, n = near, self._numbers.get(near, 0)
         while name in self._names:
-            name, n = f"{near}.{n}", n + 1
+            n += 1
+            name = f"{near}.{n}"
+        self._numbers[near] = n
         self._names.add(name)
         return name
 

@@ -105,6 +105,7 @@ class _Site:
         self.bodies = op.bodies
         self.graphs: dict[Any, tuple[Graph, dict[str, Value]]] = {}
         self.written = 0
+        self.goes_on = False
         self.computed: set[Value] = set()  # from what the model is given
 
     def add(self, op: Op, *inputs: Value, name: str) -> Value:
@@ -124,13 +125,18 @@ class _Site:
     def run(self, name: str, arguments: Sequence[Value], place: str) -> list[Value]:
         """Write a subgraph once, and return what it yields."""
         graph, constants = self.graph(name, arguments)
-        self.written += len(graph.nodes)
-        if self.written > self.step.nodes:
-            raise _Stays(f"it takes more than {self.step.nodes} nodes")
+        self.written += max(len(graph.nodes), 1)
+        self.goes_on = _goes_on(graph)
+        self.check_room(1)
         now = {v: v for v in self.outer}
         for info, value in zip(self.bodies[name].input, arguments, strict=True):
             now |= {v: value for v in graph.inputs if v.name == f"{info.name}.given"}
         return [self.plain(v) for v in inline(self.b, graph, now, constants, self.node, place)]
+
+    def check_room(self, steps: int) -> None:
+        """Raise if what was written so far, so many times over, is too much."""
+        if self.written * steps > self.step.nodes:
+            raise _Stays(f"it takes more than {self.step.nodes} nodes")
 
     def graph(self, name: str, arguments: Sequence[Value]) -> tuple[Graph, dict[str, Value]]:
         """Return a subgraph for arguments of these types, and its constants written so far.
@@ -252,6 +258,8 @@ def _loop(on: _Site) -> Sequence[Value | None]:
         given = running if isinstance(running, Value) else on.const(np.array(True), "condition")
         number = on.const(np.array(t, np.int64), "t")
         again, *found = on.run("body", [number, given, *states], f"{t}/")
+        if limit is not None and on.goes_on and t == 0:
+            on.check_room(limit)  # rather than after many steps
         steps.append(found[len(states) :])
         new, after = found[: len(states)], _known(on, again)
         if isinstance(running, Value):
@@ -317,6 +325,8 @@ def _scan(on: _Site) -> Sequence[Value | None]:
             for x, axis, back in zip(sequences, in_axes, backwards, strict=True)
         ]
         found = on.run("body", [*states, *parts], f"{t}/")
+        if t == 0:
+            on.check_room(total)
         states = found[: len(states)]
         for steps, value in zip(outputs, found[len(states) :], strict=True):
             steps.append(value)

@@ -297,6 +297,17 @@ def test_a_loop_may_end_early_after_many_steps(tmp_path: Path) -> None:
     check(*loaded(tmp_path, [loop], ["y"], arrays))
 
 
+@pytest.mark.parametrize("does", ["Relu", "Identity"])
+def test_steps_are_not_written_in_vain(does: str, tmp_path: Path) -> None:
+    """One step tells what a billion would take; a body that does nothing counts as well."""
+    nodes = (node(does, "s0", "n0"), TWICE[1])
+    loop = node("Loop", "m true x", "y", body=loop_body(nodes))
+    arrays = {**COUNT, "m": np.array(10**12, np.int64)}
+    graph = load(save(onnx_model([loop], [info("x", 3, 4)], ["y"], arrays), tmp_path)).graph
+
+    assert kept(graph) == "it takes more than 20000 nodes"
+
+
 # ---- Scan
 
 
