@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,12 +74,36 @@ def ort_session(
     if weights:
         values = [ort.OrtValue.ortvalue_from_numpy(a) for a in weights.values()]
         options.add_external_initializers(list(weights), values)
+    disabled = [_ABORTS] if optimize and _may_abort(model) else None
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
+        )
     except ort_errors() as error:
         raise ModelError(
             f"ONNX Runtime does not take the model: {first_line(error)}"
         ) from error
+
+
+_ABORTS = "QDQPropagationTransformer"
+"""What ONNX Runtime 1.31 aborts in: it moves a dequantization to whoever reads its result, and
+does not know those that read it from within a subgraph."""
+
+
+def _may_abort(model: bytes | str) -> bool:
+    """Whether a model has both quantization and subgraphs."""
+    if isinstance(model, bytes):
+        return _has_both(model)
+    try:
+        with Path(model).open("rb") as file:
+            return _has_both(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError):  # the runtime says what is wrong with it
+        return False
+
+
+def _has_both(data: bytes | mmap.mmap) -> bool:
+    names = (b"then_branch", b"body")
+    return data.find(b"DequantizeLinear") >= 0 and any(data.find(n) >= 0 for n in names)
 
 
 def ort_errors() -> tuple[type[Exception], ...]:

@@ -153,7 +153,9 @@ def _ranged(
         elif x.array.dtype.kind == "f":
             found = _one(c.add(Clip(low, high), x))
         else:
-            found = _one(c.add(Clip(int(low), int(high)), x))
+            limits = np.iinfo(x.array.dtype)
+            least, most = (min(max(int(n), limits.min), limits.max) for n in bounds)
+            found = _one(c.add(Clip(least, most), x))
     if found is not None and found.array.dtype.kind == "f" and not real:
         found = _one(c.add(Round(), found))
     if found is None or found.array.dtype == like.dtype:

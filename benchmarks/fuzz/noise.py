@@ -141,7 +141,8 @@ class _Noisy:
                 by = Value(f"{v.name}*", TensorType(v.type.dtype, ()))
                 op: Op = Mul()
                 if v.type.is_static:
-                    op, by = Add(), Value(by.name, v.type)
+                    # Of no shape: onnx counts one window too many of some pools in ceil mode.
+                    op, by = Add(), Value(by.name, TensorType(v.type.dtype, None))
                     self._steps[by.name] = array, isinstance(node.op, _TRANSFORMS)
                 else:  # moved values may be more or fewer
                     self._factors[by.name] = array.dtype

@@ -16,7 +16,7 @@ import edgec.demo
 from benchmarks.models import DATA
 from edgec.compiler import CompileOptions, compile_model
 from edgec.errors import NumericsError
-from edgec.evaluate import evaluate, ort_session
+from edgec.evaluate import OnnxSession, evaluate, ort_session
 from edgec.frontend import load
 from edgec.ir import Array, Example, Graph, Node, Op
 from edgec.ops import (
@@ -296,3 +296,30 @@ def test_every_operator_fuses_with_its_pairs(example: Example, tmp_path: Path) -
     assert found.pop("QuantizeLinear") == 1
     assert found.pop("DequantizeLinear") == len(graph.outputs)
     assert set(found) <= MOVES | INTEGER
+
+
+CAPTURED = """<ir_version: 8, opset_import: ["" : 17]>
+net (uint8[1,6] x, bool flag) => (float[2,3] y)
+    <float scale = {0.25}, uint8 zero = {7}, int64[2] shape = {2, 3}> {
+    a = DequantizeLinear (x, scale, zero)
+    b = Reshape (a, shape)
+    y = If (flag) <
+        then_branch = yes () => (float[2,3] p) { p = Relu(b) },
+        else_branch = no () => (float[2,3] q) { q = Neg(b) }
+    >
+}
+"""
+
+
+def test_quantization_that_a_subgraph_reads_does_not_abort(tmp_path: Path) -> None:
+    """ONNX Runtime 1.31 ends the process with all its rewrites on."""
+    path = tmp_path / "net.onnx"
+    path.write_bytes(onnx.parser.parse_model(CAPTURED).SerializeToString())
+    graph, target = load(path).graph, OnnxRuntime()
+    feeds = {"x": np.arange(6, dtype=np.uint8)[None] + np.uint8(4), "flag": np.array(True)}
+
+    want = evaluate(graph, feeds)["y"]
+    artifact = target.compile(graph)
+    np.testing.assert_array_equal(OnnxSession(ort_session(str(path))).run(feeds)["y"], want)
+    np.testing.assert_array_equal(target.load(artifact).run(feeds)["y"], want)
+    assert "QDQPropagationTransformer" in "".join(map(str, artifact.notes))

@@ -83,6 +83,11 @@ class OnnxRuntime(Target):
         )
 
     def _notes(self, counts: Mapping[str, int]) -> tuple[Diagnostic, ...]:
+        if counts["DequantizeLinear"] and any(counts[k] for k in ("If", "Loop", "Scan")):
+            return (*self._placed(counts), _ABORTS)
+        return self._placed(counts)
+
+    def _placed(self, counts: Mapping[str, int]) -> tuple[Diagnostic, ...]:
         here = this_device().name
         if self.device.name == here or not counts["QuantizeLinear"]:
             return ()
@@ -95,6 +100,13 @@ class OnnxRuntime(Target):
     @override
     def load(self, artifact: Artifact) -> Runner:
         return _OrtRunner(artifact)
+
+
+_ABORTS = Diagnostic(
+    "ONNX Runtime 1.31 may abort on a quantized model with subgraphs",
+    "onnxruntime",
+    'open the session with disabled_optimizers=["QDQPropagationTransformer"]',
+)
 
 
 class _OrtRunner(Runner):
