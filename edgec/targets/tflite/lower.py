@@ -206,6 +206,10 @@ class Lowering:
             return None
         return self.stored[value].perm
 
+    def order_of(self, value: Value, *, integer: bool = False) -> Perm:
+        """Return the order a value is stored in; a constant's own order for one."""
+        return self.perm_of(value, integer=integer) or identity(value.type.rank)
+
     def put(self, node: Node, perm: Perm, output: int = 0) -> int:
         """Add the tensor of one of a node's outputs, stored in the order `perm`."""
         value = node.outputs[output]
@@ -308,7 +312,7 @@ class Lowering:
             source, perm = held.tensor, held.perm
         else:
             source = self.get(node.inputs[0])
-            perm = self.perm_of(node.inputs[0]) or identity(node.inputs[0].type.rank)
+            perm = self.order_of(node.inputs[0])
         shape = self.info(source).shape
         name = node.output.name
         index = self.tensor(name, quantize.dtype, shape, quant=quantize.params)

@@ -33,7 +33,7 @@ from edgec.targets.tflite.kernels.kernel import (
     elementwise,
     is_int8,
 )
-from edgec.targets.tflite.lower import Lowering, Perm, identity
+from edgec.targets.tflite.lower import Lowering, Perm
 
 __all__ = ["CONSTRAINTS", "LOWERINGS"]
 
@@ -146,7 +146,7 @@ def _hard_swish(b: Lowering, node: Node, op: HardSwish) -> None:
 def _on_grid(b: Lowering, node: Node) -> tuple[int, Perm]:
     """Return the stored integers of a node's operand, and their order."""
     x = node.inputs[0]
-    perm = b.perm_of(x, integer=True) or identity(x.type.rank)
+    perm = b.order_of(x, integer=True)
     return b.get(x, integer=True), perm
 
 

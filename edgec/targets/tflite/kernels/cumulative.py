@@ -53,7 +53,7 @@ def _moved(f: Formula, tensor: int, axis: int, by: int, op: CumProd) -> int:
 
 def _dropout(b: Lowering, node: Node, op: Dropout) -> None:
     x, mask = node.inputs[0], node.outputs[1]
-    perm = b.perm_of(x) or identity(x.type.rank)
+    perm = b.order_of(x)
     b.stored[node.outputs[0]] = Stored(b.get(x), perm)
     kept = b.constant(mask.name, np.ones(mask.type.ints, bool))
     b.stored[mask] = Stored(kept, identity(mask.type.rank))

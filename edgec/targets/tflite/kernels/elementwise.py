@@ -43,7 +43,7 @@ from edgec.targets.tflite.kernels.kernel import (
     taken,
 )
 from edgec.targets.tflite.kernels.shape import unchanged
-from edgec.targets.tflite.lower import Lowering, identity
+from edgec.targets.tflite.lower import Lowering
 
 __all__ = ["CONSTRAINTS", "LOWERINGS"]
 
@@ -108,7 +108,7 @@ def _clip(b: Lowering, node: Node, op: Clip | Relu) -> None:
         version = 1 if known is Activation.RELU_N1_TO_1 else 2
         elementwise(known.name, "", version)(b, node, op)
         return
-    source, perm = b.get(x), b.perm_of(x) or identity(x.type.rank)
+    source, perm = b.get(x), b.order_of(x)
     dtype = node.output.type.dtype.numpy
     both = zip(("MAXIMUM", "MINIMUM"), bounds, strict=True)
     steps = [(code, bound) for code, bound in both if np.isfinite(bound)]
@@ -136,14 +136,14 @@ def _cut_off(b: Lowering, node: Node, bounds: tuple[float, float]) -> bool:
         return False
     x = node.inputs[0]
     source = b.get(x, integer=True)
-    perm = b.perm_of(x, integer=True) or identity(x.type.rank)
+    perm = b.order_of(x, integer=True)
     b.operator("QUANTIZE", [source], [b.put(node, perm)], "Quantize")
     return True
 
 
 def _reciprocal(b: Lowering, node: Node, op: Reciprocal) -> None:
     x = node.inputs[0]
-    source, perm = b.get(x), b.perm_of(x) or identity(x.type.rank)
+    source, perm = b.get(x), b.order_of(x)
     one = b.constant(f"{b.layer}/one", np.array(1, np.float32))
     b.operator("DIV", [one, source], [b.put(node, perm)], "Div", fusedActivationFunction=0)
 
@@ -151,7 +151,7 @@ def _reciprocal(b: Lowering, node: Node, op: Reciprocal) -> None:
 def _prelu(b: Lowering, node: Node, op: PRelu) -> None:
     x, slope = node.inputs
     rank = x.type.rank
-    source, perm = b.get(x), b.perm_of(x) or identity(rank)
+    source, perm = b.get(x), b.order_of(x)
     alpha = b.broadcastable(slope, rank, perm, integer=False)
     if rank == 4 and b.info(alpha).shape[:1] == (1,):
         # The kernel's own form: without the batch. XNNPACK takes no other.

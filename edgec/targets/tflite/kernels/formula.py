@@ -35,7 +35,7 @@ class Formula:
     def of(cls, b: Lowering, node: Node, last: int | None = None) -> Self:
         """Return a formula of a node's first operand, stored as it is or with an axis last."""
         value = node.inputs[0]
-        perm = b.perm_of(value) or identity(value.type.rank)
+        perm = b.order_of(value)
         if last is not None and perm[-1] != last:
             perm = (*(axis for axis in perm if axis != last), last)
         return cls(b, b.get(value, perm), perm)

@@ -11,7 +11,7 @@ import numpy as np
 from edgec.errors import InternalError
 from edgec.ir import DType, Graph, Node, Op, QuantParams
 from edgec.ops import Activation, Dequantize, LeakyRelu
-from edgec.targets.tflite.lower import Lowering, Perm, identity
+from edgec.targets.tflite.lower import Lowering, Perm
 
 __all__ = [
     "ANY",
@@ -201,7 +201,7 @@ def elementwise(
         integer = is_int8(b, node)
         x = node.inputs[0]
         source = b.get(x, integer=integer)
-        perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+        perm = b.order_of(x, integer=integer)
         fields = {"alpha": op.alpha} if isinstance(op, LeakyRelu) else {}
         target = b.put(node, perm)
         version = integer_version if integer else 1

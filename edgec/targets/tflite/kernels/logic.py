@@ -31,7 +31,7 @@ from edgec.targets.tflite.kernels.kernel import (
     scratch,
 )
 from edgec.targets.tflite.kernels.shape import unchanged
-from edgec.targets.tflite.lower import Lowering, identity
+from edgec.targets.tflite.lower import Lowering
 
 __all__ = ["CONSTRAINTS", "LOWERINGS"]
 
@@ -57,7 +57,7 @@ def _cast(b: Lowering, node: Node, op: Cast) -> None:
     if x.type.dtype is op.to:
         unchanged(b, node)
         return
-    source, perm = b.get(x), b.perm_of(x) or identity(x.type.rank)
+    source, perm = b.get(x), b.order_of(x)
     target = b.put(node, perm)
     was = b.info(source).dtype
     b.operator("CAST", [source], [target], "Cast", inDataType=was, outDataType=op.to)
@@ -65,20 +65,20 @@ def _cast(b: Lowering, node: Node, op: Cast) -> None:
 
 def _bit_cast(b: Lowering, node: Node, op: BitCast) -> None:
     x = node.inputs[0]
-    source, perm = b.get(x), b.perm_of(x) or identity(x.type.rank)
+    source, perm = b.get(x), b.order_of(x)
     b.operator("BITCAST", [source], [b.put(node, perm)], "Bitcast")
 
 
 def _is_nan(b: Lowering, node: Node, op: IsNaN) -> None:
     """Only what is not a number differs from itself."""
     x = node.inputs[0]
-    source, perm = b.get(x), b.perm_of(x) or identity(x.type.rank)
+    source, perm = b.get(x), b.order_of(x)
     b.operator("NOT_EQUAL", [source, source], [b.put(node, perm)], "NotEqual")
 
 
 def _is_inf(b: Lowering, node: Node, op: IsInf) -> None:
     x = node.inputs[0]
-    source, perm = b.get(x), b.perm_of(x) or identity(x.type.rank)
+    source, perm = b.get(x), b.order_of(x)
     if not (op.negative or op.positive):
         b.operator("LESS", [source, source], [b.put(node, perm)], "Less")
         return

@@ -33,7 +33,7 @@ _TINY = float(np.finfo(np.float32).tiny)
 def _softmax(b: Lowering, node: Node, op: Softmax) -> None:
     integer = is_int8(b, node)
     x = node.inputs[0]
-    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    perm = b.order_of(x, integer=integer)
     axis = x.type.rank + op.axis
     if perm[-1] != axis:  # the kernel works along the last axis
         perm = (*(a for a in perm if a != axis), axis)

@@ -37,7 +37,7 @@ from edgec.targets.tflite.kernels.kernel import (
 )
 from edgec.targets.tflite.kernels.reduce import reduction
 from edgec.targets.tflite.kernels.spatial import as_image, image_fields, padded, put_image
-from edgec.targets.tflite.lower import Lowering, identity
+from edgec.targets.tflite.lower import Lowering
 from edgec.targets.tflite.padding import counts, padding
 
 __all__ = ["CONSTRAINTS", "LOWERINGS"]
@@ -310,7 +310,7 @@ def _global(code: str) -> Callable[[Lowering, Node, Op], None]:
 
 def _global_lp_pool(b: Lowering, node: Node, op: GlobalLpPool) -> None:
     x = node.inputs[0]
-    perm = b.perm_of(x) or identity(x.type.rank)
+    perm = b.order_of(x)
     powers = _power(b, b.get(x, perm), op.p)
     target = b.put(node, perm)
     axes = b.ints("axes", [k for k, axis in enumerate(perm) if axis > 1])

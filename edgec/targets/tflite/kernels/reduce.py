@@ -33,7 +33,7 @@ from edgec.targets.tflite.kernels.kernel import (
     cast,
     is_int8,
 )
-from edgec.targets.tflite.lower import Lowering, Perm, Stored, identity
+from edgec.targets.tflite.lower import Lowering, Perm, Stored
 
 __all__ = ["CONSTRAINTS", "LOWERINGS", "reduction"]
 
@@ -48,7 +48,7 @@ def reduction(
     integer = is_int8(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
-    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    perm = b.order_of(x, integer=integer)
     target = b.put(node, _kept(perm, axes, keepdims=keepdims))
     stored = b.ints("axes", sorted(perm.index(axis) for axis in axes))
     b.operator(code, [source, stored], [target], "Reducer", keepDims=keepdims)

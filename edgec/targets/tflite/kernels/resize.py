@@ -14,7 +14,7 @@ from edgec.ir import DType, Graph, Node
 from edgec.ops import Resize, SymmetricResize
 from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, is_int8
 from edgec.targets.tflite.kernels.maps import mapped, picked
-from edgec.targets.tflite.lower import NHWC, Lowering, Stored, identity
+from edgec.targets.tflite.lower import NHWC, Lowering, Stored
 from edgec.targets.tflite.resizing import builtin_form
 
 __all__ = ["CONSTRAINTS", "LOWERINGS"]
@@ -38,7 +38,7 @@ def _resize(b: Lowering, node: Node, op: Resize) -> None:
 
 def _by_axes(b: Lowering, node: Node, op: Resize, *, integer: bool) -> None:
     x = node.inputs[0]
-    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    perm = b.order_of(x, integer=integer)
     tensor = b.get(x, perm, integer=integer)
     lines = op.lines(x.type)
     for line in sorted(lines, key=lambda line: line.out / line.length):  # what shrinks first

@@ -22,7 +22,7 @@ __all__ = ["CONSTRAINTS", "LOWERINGS"]
 
 def _top_k(b: Lowering, node: Node, op: TopK) -> None:
     x = node.inputs[0]
-    perm = b.perm_of(x) or identity(x.type.rank)
+    perm = b.order_of(x)
     if perm[-1] != op.axis:  # the kernel works along the last axis
         perm = (*(a for a in perm if a != op.axis), op.axis)
     source = b.get(x, perm)
@@ -84,7 +84,7 @@ def _trilu(b: Lowering, node: Node, op: Trilu) -> None:
     x = node.inputs[0]
     source = b.get(x, integer=integer)
     rank = x.type.rank
-    perm = b.perm_of(x, integer=integer) or identity(rank)
+    perm = b.order_of(x, integer=integer)
     mask = op.mask(*x.type.ints[-2:]).reshape(*(1,) * (rank - 2), *x.type.ints[-2:])
     kept = b.constant(f"{b.layer}/kept", np.ascontiguousarray(mask.transpose(perm)))
     info = b.info(source)
@@ -98,7 +98,7 @@ _REVERSED_AS = {DType.INT8: DType.INT16, DType.BOOL: DType.UINT8}
 
 def _reverse_sequence(b: Lowering, node: Node, op: ReverseSequence) -> None:
     x, lengths = node.inputs
-    perm = b.perm_of(x) or identity(x.type.rank)
+    perm = b.order_of(x)
     source = b.get(x)
     given = b.info(source).dtype
     source = cast(b, source, _REVERSED_AS.get(given, given))

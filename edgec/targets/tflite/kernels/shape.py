@@ -31,7 +31,7 @@ __all__ = ["CONSTRAINTS", "LOWERINGS", "unchanged"]
 def _reshape(b: Lowering, node: Node, op: Reshape) -> None:
     integer = is_int8(b, node)
     x, out = node.inputs[0], node.output.type.ints
-    held = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    held = b.order_of(x, integer=integer)
     perm = reshaped_perm(x.type.ints, held, out)
     if perm is None:  # the new axes cut across the order it is stored in
         held = grouped_perm(x.type.ints, held, out)
@@ -46,7 +46,7 @@ def _transpose(b: Lowering, node: Node, op: Transpose) -> None:
     integer = is_int8(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
-    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    perm = b.order_of(x, integer=integer)
     renamed = tuple(op.perm.index(axis) for axis in perm)
     b.alias(node, Stored(source, renamed), quantized=integer)
 
@@ -60,7 +60,7 @@ def unchanged(b: Lowering, node: Node) -> None:
     x = node.inputs[0]
     integer = is_int8(b, node)
     source = b.get(x, integer=integer)
-    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    perm = b.order_of(x, integer=integer)
     if integer:  # the result may be on another grid
         b.operator("QUANTIZE", [source], [b.put(node, perm)], "Quantize")
     else:
@@ -98,7 +98,7 @@ def _pad(b: Lowering, node: Node, op: Pad | MirrorPad | WrapPad) -> None:
     integer = is_int8(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
-    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    perm = b.order_of(x, integer=integer)
     target = b.put(node, perm)
     pads = [op.ends()[axis] for axis in perm]
     shape = b.info(source).shape
@@ -140,7 +140,7 @@ def _slice(b: Lowering, node: Node, op: Slice) -> None:
     integer = is_int8(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
-    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    perm = b.order_of(x, integer=integer)
     cuts = op.ranges(x.type)
     ranges = [cuts.get(axis, range(x.type.ints[axis])) for axis in perm]
     sliced(b, source, ranges, b.put(node, perm))
@@ -150,7 +150,7 @@ def _split(b: Lowering, node: Node, op: Split) -> None:
     integer = is_int8(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
-    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    perm = b.order_of(x, integer=integer)
     info, axis = b.info(source), perm.index(op.axis)
     given = [i for i, size in enumerate(op.sizes) if size]
     for i in set(range(len(op.sizes))) - set(given):
@@ -183,7 +183,7 @@ def _tile(b: Lowering, node: Node, op: Tile) -> None:
     integer = is_int8(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
-    perm = b.perm_of(x, integer=integer) or identity(x.type.rank)
+    perm = b.order_of(x, integer=integer)
     repeats = b.ints("repeats", [op.repeats[axis] for axis in perm])
     b.operator("TILE", [source, repeats], [b.put(node, perm)], "Tile")
 
