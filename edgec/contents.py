@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Contents", "Pieces", "sha256_of", "size_of"]
+__all__ = ["Contents", "Pieces", "sha256_of"]
 
 _ALIGNMENT = 4096  # a page: what starts at one can be mapped into memory
 _CHUNK_BYTES = 1 << 24
@@ -59,11 +59,6 @@ class Pieces:
 
 
 Contents = bytes | Pieces
-
-
-def size_of(contents: Contents) -> int:
-    """Return the number of bytes."""
-    return contents.size if isinstance(contents, Pieces) else len(contents)
 
 
 def sha256_of(contents: Contents) -> str:

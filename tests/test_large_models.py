@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 
 from edgec.cli import main
 from edgec.compiler import CompileOptions, Result, compile_model
-from edgec.contents import Pieces, sha256_of, size_of
+from edgec.contents import Pieces, sha256_of
 from edgec.demo import MODEL
 from edgec.errors import OutputError, UnsupportedError
 from edgec.evaluate import OnnxSession, ort_session
@@ -217,9 +217,9 @@ def test_pieces_lie_at_pages(tmp_path: Path) -> None:
     data = b"".join(pieces)
 
     assert pieces.places == (0, 4096, 28672)
-    assert len(data) == size_of(pieces) == 28672 + 16
+    assert len(data) == pieces.size == 28672 + 16
     assert data[4096 : 4096 + 24000] == arrays[1].tobytes()
     assert data[28672:] == arrays[2].tobytes()
     assert not any(data[10:4096])
     assert sha256_of(pieces) == sha256_of(data) == hashlib.sha256(data).hexdigest()
-    assert size_of(Pieces(())) == 0
+    assert Pieces(()).size == 0
