@@ -103,8 +103,9 @@ class Compress(Op):
         along = x.dims if self.axis is None else x.shape[self.axis : self.axis + 1]
         lengths = [d for d in along or () if isinstance(d, int)]
         known = along is not None and len(lengths) == len(along)
-        if held is not None and known and held.size > math.prod(lengths):
-            raise ValueError(f"the condition has {held.size} entries for {math.prod(lengths)}")
+        (entries,) = condition.shape
+        if isinstance(entries, int) and known and entries > math.prod(lengths):
+            raise ValueError(f"the condition has {entries} entries for {math.prod(lengths)}")
         if self.axis is None:
             return (x.with_shape((count,)) if x.dims is not None else x,)
         return (x.with_shape((*x.shape[: self.axis], count, *x.shape[self.axis + 1 :])),)

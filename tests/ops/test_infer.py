@@ -330,7 +330,7 @@ def test_a_condition_for_more_than_there_is_makes_no_sense(
     condition = TensorType(DType.BOOL, (3,))
 
     with pytest.raises(ValueError, match="3 entries for 2"):
-        op.infer_node([f32(*shape), condition], [None, np.array([True, False, True])])
+        op.infer(f32(*shape), condition)
 
 
 def test_a_known_shape_is_that_of_its_constant() -> None:
