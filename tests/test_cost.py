@@ -10,7 +10,7 @@ from hypothesis import given
 from edgec.cost import Cost, cost, node_macs
 from edgec.frontend import load
 from edgec.ir import DType, Graph, QuantParams, TensorType
-from edgec.ops import Add, Dequantize, MatMul, MaxPool, Opaque, Quantize, Relu, Sigmoid
+from edgec.ops import Add, Dequantize, MatMul, MaxPool, Opaque, Quantize, Relu, Scan, Sigmoid
 from tests.models import Sketch, graphs
 
 PARAMS = QuantParams((0.5,), (0,))
@@ -160,3 +160,17 @@ def test_a_loop_without_a_limit_counts_once(most: int, times: int, tmp_path: Pat
 
     graph = load(path).graph
     assert node_macs(graph, graph.nodes[1]) == times * 5 * 16
+
+
+def test_a_body_that_reads_what_nothing_computes_costs_nothing() -> None:
+    """ONNX's checker lets a scan pass that takes fewer values than its body reads."""
+    s = Sketch(5, 1, 4)
+    body = onnx.parser.parse_graph(
+        "step (float[1, 4] t) => (float[1, 4] s) { s = Add(t, ghost) }"
+    )
+    node = onnx.NodeProto(op_type="Scan")
+    node.attribute.append(onnx.helper.make_attribute("body", body))
+    node.attribute.append(onnx.helper.make_attribute("num_scan_inputs", 1))
+    op = Scan("Scan", "", 18, node.SerializeToString(), (TensorType(DType.FLOAT32, (5, 1, 4)),))
+
+    assert cost(s.graph(s.add(op, s.x))).macs == 0

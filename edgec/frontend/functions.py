@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 from onnx.defs import OpSchema, SchemaError
 
-from edgec.errors import InternalError
+from edgec.errors import InternalError, ModelError
 from edgec.frontend.qoperator import InPairs
 from edgec.frontend.runtime_types import runtime_types
 from edgec.frontend.typing import captures, constant_value, opaque, plain, typed
@@ -271,6 +271,11 @@ def add_nodes(
                 raise InternalError("the body of a function has a constant without a value")
             values[proto.output[0]] = b.constant(array, near=_near(caller, proto.output[0]))
             continue
+        outer = tuple(dict.fromkeys(captures(proto)))
+        for name in (*proto.input, *outer):
+            if name and name not in values:
+                raise ModelError(f"{caller.layer}: a node of its body reads {name}, "
+                                 "which nothing computes")  # fmt: skip
         inputs = [values[name] if name else ABSENT for name in proto.input]
         version = in_pairs.opset_of(proto) if is_part else domains.get(domain, 1)
         node = OnnxNode(
@@ -286,7 +291,6 @@ def add_nodes(
             known = tuple((declared or {}).get(name, unknown) for name in proto.output)
             if domain and unknown in known:
                 known = runtime_types(proto, domains, [v.type for v in inputs]) or known
-            outer = tuple(dict.fromkeys(captures(proto)))
             kept_at = version if domain else _kept_at(proto, version)
             op = opaque(proto, domain, kept_at, known, outer, versions)
             if op is None:
