@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -359,3 +360,20 @@ def test_a_terminal_that_lacks_a_sign_is_no_error() -> None:
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "25 ? 18\n", "")
+
+
+@pytest.mark.parametrize("own", [None, "3"])
+def test_a_process_starts_lean(own: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", own or "2")
+    if own is None:
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    before = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    try:
+        with pytest.raises(SystemExit):
+            main(["targets"], prog_name="edgec")
+        assert os.environ["OPENBLAS_NUM_THREADS"] == (own or "1")
+        assert gc.get_threshold()[0] > 700
+    finally:
+        gc.set_threshold(*before)
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS")
