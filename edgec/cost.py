@@ -45,11 +45,12 @@ class Cost:
 def cost(graph: Graph) -> Cost:
     """Return what `graph` costs; with a batch of one where the batch is open."""
     arrays = [c.array for c in graph.constants.values()]
-    inner = [body for node in graph.nodes for body in _bodies(graph, node)]
+    found = [(node, tuple(_bodies(graph, node))) for node in graph.nodes]
+    inner = [body for _, bodies in found for body in bodies]
     return Cost(
         len(graph.nodes),
         sum(a.size for a in arrays) + sum(body.parameters for body in inner),
-        sum(node_macs(graph, node) for node in graph.nodes),
+        sum(_macs(node, bodies) for node, bodies in found),
         sum(a.nbytes for a in arrays) + sum(body.weight_bytes for body in inner),
         _peak_activation_bytes(graph),
     )
@@ -57,9 +58,12 @@ def cost(graph: Graph) -> Cost:
 
 def node_macs(graph: Graph, node: Node) -> int:
     """Return the multiply-accumulates of one node; 0 if a shape is not known."""
-    counts = [body.times * body.macs for body in _bodies(graph, node)]
-    if counts:
-        return max(counts)
+    return _macs(node, tuple(_bodies(graph, node)))
+
+
+def _macs(node: Node, bodies: tuple[_Body, ...]) -> int:
+    if bodies:
+        return max(body.times * body.macs for body in bodies)
     inputs = [v.type.bound() for v in node.inputs]
     outputs = [v.type.bound() for v in node.outputs]
     operands = (*node.inputs, *node.outputs)

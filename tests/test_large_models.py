@@ -34,7 +34,9 @@ from tests.models import info, onnx_model, save
 LENET = model_path("lenet_300_100_mnist")
 ROWS, COLUMNS = 200_000, 3_000  # of float32: 2.4 GB
 
-needs_lenet = pytest.mark.skipif(not LENET.exists(), reason=f"there is no {LENET}")
+needs_lenet = pytest.mark.skipif(
+    not LENET.exists(), reason=f"there is no {LENET}; set EDGEC_DATA"
+)
 
 
 def large(folder: Path) -> Path:

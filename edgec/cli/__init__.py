@@ -84,7 +84,7 @@ class _Group(click.Group):
 
 
 def _start_lean() -> None:
-    """Spare a short process what only long ones profit from: a sixth of its CPU time.
+    """Spare a short process what only long ones profit from.
 
     numpy's threads multiply matrices, which edgec leaves to the runtimes. Modules and graphs
     are thousands of small objects that live to the end, and the collector of cycles looks

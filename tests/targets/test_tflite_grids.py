@@ -320,6 +320,23 @@ def test_a_bias_is_stored_on_the_grid_of_its_products(bias: str) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("off", [1.0, 1.001])
+def test_a_bias_a_little_off_its_grid_is_no_integer_bias(off: float) -> None:
+    """XNNPACK takes such a file without a word, and adds another bias."""
+    w = (0.03, 0.02, 0.025)
+    params = QuantParams(tuple(off * 0.03125 * s for s in w), (0, 0, 0), 0)
+    net = Net(x=X.shape)
+    operands = [pair(net, "x.real", "x", grid(0.03125, 4)),
+                weights(net, "w", QuantParams(w, (0, 0, 0), 0))]  # fmt: skip
+    net.const("b.stored", np.array([500, -300, 40], np.int32))
+    net.add("raw", Conv(), *operands, net.add("b", Dequantize(params, I32), "b.stored"))
+    graph = net.graph(pair(net, "y", "raw", grid(0.0625, -3)))
+
+    notes = [n.message for n in Tflite().compile(graph).notes]
+
+    assert ["bias is not int32" in n for n in notes] == [True] * (off != 1)
+
+
 @pytest.mark.parametrize(
     ("op", "shape", "axis"), [(Conv(), (3, 2, 3, 3), 1), (ConvTranspose(), (2, 3, 3, 3), 0)]
 )

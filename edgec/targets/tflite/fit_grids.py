@@ -126,9 +126,8 @@ def _given(graph: Graph, node: Node, result: Quantize) -> QuantParams | None:
 
 def _ends(grid: QuantParams) -> tuple[float, float]:
     """Return the least and the largest number on a grid of int8."""
-    return (-128 - grid.zero_point[0]) * grid.scale[0], (127 - grid.zero_point[0]) * grid.scale[
-        0
-    ]
+    (scale,), (zero,) = grid.scale, grid.zero_point
+    return (-128 - zero) * scale, (127 - zero) * scale
 
 
 def _elsewhere(graph: Graph, node: Node, result: Quantize) -> list[int]:

@@ -125,7 +125,7 @@ def _cut_off(b: Lowering, node: Node, bounds: tuple[float, float]) -> bool:
     """Requantize instead of comparing, where the grid of the result ends within the bounds.
 
     What is beyond is cut off by the grid. XNNPACK takes this; the integer kernels of RELU and
-    RELU6 are LiteRT's own, and twenty times as slow.
+    RELU6 are LiteRT's own, and slower by far.
     """
     _, grid = b.output_grid(node)
     if grid is None:
