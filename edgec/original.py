@@ -40,10 +40,10 @@ class Form:
 def reference(model: Path | Graph, *, optimize: bool = True) -> OnnxSession:
     """Return a model in ONNX Runtime: what every artifact is compared with."""
     if isinstance(model, Path):
-        return OnnxSession(ort_session(str(model), optimize=optimize))
+        return OnnxSession(ort_session(str(model), optimize=optimize, sound=True))
     weights = {k: c.array for k, c in model.constants.items() if is_large(c.array)}
     data = to_onnx(model, weights=False).SerializeToString()
-    return OnnxSession(ort_session(data, optimize=optimize, weights=weights))
+    return OnnxSession(ort_session(data, optimize=optimize, sound=True, weights=weights))
 
 
 def provable(loaded: Loaded) -> tuple[OnnxSession, Form]:

@@ -10,7 +10,7 @@ import pytest
 
 import edgec.original
 from edgec.errors import ModelError
-from edgec.evaluate import OnnxSession, ort_session
+from edgec.evaluate import Evaluator, OnnxSession, ort_session
 from edgec.export import to_onnx
 from edgec.frontend import Loaded, load
 from edgec.ir import Graph
@@ -89,3 +89,27 @@ def test_what_the_runtime_takes_is_proven_as_it_is(tmp_path: Path) -> None:
     _, judge = provable(loaded)
 
     assert (judge.model, judge.graph, judge.notes) == (loaded.path, loaded.graph, ())
+
+
+PADDED = """<ir_version: 8, opset_import: ["" : 13]>
+net (float[1,1,3,3] x) => (float[1,1,4,4] y) <int64[8] pads = {0, 0, 1, 1, 0, 0, 1, 1}> {
+    padded = Pad (x, pads)
+    y = MaxPool <kernel_shape = [2, 2]> (padded)
+}
+"""
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+def test_the_reference_goes_without_rewrites_that_change_it(
+    tmp_path: Path, *, optimize: bool
+) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(onnx.parser.parse_model(PADDED).SerializeToString())
+
+    x = np.full((1, 1, 3, 3), -2, np.float32)
+
+    y = reference(path, optimize=optimize).run({"x": x})["y"]
+    assert y.max() == 0
+    assert (y[0, 0, 1:3, 1:3] == -2).all()
+    y = Evaluator(load(path).graph, optimize=optimize).run({"x": x})["y"]
+    assert y.max() == 0

@@ -23,6 +23,7 @@ from edgec.ir import (
     Value,
 )
 from edgec.ops import OneHot
+from edgec.ops.reduce import PlaceAlongAxis
 
 __all__ = ["Case", "Composer", "Known", "array_type"]
 
@@ -171,6 +172,10 @@ def _departs(op: Op, arrays: Sequence[Array]) -> bool:
     if isinstance(op, OneHot):
         # The standard casts fractions to integers; for ONNX Runtime they are no index at all.
         return arrays[0].dtype.kind == "f" and bool((arrays[0] != np.trunc(arrays[0])).any())
+    if isinstance(op, PlaceAlongAxis):
+        # What is no number is the largest for the standard; for ONNX Runtime it depends on
+        # where it stands.
+        return arrays[0].dtype.kind == "f" and bool(np.isnan(arrays[0]).any())
     return False
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.fuzz.composer import Case
-from benchmarks.fuzz.noise import Reference, difference, reference
+from benchmarks.fuzz.noise import NotJudged, Reference, difference, reference
 from edgec.calibration import calibrate
 from edgec.errors import DataError, EdgecError, PassError, UnsupportedError
 from edgec.evaluate import OnnxSession, evaluate, ort_session
@@ -19,9 +19,10 @@ from edgec.passes import Pass, PassRecord, Pipeline, QuantizeGraph, simplify
 from edgec.passes.quantization_plan import plan
 from edgec.targets import OnnxRuntime, Target, Tflite
 
-__all__ = ["NO_REFERENCE", "Verdict", "judge"]
+__all__ = ["NOT_JUDGED", "NO_REFERENCE", "Verdict", "judge"]
 
 NO_REFERENCE = "ONNX Runtime does not take the graph as a whole"
+NOT_JUDGED = "rounding decides whether the graph runs"
 _NOT_TOGETHER = (
     "NOT_IMPLEMENTED",  # the newest operator decides the opset, for which another has no kernel
     "ShapeInferenceError",  # onnx counts one window too many of some pools in ceil mode
@@ -65,6 +66,8 @@ def judge(case: Case) -> Verdict:
         if any(said in str(error) for said in _NOT_TOGETHER):
             return Verdict("", NO_REFERENCE, 0.0)
         raise
+    except NotJudged:
+        return Verdict("", NOT_JUDGED, 0.0)
     judged = want.judged(_LOSSLESS)
     try:
         graph = _imported(case.graph)

@@ -8,12 +8,13 @@ from types import MappingProxyType
 
 import numpy as np
 
+from edgec.errors import ModelError
 from edgec.evaluate import Evaluator
 from edgec.ir import Array, DType, Graph, Node, Op, TensorType, Value
 from edgec.numerics import arrays_of
 from edgec.ops import Add, Dft, Mul, Stft
 
-__all__ = ["Reference", "difference", "reference"]
+__all__ = ["NotJudged", "Reference", "difference", "reference"]
 
 _RELATIVE = 1e-6
 """How far a kernel may be from the true function, relative to each element; ..."""
@@ -87,11 +88,20 @@ def _scale(array: Array) -> float:
     return max(float(finite.max(initial=0.0)), _LEAST)
 
 
+class NotJudged(Exception):  # noqa: N818  (no fault of anybody's)
+    """Rounding decides whether a graph runs at all."""
+
+
 def reference(graph: Graph, feeds: Mapping[str, Array]) -> Reference:
     """Return what ONNX Runtime computes, as written, and how that moves under noise.
 
     Every real number of the graph, in between too, is moved by what a right kernel may be off.
     Whole numbers stay: they are counted or rounded, not computed.
+
+    Raises
+    ------
+    NotJudged
+        If the graph does not run under noise.
     """
     inner = [v for node in graph.nodes for v in node.outputs]
     everything = Evaluator(graph, inner).run(feeds)
@@ -102,7 +112,10 @@ def reference(graph: Graph, feeds: Mapping[str, Array]) -> Reference:
     }
     noisy = _Noisy(graph, feeds, everything)
     for seed in (None, *range(_RUNS)):
-        got = arrays_of(noisy.run(seed))
+        try:
+            got = arrays_of(noisy.run(seed))
+        except ModelError as error:
+            raise NotJudged(str(error)) from error
         for name, array in plain.items():
             moved[name] = _further(moved[name], array, got[name])
     return Reference(want, moved)

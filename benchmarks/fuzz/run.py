@@ -18,7 +18,7 @@ from hypothesis import seed as seeded
 
 from benchmarks.fuzz.composer import Case
 from benchmarks.fuzz.graphs import graphs
-from benchmarks.fuzz.judge import NO_REFERENCE, Verdict, judge
+from benchmarks.fuzz.judge import NO_REFERENCE, NOT_JUDGED, Verdict, judge
 from benchmarks.workers import Died, judged
 from edgec.export import to_onnx
 from edgec.frontend import load
@@ -28,6 +28,7 @@ __all__ = ["replay", "report"]
 
 _BATCH = 100
 _PATIENCE_S = 600.0
+_UNJUDGED = (NO_REFERENCE, NOT_JUDGED)
 
 
 @dataclass(slots=True)
@@ -52,8 +53,8 @@ class _Batch:
         size = len(case.graph.nodes)
         self.nodes += size
         self.operators.update(op.__name__ for op in case.operators)
-        if verdict.tflite == NO_REFERENCE:
-            self.outcomes[NO_REFERENCE] += 1
+        if verdict.tflite in _UNJUDGED:
+            self.outcomes[verdict.tflite] += 1
             return
         self.judged += verdict.judged
         if verdict.wrong:
@@ -108,7 +109,7 @@ def report(minutes: float, first: int, folder: Path, workers: int) -> int:
     print(f"  {found.nodes / max(total, 1):.1f} nodes on average")
     for outcome, n in found.outcomes.most_common():
         print(f"  {outcome}: {n}")
-    share = found.judged / max(total - found.outcomes[NO_REFERENCE], 1)
+    share = found.judged / max(total - sum(found.outcomes[k] for k in _UNJUDGED), 1)
     print(f"elements that rounding leaves within 1 % of their range: {100 * share:.1f} %")
     missing = {op.__name__ for op in OPS} - set(found.operators)
     least = found.operators.most_common()[-1:]
@@ -141,7 +142,10 @@ def _batch(folder: Path, scratch: Path, seed: int) -> _Batch:
     def each(case: Case) -> None:
         _save(case, scratch / f"{seed}.onnx")  # what is left if this process dies of it
         name = f"wrong-{seed}-{next(number)}.onnx"
-        verdict = judge(case)
+        try:
+            verdict = judge(case)
+        except Exception as error:  # noqa: BLE001  (that is what is looked for)
+            verdict = Verdict(f"judge: {type(error).__name__}: {' '.join(str(error).split())}")
         found.add(case, verdict, name)
         if verdict.wrong and found.wrong[_kind(verdict.wrong)][2] == name:
             _save(case, folder / name)

@@ -97,7 +97,14 @@ class Pad(Padding):
     @override
     def to_onnx(self, inputs: Sequence[TensorType]) -> OnnxForm:
         fill = np.array(self.value).astype(inputs[0].dtype.numpy)
-        return OnnxForm("Pad", {}, (np.array(self.pads, np.int64), fill))
+        pads = np.array(self.pads, np.int64)
+        if self.value != 0 or any(any(ends) for ends in self.ends()[:2]):
+            return OnnxForm("Pad", {}, (pads, fill))
+        # All axes, spelled out: ONNX Runtime 1.31 makes a pad with zeros that does not say its
+        # axes part of the layer behind it. The padding of a MaxPool is below all zeros, though,
+        # and no pool takes pads as wide as its window. Where it is right, FoldPad has done it.
+        axes = np.arange(len(self.pads) // 2, dtype=np.int64)
+        return OnnxForm("Pad", {}, (pads, fill, axes))
 
     @override
     def quant_rule(self) -> QuantRule | None:

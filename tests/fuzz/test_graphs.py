@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 
 from benchmarks.fuzz.composer import Case
 from benchmarks.fuzz.graphs import graphs
-from benchmarks.fuzz.judge import NO_REFERENCE, judge
+from benchmarks.fuzz.judge import NO_REFERENCE, NOT_JUDGED, judge
 from edgec.ir import Op
 from edgec.ops import OPS
 
@@ -31,7 +31,7 @@ def fuzz(lead: tuple[type[Op], ...], examples: int) -> tuple[set[type[Op]], list
     def each(case: Case) -> None:
         verdict = judge(case)
         assert not verdict.wrong, f"{verdict.wrong}\n{case.graph}"
-        if verdict.tflite != NO_REFERENCE:
+        if verdict.tflite not in (NO_REFERENCE, NOT_JUDGED):
             seen.update(case.operators)
             judged.append(verdict.judged)
 

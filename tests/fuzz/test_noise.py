@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.fuzz import run
+from benchmarks.fuzz.composer import Case, Composer
+from benchmarks.fuzz.judge import NOT_JUDGED, Verdict, judge
 from benchmarks.fuzz.loader import Files, originals
-from benchmarks.fuzz.noise import difference, reference
+from benchmarks.fuzz.noise import NotJudged, difference, reference
+from edgec.evaluate import evaluate
 from edgec.ir import Array, Graph
-from edgec.ops import Add, ArgMax, Equal, Floor, Mul, NonZero, Relu, Round, Softmax
+from edgec.ops import Add, ArgMax, Equal, Floor, Mul, NonZero, Relu, RoiAlign, Round, Softmax
 from tests.models import Sketch
 
 X = np.array([[-1.5, 0.25, 2.0000002, 3.75]], np.float32)
@@ -68,6 +72,45 @@ def test_any_other_number_is_wrong(index: int) -> None:
     assert f"v0[0, {index}]" in difference(want.outputs, got, want.tolerances(1e-5))
     assert "has shape" in difference(want.outputs, {"v0": got["v0"].T}, want.tolerances(1e-5))
     assert "is missing" in difference(want.outputs, {}, want.tolerances(1e-5))
+
+
+def test_a_graph_that_does_not_run_under_noise_is_not_judged() -> None:
+    """A region of no height that is turned over: with height it is refused."""
+    s = Sketch(1, 1, 8, 8)
+    boxes = s.const(np.array([[3.7, 0.3, 0.3, 0.3]], np.float32))
+    pooled = s.add(RoiAlign(height=2, width=2), s.x, boxes, s.const(np.zeros(1, np.int64)))
+    graph, feeds = s.graph(pooled), {"x": np.ones((1, 1, 8, 8), np.float32)}
+
+    assert "v0" in evaluate(graph, feeds)
+    with pytest.raises(NotJudged):
+        reference(graph, feeds)
+    assert judge(Case(graph, feeds)).tflite == NOT_JUDGED
+
+
+def test_the_place_of_what_is_no_number_is_not_asked_for() -> None:
+    c = Composer()
+    x = c.given(np.array([[np.nan, 1.0]], np.float32), constant=False)
+    y = c.given(np.array([[0.0, 1.0]], np.float32), constant=False)
+
+    assert c.add(ArgMax(1), x) is None
+    assert c.add(ArgMax(1), y) is not None
+
+
+def test_a_judge_that_fails_is_a_fault_with_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(case: Case) -> Verdict:
+        raise KeyError(str(len(case.graph.nodes)))
+
+    monkeypatch.setattr(run, "judge", fails)
+    monkeypatch.setattr(run, "_BATCH", 3)
+
+    found = run._batch(tmp_path, tmp_path, 5)
+
+    assert found.outcomes["WRONG"] == 3
+    ((told, _, file),) = found.wrong.values()
+    assert told.startswith("judge: KeyError")
+    assert (tmp_path / file).exists()
 
 
 def test_damage_is_the_same_every_time(tmp_path: Path) -> None:

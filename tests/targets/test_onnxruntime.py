@@ -27,6 +27,7 @@ from edgec.ops import (
     FullyConnected,
     GatherND,
     GlobalAveragePool,
+    MaxPool,
     Pad,
     Quantize,
     ScatterElements,
@@ -323,3 +324,19 @@ def test_quantization_that_a_subgraph_reads_does_not_abort(tmp_path: Path) -> No
     np.testing.assert_array_equal(OnnxSession(ort_session(str(path))).run(feeds)["y"], want)
     np.testing.assert_array_equal(target.load(artifact).run(feeds)["y"], want)
     assert "QDQPropagationTransformer" in "".join(map(str, artifact.notes))
+
+
+@pytest.mark.parametrize("ends", [(1, 0), (1, 2)], ids=["narrow", "as wide as the window"])
+def test_zeros_around_the_input_of_a_max_pool_win_over_what_is_below(
+    ends: tuple[int, int],
+) -> None:
+    """ONNX Runtime 1.31 would make them the pool's padding, or refuse the pool then."""
+    net = Net(x=(1, 2, 5, 5))
+    net.add("padded", Pad((0, 0, ends[0], 0, 0, 0, ends[1], 0)), "x")
+    graph = net.graph(net.add("y", MaxPool((2, 2), (1, 1)), "padded"))
+    x = -1 - np.abs(random(1, 2, 5, 5))
+
+    got, _, _ = ran(OnnxRuntime(), graph, {"x": x})
+
+    np.testing.assert_array_equal(got["y"], evaluate(graph, {"x": x})["y"])
+    assert got["y"].max() == 0

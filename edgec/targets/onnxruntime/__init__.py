@@ -17,6 +17,7 @@ from edgec.targets.onnxruntime.absorb import AbsorbActivations
 from edgec.targets.onnxruntime.devices import Device, this_device
 from edgec.targets.onnxruntime.expand_slow import ExpandSlowActivations
 from edgec.targets.onnxruntime.pad_integers import PadIntegers
+from edgec.targets.onnxruntime.part_pools import PartPools
 
 __all__ = ["OnnxRuntime"]
 
@@ -54,7 +55,7 @@ class OnnxRuntime(Target):
 
     @override
     def finish(self) -> tuple[Pass, ...]:
-        return (AbsorbActivations(), PadIntegers(), ExpandSlowActivations())
+        return (AbsorbActivations(), PadIntegers(), ExpandSlowActivations(), PartPools())
 
     @override
     def check(self, graph: Graph) -> tuple[Diagnostic, ...]:
