@@ -88,6 +88,7 @@ class _Output:
     finite: bool = True
     same_kind: bool = True
     empty: bool = True
+    numbers: int = 0
     agreed: int = 0
     rows: int = 0
     first: tuple[Array, Array] | None = None
@@ -123,6 +124,7 @@ class _Output:
         if not a.size:
             return
         error = b - a
+        self.numbers += a.size
         self.signal += float(a @ a)
         self.noise += float(error @ error)
         self.max_error = max(self.max_error, float(np.abs(error).max()))
@@ -149,8 +151,11 @@ class _Output:
         """What errors are compared with: the range, or a thousandth of the magnitude.
 
         An output that hardly varies on the samples has no range to speak of, but rounding
-        still moves it in proportion to its magnitude.
+        still moves it in proportion to its magnitude. One number alone cannot vary: its
+        magnitude is all there is to compare with.
         """
+        if self.numbers == 1:
+            return max(self.largest, self.least)
         spread = self.high - self.low if self.high > self.low else 0.0
         return max(spread, self.largest / 1000, self.least)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typing_extensions import override
 
+from benchmarks.models import DATA
 from edgec.compiler import CompileOptions, compile_model
 from edgec.demo import CALIBRATION, MODEL, TEST
 from edgec.errors import DataError, OptionError, UnsupportedError
@@ -33,6 +34,8 @@ from edgec.proof import (
 from edgec.targets import Artifact, OnnxRuntime, Runner, Target, Tflite
 from edgec.targets.onnxruntime.devices import DEVICES
 from tests.targets.graphs import f32, quantized, random, tiny_cnn
+
+SILERO = DATA / "models/audio/silero_vad_16k_op15.onnx"
 
 Feeds = Mapping[str, Array]
 VNNI = OnnxRuntime(DEVICES[0])
@@ -467,9 +470,20 @@ def test_a_metric_that_fails_is_the_users_to_mend(
         ([0.25, 0.25], [0.25, 0.25 + 6e-8], False),  # constant up to rounding
         ([1e5], [1e5 + 0.01], False),
         ([1e-5], [9e-4], True),
+        ([0.00104782], [0.00104782 * (1 + 5e-6)], False),  # all there is of a probability
+        ([0.00104782], [0.00104782 * (1 + 2e-3)], True),
+        ([0.25, 0.25], [0.25, 0.25 + 1e-6], True),
     ],
 )
 def test_an_output_without_a_range_is_judged_by_its_magnitude(
     want: list[float], got: list[float], broken: bool
 ) -> None:
     assert bool(said(one(want, got), quantized=False)) == broken
+
+
+@pytest.mark.skipif(not SILERO.exists(), reason="the model is not at hand; set EDGEC_DATA")
+def test_a_model_that_says_how_likely_something_is_is_proven() -> None:
+    shapes = {"input": (1, 512), "state": (2, 1, 128)}
+    result = compile_model(SILERO, CompileOptions(("tflite",), shapes=shapes))
+
+    assert "silero_vad_16k_op15.tflite" in result.files
