@@ -22,7 +22,7 @@ from edgec.ir import (
     TensorType,
     Value,
 )
-from edgec.ops import OneHot
+from edgec.ops import Cast, OneHot
 from edgec.ops.reduce import PlaceAlongAxis
 
 __all__ = ["Case", "Composer", "Known", "array_type"]
@@ -168,14 +168,21 @@ def array_type(array: Array) -> TensorType:
 
 
 def _departs(op: Op, arrays: Sequence[Array]) -> bool:
-    """Whether the standard and ONNX Runtime say different things of an operator on these."""
-    if isinstance(op, OneHot):
-        # The standard casts fractions to integers; for ONNX Runtime they are no index at all.
-        return arrays[0].dtype.kind == "f" and bool((arrays[0] != np.trunc(arrays[0])).any())
-    if isinstance(op, PlaceAlongAxis):
-        # What is no number is the largest for the standard; for ONNX Runtime it depends on
-        # where it stands.
-        return arrays[0].dtype.kind == "f" and bool(np.isnan(arrays[0]).any())
+    """Whether the standard says nothing of an operator on these, or not what a runtime says."""
+    x = arrays[0] if arrays else np.zeros(0)
+    if x.dtype.kind != "f":
+        return False
+    match op:
+        case OneHot():
+            # The standard casts fractions to integers; for ONNX Runtime they are no index.
+            return bool((x != np.trunc(x)).any())
+        case PlaceAlongAxis():
+            # What is no number is the largest for the standard; for ONNX Runtime it depends on
+            # where it stands.
+            return bool(np.isnan(x).any())
+        case Cast() if op.to.numpy.kind in "iu":
+            limits = np.iinfo(op.to.numpy)  # type: ignore[type-var]
+            return not bool(((np.trunc(x) >= limits.min) & (np.trunc(x) <= limits.max)).all())
     return False
 
 

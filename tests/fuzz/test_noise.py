@@ -13,8 +13,20 @@ from benchmarks.fuzz.judge import NOT_JUDGED, Verdict, judge
 from benchmarks.fuzz.loader import Files, originals
 from benchmarks.fuzz.noise import NotJudged, difference, reference
 from edgec.evaluate import evaluate
-from edgec.ir import Array, Graph
-from edgec.ops import Add, ArgMax, Equal, Floor, Mul, NonZero, Relu, RoiAlign, Round, Softmax
+from edgec.ir import Array, DType, Graph, Op
+from edgec.ops import (
+    Add,
+    ArgMax,
+    Cast,
+    Equal,
+    Floor,
+    Mul,
+    NonZero,
+    Relu,
+    RoiAlign,
+    Round,
+    Softmax,
+)
 from tests.models import Sketch
 
 X = np.array([[-1.5, 0.25, 2.0000002, 3.75]], np.float32)
@@ -87,13 +99,23 @@ def test_a_graph_that_does_not_run_under_noise_is_not_judged() -> None:
     assert judge(Case(graph, feeds)).tflite == NOT_JUDGED
 
 
-def test_the_place_of_what_is_no_number_is_not_asked_for() -> None:
+@pytest.mark.parametrize(
+    ("op", "fits", "not_so"),
+    [
+        (ArgMax(1), [0, 1], [np.nan, 1]),  # the largest, or none at all
+        (Cast(DType.INT8), [-128.5, 127.5], [0, 128]),  # kept in range, or its last bits
+        (Cast(DType.UINT8), [-0.5, 255], [-1, 0]),
+        (Cast(DType.INT32), [-1e5, 2], [np.nan, 1]),
+    ],
+)
+def test_what_the_standard_leaves_open_is_not_asked_for(
+    op: Op, fits: list[float], not_so: list[float]
+) -> None:
     c = Composer()
-    x = c.given(np.array([[np.nan, 1.0]], np.float32), constant=False)
-    y = c.given(np.array([[0.0, 1.0]], np.float32), constant=False)
+    x, y = (c.given(np.array([a], np.float32), constant=False) for a in (fits, not_so))
 
-    assert c.add(ArgMax(1), x) is None
-    assert c.add(ArgMax(1), y) is not None
+    assert c.add(op, x) is not None
+    assert c.add(op, y) is None
 
 
 def test_a_judge_that_fails_is_a_fault_with_a_name(
