@@ -27,6 +27,7 @@ from edgec.passes.eliminate_identities import EliminateIdentities
 from edgec.passes.expand_functions import ExpandFunctions
 from edgec.passes.flatten_products import FlattenProducts
 from edgec.passes.fold_batchnorm import FoldBatchNorm
+from edgec.passes.fold_channel_shuffles import FoldChannelShuffles
 from edgec.passes.fold_constants import FoldConstants
 from edgec.passes.fold_pad import FoldPad
 from edgec.passes.fuse_activations import FuseActivations
@@ -73,6 +74,7 @@ __all__ = [
     "ExpandFunctions",
     "FlattenProducts",
     "FoldBatchNorm",
+    "FoldChannelShuffles",
     "FoldConstants",
     "FoldPad",
     "FuseActivations",
@@ -130,6 +132,7 @@ PASSES: tuple[type[Pass], ...] = (
     FuseFullyConnected,
     FoldBatchNorm,
     FuseActivations,
+    FoldChannelShuffles,
     ExpandFunctions,
     QuantizeGraph,
     ComputeInFloat32,

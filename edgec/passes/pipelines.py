@@ -10,6 +10,7 @@ from edgec.passes.base import Pass, PassRecord, Pipeline
 from edgec.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from edgec.passes.eliminate_identities import EliminateIdentities
 from edgec.passes.fold_batchnorm import FoldBatchNorm
+from edgec.passes.fold_channel_shuffles import FoldChannelShuffles
 from edgec.passes.fold_constants import FoldConstants
 from edgec.passes.fold_pad import FoldPad
 from edgec.passes.fuse_activations import FuseActivations
@@ -83,4 +84,6 @@ def lossless() -> tuple[Pass, ...]:
         FoldBatchNorm(),
         # After FoldBatchNorm: a batch norm would keep a layer and its activation apart.
         FuseActivations(),
+        # Last: layers pass an order on that batch norms and moves in between would not.
+        FoldChannelShuffles(),
     )

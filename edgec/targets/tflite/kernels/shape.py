@@ -157,17 +157,15 @@ def _split(b: Lowering, node: Node, op: Split) -> None:
         b.put_empty(node, i)
     parts = [b.put(node, perm, i) for i in given]
     sizes = [op.sizes[i] for i in given]
-    if info.dtype is DType.BOOL:  # no SPLIT takes it
+    if info.dtype is DType.BOOL or len(set(sizes)) > 1:
+        # No SPLIT takes bool, and XNNPACK takes slices, but no SPLIT_V.
         ranges = [range(n) for n in info.shape]
         for part, size, end in zip(parts, sizes, accumulate(sizes), strict=True):
             ranges[axis] = range(end - size, end)
             sliced(b, source, ranges, part)
-    elif len(set(sizes)) == 1:
+    else:
         at = b.ints("axis", axis)
         b.operator("SPLIT", [at, source], parts, "Split", numSplits=len(parts))
-    else:
-        tensors = [source, b.ints("sizes", sizes), b.ints("axis", axis)]
-        b.operator("SPLIT_V", tensors, parts, "SplitV", numSplits=len(parts))
 
 
 def _expand(b: Lowering, node: Node, op: Expand) -> None:
