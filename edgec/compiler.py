@@ -7,11 +7,20 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
-from edgec.calibration import DEFAULT, METHODS, Calibration, Percentile, RangeMethod, calibrate
+from edgec.calibration import (
+    DEFAULT,
+    METHODS,
+    Calibration,
+    CalibrationReport,
+    Percentile,
+    RangeMethod,
+    calibrate,
+)
 from edgec.contents import Pieces
 from edgec.cost import Cost, cost
 from edgec.data import Samples
@@ -189,7 +198,7 @@ def compile_model(
         # Layers that ONNX Runtime has no kernels for are computed in float32.
         loaded = replace(loaded, graph=provable(loaded)[1].graph)
     clock.lap("load")
-    records, compiled = _compiled(loaded.graph, targets, data, options, say, clock)
+    records, compiled, told = _compiled(loaded.graph, targets, data, options, say, clock)
     trim()  # their graphs are gone
     proof = Proof({}, None, None)
     if original is not None:
@@ -206,6 +215,7 @@ def compile_model(
         proof=proof.agreements,
         evaluation=proof.evaluation,
         data=data.summary(),
+        told=told,
         notes=(*(original.form.notes if original else ()), *data.notes),
         stem=stem,
         golden=proof.golden,
@@ -291,8 +301,8 @@ def _compiled(
     options: CompileOptions,
     say: Progress,
     clock: _Clock,
-) -> tuple[tuple[PassRecord, ...], list[Compiled]]:
-    """Return what the lossless passes did, and the artifact for every target."""
+) -> tuple[tuple[PassRecord, ...], list[Compiled], CalibrationReport | None]:
+    """Return what the lossless passes did, every target's artifact, and what samples showed."""
     sample = Sample(data.first()) if options.verify else None
     graph, records = simplify(graph, sample, lambda name: say(name, 0, 0))
     clock.lap("simplify")
@@ -303,7 +313,13 @@ def _compiled(
         for target in targets
     ]
     clock.lap("compile")
-    return records, compiled
+    return records, compiled, _told(calibrations)
+
+
+def _told(calibrations: Sequence[tuple[Graph, Calibration]]) -> CalibrationReport | None:
+    """Return one report; targets that prepare the graph otherwise add what they measured."""
+    reports = [c.report for _, c in calibrations if c.report is not None]
+    return reduce(CalibrationReport.joined, reports) if reports else None
 
 
 def _calibrated(
@@ -328,7 +344,8 @@ def _calibrated(
         tick = counter(say, "calibrate", data.calibration_count)
         more = calibrate(graph, missing, data.calibration(), method, tick)
         ranges = MappingProxyType({**found.ranges, **more.ranges})
-        found = replace(more, ranges=ranges)
+        report = more.report if found.report is None else found.report.joined(more.report)
+        found = replace(more, ranges=ranges, report=report)
 
 
 def _compile_for(

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from edgec.calibration import Warned
 from edgec.errors import DataError, Diagnostic, EdgecError, OptionError
 from edgec.evaluate import OnnxSession
 from edgec.ir import Array, DType
@@ -35,6 +36,7 @@ __all__ = [
     "metric_named",
     "prove",
     "rounding",
+    "scores",
 ]
 
 _IN_MEMORY_BYTES = 1 << 26
@@ -74,6 +76,8 @@ class Evaluation:
     top1
         Share of samples on which an artifact has the original's largest class, ties
         included; ``None`` with a metric of the user's.
+    warnings
+        What looks wrong with the samples.
     """
 
     samples: int
@@ -81,6 +85,7 @@ class Evaluation:
     reference: float
     artifacts: Mapping[str, float]
     top1: Mapping[str, float | None]
+    warnings: tuple[Warned, ...] = ()
 
 
 class Recorded:
@@ -219,13 +224,13 @@ def evaluate_accuracy(
         results.update((name, runner.run(feed)) for name, runner in runners.items())
         if metric is None:
             if labels is not None and labels.size and count == 1:
-                _check_labels(labels, next(iter(_scores(results[""]).values())))
+                _check_labels(labels, next(iter(scores(results[""]).values())))
             for name, agreement in agreements.items():
-                agreement.add(_scores(results[""]), results[name])
+                agreement.add(scores(results[""]), results[name])
         for name, outputs in results.items():
             kept = outputs
             if metric is None:
-                kept = {k: v.argmax(axis=1) for k, v in _scores(outputs).items()}
+                kept = {k: v.argmax(axis=1) for k, v in scores(outputs).items()}
             for key, array in kept.items():
                 collected[name].setdefault(key, []).append(array)
         if progress is not None:
@@ -256,7 +261,7 @@ def _judged(function: Metric, outputs: dict[str, Array], labels: Array | None) -
     return value
 
 
-def _scores(outputs: Mapping[str, Array]) -> dict[str, Array]:
+def scores(outputs: Mapping[str, Array]) -> dict[str, Array]:
     """Return the first output that has classes."""
     for name, array in outputs.items():
         if array.ndim == 2 and array.shape[1] > 1:

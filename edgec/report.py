@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec import __version__
-from edgec.calibration import DEFAULT
+from edgec.calibration import DEFAULT, CalibrationReport
 from edgec.contents import sha256_of
 from edgec.cost import cost
 from edgec.errors import Diagnostic
@@ -38,6 +38,7 @@ def build_report(
     proof: Mapping[str, Agreement],
     evaluation: Evaluation | None,
     data: dict[str, Any] | None,
+    told: CalibrationReport | None,
     notes: Sequence[Diagnostic],
     stem: str,
     golden: bytes | None,
@@ -57,12 +58,18 @@ def build_report(
             _line(target, r, proof[target].sqnr_db if r.promise == "lossy" and proof else None)
             for target, r in steps
         ],
-        "calibration": data and {**data, "ranges": ranges if options.recipe else None},
+        "calibration": data
+        and {
+            **data,
+            "ranges": ranges if options.recipe else None,
+            "report": None if told is None else told.to_dict(),
+        },
         "evaluation": evaluation
         and {
             "samples": evaluation.samples,
             "metric": evaluation.metric,
             "float": evaluation.reference,
+            "warnings": [asdict(w) for w in evaluation.warnings],
         },
         "artifacts": [
             _artifact(c, proof.get(c.target), evaluation, stem, options) for c in compiled

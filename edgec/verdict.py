@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgec.calibration import Warned, check_channels
 from edgec.data import Samples
 from edgec.errors import Diagnostic, NumericsError
+from edgec.evaluate import OnnxSession
 from edgec.frontend import Loaded
 from edgec.interface import check_batch
-from edgec.ir import Array, Graph
+from edgec.ir import Array, Graph, Value
 from edgec.numerics import Agreement, arrays_of
 from edgec.original import Form, provable, reference
 from edgec.proof import (
@@ -26,6 +28,7 @@ from edgec.proof import (
     faults,
     prove,
     rounding,
+    scores,
 )
 from edgec.split import Split
 from edgec.targets import Runner
@@ -101,7 +104,8 @@ def proven(
     larger = prove(original.double_wants, runners, iter(double))
     floor = partial(rounding, form, original.double_wants, iter(double))
     _refuse_broken(compiled, larger, options, floor)
-    evaluation = _evaluation(form.model, runners, labelled, options, say)
+    inputs = original.loaded.graph.inputs
+    evaluation = _evaluation(form.model, inputs, runners, labelled, options, say)
     return Proof(agreements, evaluation, _golden(next(iter(wants)), runners, data.first()))
 
 
@@ -131,6 +135,7 @@ def _refuse_broken(
 
 def _evaluation(
     model: Path | Graph,
+    inputs: Sequence[Value],
     runners: Mapping[str, Runner],
     labelled: tuple[Samples, Array | None] | None,
     options: CompileOptions,
@@ -141,7 +146,28 @@ def _evaluation(
     samples, labels = labelled
     feeds = samples.feeds(range(samples.count))
     tick = counter(say, "evaluate", samples.count)
-    return evaluate_accuracy(reference(model), runners, feeds, labels, options.metric, tick)
+    session = reference(model)
+    found = evaluate_accuracy(session, runners, feeds, labels, options.metric, tick)
+    if options.metric is not None or labels is None:
+        return found
+    return replace(found, warnings=_channels(session, inputs, samples, labels))
+
+
+_CHANNEL_SAMPLES = 256
+
+
+def _channels(
+    session: OnnxSession, inputs: Sequence[Value], samples: Samples, labels: Array
+) -> tuple[Warned, ...]:
+    """Return a warning if some of the samples say that red and blue are swapped."""
+    chosen = range(0, samples.count, -(-samples.count // _CHANNEL_SAMPLES))
+
+    def classes(feed: Mapping[str, Array]) -> Array:
+        (found,) = scores(session.run(feed)).values()
+        return found
+
+    rows = labels.reshape(samples.count, -1)[chosen.start : chosen.stop : chosen.step]
+    return check_channels(classes, inputs, samples.feeds(chosen), rows)
 
 
 def _golden(

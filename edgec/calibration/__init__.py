@@ -1,5 +1,6 @@
 """Calibration: what values a model's tensors take on real data."""
 
+from edgec.calibration.channels import check_channels
 from edgec.calibration.collect import Calibration, calibrate
 from edgec.calibration.observe import Histogram, Observer
 from edgec.calibration.ranges import (
@@ -11,11 +12,13 @@ from edgec.calibration.ranges import (
     Percentile,
     RangeMethod,
 )
+from edgec.calibration.report import CalibrationReport, Warned
 
 __all__ = [
     "DEFAULT",
     "METHODS",
     "Calibration",
+    "CalibrationReport",
     "Entropy",
     "Histogram",
     "MinMax",
@@ -23,5 +26,7 @@ __all__ = [
     "Observer",
     "Percentile",
     "RangeMethod",
+    "Warned",
     "calibrate",
+    "check_channels",
 ]

@@ -28,7 +28,13 @@ class Histogram:
 
     low: float = 0.0
     high: float = 0.0
-    counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    halves: Array = field(default_factory=lambda: np.zeros((2, BINS), np.int64))
+    """One histogram each of every other sample: they differ as another set of samples would."""
+
+    @property
+    def counts(self) -> Array:
+        """How many elements fell into each bin."""
+        return np.asarray(self.halves.sum(axis=0))
 
     @property
     def centres(self) -> Array:
@@ -36,7 +42,7 @@ class Histogram:
         width = (self.high - self.low) / BINS
         return self.low + width * (np.arange(BINS) + 0.5)
 
-    def add(self, x: Array, low: float, high: float) -> None:
+    def add(self, x: Array, low: float, high: float, half: int = 0) -> None:
         """Count the elements of `x`, all of which lie between `low` and `high`."""
         if low == high == 0:
             return
@@ -47,10 +53,10 @@ class Histogram:
             self._double(down=True)
         while high > self.high:
             self._double(down=False)
-        self.counts += np.bincount(self._bins(x), minlength=BINS)
+        self.halves[half] += np.bincount(self._bins(x), minlength=BINS)
         zeros = x.size - np.count_nonzero(x)
         if zeros:
-            self.counts[self._bins(np.zeros(1, x.dtype))] -= zeros
+            self.halves[half, self._bins(np.zeros(1, x.dtype))] -= zeros
 
     def _bins(self, x: Array) -> Array:
         width = self.high - self.low
@@ -60,9 +66,9 @@ class Histogram:
         return np.clip(bins, 0, BINS - 1, out=bins)
 
     def _double(self, *, down: bool) -> None:
-        pairs = self.counts.reshape(-1, 2).sum(axis=1)
-        empty = np.zeros(BINS // 2, np.int64)
-        self.counts = np.concatenate((empty, pairs) if down else (pairs, empty))
+        pairs = self.halves.reshape(2, -1, 2).sum(axis=2)
+        empty = np.zeros((2, BINS // 2), np.int64)
+        self.halves = np.concatenate((empty, pairs) if down else (pairs, empty), axis=1)
         width = self.high - self.low
         if down:
             self.low -= width
@@ -77,17 +83,35 @@ class Observer:
     low: float = math.inf
     high: float = -math.inf
     histogram: Histogram | None = None
+    ends: list[tuple[float, float]] = field(
+        default_factory=lambda: [(math.inf, -math.inf), (math.inf, -math.inf)]
+    )
+    """Lowest and highest number of every other sample, and of those between."""
+    samples: int = 0
 
     def add(self, x: Array) -> None:
         """Take up one sample of the value; raise ``ValueError`` if it is not finite."""
+        half = self.samples % 2
+        self.samples += 1
         if not x.size:
             return
         low, high = float(x.min()), float(x.max())
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ValueError("is not a finite number")
         self.low, self.high = min(self.low, low), max(self.high, high)
+        a, b = self.ends[half]
+        self.ends[half] = min(a, low), max(b, high)
         if self.histogram is not None:
             flat = x.reshape(-1)
             # An odd stride visits all channels in turn, whichever axis runs fastest.
             stride = 1 if flat.size <= _SAMPLED else (flat.size // _SAMPLED) | 1
-            self.histogram.add(flat[::stride], low, high)
+            self.histogram.add(flat[::stride], low, high, half)
+
+    def half(self, which: int) -> Observer:
+        """Return what half of the samples would have shown."""
+        low, high = self.ends[which]
+        if self.histogram is None:
+            return Observer(low, high)
+        halves = np.zeros_like(self.histogram.halves)
+        halves[0] = self.histogram.halves[which]
+        return Observer(low, high, Histogram(self.histogram.low, self.histogram.high, halves))
