@@ -56,7 +56,17 @@ from edgec.targets.onnxruntime.devices import device_named
 from edgec.targets.tflite.interface import IoDtype, IoLayout
 from edgec.verdict import Original, Progress, Proof, counter, proven, recorded
 
-__all__ = ["RECIPES", "CompileOptions", "Compiled", "Result", "compile_model"]
+__all__ = [
+    "RECIPES",
+    "CompileOptions",
+    "Compiled",
+    "Result",
+    "calibrated",
+    "check_layers",
+    "compile_model",
+    "labelled_samples",
+    "targets_for",
+]
 
 RECIPES = ("static_wi8_ai8",)
 
@@ -182,13 +192,13 @@ def compile_model(
     """
     say = progress or (lambda stage, done, total: None)
     clock = _Clock()
-    targets = _targets(options)
+    targets = targets_for(options)
     loaded = load(model, options.shapes)
     check_interface(loaded.graph, targets)
     calibrates = options.recipe is not None
     data = Split(loaded, options.calibration, options.preprocess, calibrates=calibrates)
-    labelled = _labelled(loaded, options)
-    _check_layers(loaded.graph, options.keep_float)
+    labelled = labelled_samples(loaded, options)
+    check_layers(loaded.graph, options.keep_float)
     original: Original | None = None
     if options.prove:
         original = recorded(loaded, data, say)
@@ -267,7 +277,7 @@ def _check(options: CompileOptions) -> None:
     device_named(options.device)
 
 
-def _targets(options: CompileOptions) -> list[Target]:
+def targets_for(options: CompileOptions) -> list[Target]:
     """Return the targets asked for, with their options."""
     _check(options)
     if not options.targets:
@@ -322,7 +332,7 @@ def _told(calibrations: Sequence[tuple[Graph, Calibration]]) -> CalibrationRepor
     return reduce(CalibrationReport.joined, reports) if reports else None
 
 
-def _calibrated(
+def calibrated(
     graph: Graph, data: Split, schemes: Sequence[Scheme], options: CompileOptions, say: Progress
 ) -> Calibration:
     """Return the ranges of all values that any of the schemes needs.
@@ -363,7 +373,7 @@ def _compile_for(
     if options.recipe is not None:
         calibration = next((c for g, c in calibrations if g is graph), None)
         if calibration is None:
-            calibration = _calibrated(graph, data, schemes, options, say)
+            calibration = calibrated(graph, data, schemes, options, say)
             calibrations.append((graph, calibration))
         step = QuantizeGraph(calibration, target.scheme(), options.keep_float)
         graph, rewritten = _run((step,), graph, None, say)
@@ -386,7 +396,8 @@ def _method(options: CompileOptions) -> RangeMethod:
     return METHODS[options.ranges or DEFAULT]()
 
 
-def _check_layers(graph: Graph, keep_float: tuple[str, ...]) -> None:
+def check_layers(graph: Graph, keep_float: tuple[str, ...]) -> None:
+    """Raise ``OptionError`` if a name is no layer of the model."""
     layers = list(dict.fromkeys(o for node in graph.nodes for o in node.origin))
     for name in keep_float:
         if name not in layers:
@@ -395,7 +406,9 @@ def _check_layers(graph: Graph, keep_float: tuple[str, ...]) -> None:
             raise OptionError(f"--keep-float {name!r} names no layer of the model; {hint}")
 
 
-def _labelled(loaded: Loaded, options: CompileOptions) -> tuple[Samples, Array | None] | None:
+def labelled_samples(
+    loaded: Loaded, options: CompileOptions
+) -> tuple[Samples, Array | None] | None:
     """Return the samples to evaluate on and their labels, moved by the offset."""
     if options.metric is not None:
         metric_named(options.metric)  # a typing error should not show after all the work

@@ -36,7 +36,15 @@ from edgec.targets import Runner
 if TYPE_CHECKING:
     from edgec.compiler import Compiled, CompileOptions
 
-__all__ = ["Original", "Progress", "Proof", "counter", "proven", "recorded"]
+__all__ = [
+    "Original",
+    "Progress",
+    "Proof",
+    "channel_warnings",
+    "counter",
+    "proven",
+    "recorded",
+]
 
 Progress = Callable[[str, int, int], None]
 """Told the stage, and how much of how much is done."""
@@ -150,16 +158,16 @@ def _evaluation(
     found = evaluate_accuracy(session, runners, feeds, labels, options.metric, tick)
     if options.metric is not None or labels is None:
         return found
-    return replace(found, warnings=_channels(session, inputs, samples, labels))
+    return replace(found, warnings=channel_warnings(session, inputs, samples, labels))
 
 
 _CHANNEL_SAMPLES = 256
 
 
-def _channels(
+def channel_warnings(
     session: OnnxSession, inputs: Sequence[Value], samples: Samples, labels: Array
 ) -> tuple[Warned, ...]:
-    """Return a warning if some of the samples say that red and blue are swapped."""
+    """Return a warning if the model likes samples better with red and blue swapped."""
     chosen = range(0, samples.count, -(-samples.count // _CHANNEL_SAMPLES))
 
     def classes(feed: Mapping[str, Array]) -> Array:

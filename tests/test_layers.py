@@ -49,6 +49,7 @@ LAYERS = [
     "verdict",
     "report",
     "compiler",
+    "preparation",
     "profiling",
     "gate",
     "structure",

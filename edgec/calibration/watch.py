@@ -11,7 +11,7 @@ import numpy as np
 from edgec.calibration.report import Warned
 from edgec.ir import Array, TensorType, Value
 
-__all__ = ["InputWatch", "OutputWatch"]
+__all__ = ["InputWatch", "OutputWatch", "channel_axis"]
 
 _LAYOUT_SAMPLES = 64
 _ROUGHER = 1.25

@@ -23,6 +23,7 @@ __all__ = ["main"]
 
 _COMMANDS = (
     "compile",
+    "calibrate",
     "inspect",
     "check",
     "diff",

@@ -11,7 +11,7 @@ from edgec.files import check_outputs, write_files
 if TYPE_CHECKING:
     from edgec.compiler import CompileOptions, Result
 
-__all__ = ["ENDINGS", "build"]
+__all__ = ["ENDINGS", "build", "check_inputs"]
 
 ENDINGS = {"tflite": ".tflite", "onnxruntime": ".onnx"}
 """How the names of artifacts end, by target."""
@@ -25,6 +25,17 @@ def build(model: Path, options: CompileOptions, output: Path, *, quiet: bool) ->
     from edgec.cli.progress import progress
     from edgec.compiler import compile_model
 
+    protect = check_inputs(model, options)
+    artifacts = [model.stem + ENDINGS[t] for t in options.targets if t in ENDINGS]
+    check_outputs(output, [*artifacts, f"{model.stem}.golden.npz", "report.json"], protect)
+    with progress(quiet=quiet) as tell:
+        result = compile_model(model, options, tell)
+    write_files(output, {**result.files, **result.large}, protect=protect)
+    return result
+
+
+def check_inputs(model: Path, options: CompileOptions) -> list[Path]:
+    """Return the files that go in; raise if one is not there."""
     if not model.is_file():
         what = "it is a folder" if model.is_dir() else "there is no such file"
         raise ModelError(
@@ -39,9 +50,4 @@ def build(model: Path, options: CompileOptions, output: Path, *, quiet: bool) ->
             if not path.exists():
                 raise OptionError(f"cannot read {path}: there is no such file ({option})")
             protect.append(path)
-    artifacts = [model.stem + ENDINGS[t] for t in options.targets if t in ENDINGS]
-    check_outputs(output, [*artifacts, f"{model.stem}.golden.npz", "report.json"], protect)
-    with progress(quiet=quiet) as tell:
-        result = compile_model(model, options, tell)
-    write_files(output, {**result.files, **result.large}, protect=protect)
-    return result
+    return protect

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-__all__ = ["json_option", "parse_shapes", "shape_option"]
+__all__ = ["calibration_options", "json_option", "parse_shapes", "shape_option"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -15,6 +16,46 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def json_option(what: str) -> Callable[[_Command], _Command]:
     """Return the ``--json`` option."""
     return click.option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON.")
+
+
+def calibration_options(command: _Command) -> _Command:
+    """Add the options of commands that quantize for one target without compiling."""
+    options = (
+        click.option(
+            "--calibration",
+            type=click.Path(path_type=Path),
+            metavar="PATH",
+            required=True,
+            help="Samples: .npz, .npy, or a folder of those or of images.",
+        ),
+        click.option(
+            "-t",
+            "--target",
+            type=click.Choice(["tflite", "onnxruntime"]),
+            default="tflite",
+            show_default=True,
+            help="What the model is quantized for.",
+        ),
+        click.option(
+            "--ranges",
+            type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
+            help="How activation ranges follow from the samples.",
+        ),
+        click.option(
+            "--percentile",
+            type=click.FloatRange(50, 100, min_open=True),
+            metavar="PERCENT",
+            help="Share of the values that --ranges percentile keeps, for instance 99.99.",
+        ),
+        click.option(
+            "--preprocess",
+            metavar="TEXT",
+            help="How images become inputs, for instance 'size=224,layout=nchw,scale=1/255'.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def shape_option(command: _Command) -> _Command:

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgec.cli.numbers import at, bytes_text, share_text
 
-__all__ = ["problems", "warned"]
+__all__ = ["problems", "warning_text"]
 
 _LOST_ACCURACY = 0.01
 """A drop beyond one point is more than int8 costs a model that takes to it."""
@@ -20,7 +20,7 @@ _LOW_AGREEMENT = 0.95
 
 def problems(report: Mapping[str, Any]) -> list[str]:
     """Return one sentence for each thing a user would not want to find out later."""
-    found = list(warned(report))
+    found = list(_warnings(report))
     found += [p for a in report.get("artifacts") or () for p in _of_artifact(report, a)]
     if at(report, "options", "verify") is False:
         found.append("The passes were not verified (--no-verify).")
@@ -29,12 +29,16 @@ def problems(report: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def warned(report: Mapping[str, Any]) -> Iterator[str]:
+def _warnings(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield one sentence for each thing that looks wrong with the samples."""
     told = at(report, "calibration", "report", "warnings") or ()
     for w in (*told, *(at(report, "evaluation", "warnings") or ())):
-        where, message = w["where"], w["message"]
-        yield f"Wrong samples? {where}: {message}; {w['hint']}."
+        yield warning_text(w)
+
+
+def warning_text(warned: Mapping[str, str]) -> str:
+    """Return one sentence about the samples."""
+    return f"The samples look wrong. {warned['where']}: {warned['message']}; {warned['hint']}."
 
 
 def _of_artifact(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import Result
 
@@ -92,3 +93,38 @@ def test_the_options_are_those_of_the_compiler() -> None:
     for name in ("io_dtype", "io_layout", "label_offset", "max_float_error", "min_sqnr_db"):
         (option,) = (p for p in command.params if p.name == name)
         assert option.default == defaults[name], name
+
+
+def test_calibrate_says_what_samples_show(edgec: Run, tmp_path: Path) -> None:
+    args = ("calibrate", str(MODEL), "--calibration", str(CALIBRATION), "--eval", str(TEST))
+
+    shown = edgec(*args)
+    found = json.loads(edgec(*args, "--json").stdout)
+
+    assert shown.exit_code == 0, shown.output
+    assert "nothing looks wrong with the samples" in shown.stdout
+    assert found["warnings"] == []
+    assert found["file"] == MODEL.name
+    assert all(t["layer"] in shown.stdout for t in found["tensors"] if len(t["layer"]) < 60)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_samples_are_said_first(edgec: Run, tmp_path: Path) -> None:
+    with np.load(CALIBRATION) as stored:
+        np.savez(tmp_path / "wrong.npz", **{k: 255 * v for k, v in stored.items()})
+    given = ("--calibration", "wrong.npz", "--recipe", "static_wi8_ai8", "-o", "out")
+
+    shown = edgec("calibrate", str(MODEL), "--calibration", "wrong.npz")
+    compiled = edgec("compile", str(MODEL), "-t", "tflite", *given, "-q")
+
+    assert "its inputs seem far too large" in shown.stdout.splitlines()[0]
+    assert shown.stdout.splitlines()[0] in compiled.stdout.splitlines()
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert "scale" in [w["kind"] for w in report["calibration"]["report"]["warnings"]]
+
+
+def test_calibrate_names_what_is_not_there(edgec: Run) -> None:
+    result = edgec("calibrate", str(MODEL), "--calibration", "nothing.npz")
+
+    assert result.exit_code == 2
+    assert "cannot read nothing.npz: there is no such file" in result.output
