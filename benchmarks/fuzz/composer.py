@@ -22,8 +22,18 @@ from edgec.ir import (
     TensorType,
     Value,
 )
-from edgec.ops import Cast, OneHot
-from edgec.ops.reduce import PlaceAlongAxis
+from edgec.ops import (
+    Cast,
+    DeformConv,
+    GridSample,
+    IsInf,
+    IsNaN,
+    NonMaxSuppression,
+    OneHot,
+    Resize,
+)
+from edgec.ops.logic import Comparison
+from edgec.ops.recurrent import Recurrent
 
 __all__ = ["Case", "Composer", "Known", "array_type"]
 
@@ -167,22 +177,29 @@ def array_type(array: Array) -> TensorType:
     return TensorType(DType.of(array.dtype), array.shape)
 
 
+_OF_NAN = (IsNaN, IsInf, Comparison)
+"""Operators of which the standard says what they make of what is no number."""
+_OF_FINITE = (DeformConv, GridSample, NonMaxSuppression, Recurrent, Resize)
+"""Operators whose kernels pass over infinities where their formula multiplies them by zero."""
+
+
 def _departs(op: Op, arrays: Sequence[Array]) -> bool:
     """Whether the standard says nothing of an operator on these, or not what a runtime says."""
-    x = arrays[0] if arrays else np.zeros(0)
-    if x.dtype.kind != "f":
+    reals = [a for a in arrays if a.dtype.kind == "f"]
+    if not isinstance(op, _OF_NAN) and any(np.isnan(a).any() for a in reals):
+        # The standard's own maximum is no number then; in runtimes it depends on the place.
+        return True
+    if isinstance(op, _OF_FINITE) and not all(np.isfinite(a).all() for a in reals):
+        return True
+    if not reals or arrays[0].dtype.kind != "f":
         return False
-    match op:
-        case OneHot():
-            # The standard casts fractions to integers; for ONNX Runtime they are no index.
-            return bool((x != np.trunc(x)).any())
-        case PlaceAlongAxis():
-            # What is no number is the largest for the standard; for ONNX Runtime it depends on
-            # where it stands.
-            return bool(np.isnan(x).any())
-        case Cast() if op.to.numpy.kind in "iu":
-            limits = np.iinfo(op.to.numpy)  # type: ignore[type-var]
-            return not bool(((np.trunc(x) >= limits.min) & (np.trunc(x) <= limits.max)).all())
+    x = arrays[0]
+    if isinstance(op, OneHot):
+        # The standard casts fractions to integers; for ONNX Runtime they are no index at all.
+        return bool((x != np.trunc(x)).any())
+    if isinstance(op, Cast) and op.to.numpy.kind in "iu":
+        limits = np.iinfo(op.to.numpy)  # type: ignore[type-var]
+        return not bool(((np.trunc(x) >= limits.min) & (np.trunc(x) <= limits.max)).all())
     return False
 
 

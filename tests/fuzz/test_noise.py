@@ -20,9 +20,13 @@ from edgec.ops import (
     Cast,
     Equal,
     Floor,
+    IsInf,
+    IsNaN,
     Mul,
     NonZero,
+    ReduceMin,
     Relu,
+    Resize,
     RoiAlign,
     Round,
     Softmax,
@@ -106,6 +110,8 @@ def test_a_graph_that_does_not_run_under_noise_is_not_judged() -> None:
         (Cast(DType.INT8), [-128.5, 127.5], [0, 128]),  # kept in range, or its last bits
         (Cast(DType.UINT8), [-0.5, 255], [-1, 0]),
         (Cast(DType.INT32), [-1e5, 2], [np.nan, 1]),
+        (Resize(sizes=(2, 4), axes=(0, 1)), [0, 1], [np.inf, 1]),
+        (ReduceMin((1,)), [0, np.inf], [0, np.nan]),
     ],
 )
 def test_what_the_standard_leaves_open_is_not_asked_for(
@@ -114,8 +120,16 @@ def test_what_the_standard_leaves_open_is_not_asked_for(
     c = Composer()
     x, y = (c.given(np.array([a], np.float32), constant=False) for a in (fits, not_so))
 
-    assert c.add(op, x) is not None
-    assert c.add(op, y) is None
+    assert c.add(op, x, wild=True) is not None
+    assert c.add(op, y, wild=True) is None
+
+
+def test_what_is_no_number_is_compared() -> None:
+    c = Composer()
+    x = c.given(np.array([np.nan, np.inf], np.float32), constant=False)
+
+    assert all(c.add(op, x) is not None for op in (IsNaN(), IsInf()))
+    assert c.add(Equal(), x, x) is not None
 
 
 def test_a_judge_that_fails_is_a_fault_with_a_name(
