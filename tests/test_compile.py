@@ -116,15 +116,29 @@ def test_ledger_has_a_line_for_every_pass(result: Result) -> None:
         *(("", p.name) for p in lossless()),
         *(("tflite", p.name) for p in tflite.prepare()),
         ("tflite", "quantize"),
+        ("tflite", "correct-biases"),
         *(("tflite", p.name) for p in tflite.finish()),
         *(("onnxruntime", p.name) for p in runtime.prepare()),
         ("onnxruntime", "quantize"),
+        ("onnxruntime", "correct-biases"),
         *(("onnxruntime", p.name) for p in runtime.finish()),
     ]
     by_name = {line["pass"]: line for line in result.report["ledger"]}
     assert by_name["fold-batchnorm"]["nodes"] == [19, 14]
     assert all(line["verified"] for line in by_name.values() if line["promise"] != "lossy")
     assert len(result.report["run"]["seconds"]["passes"]) == len(lines)
+
+
+def test_a_fast_compilation_finds_ranges_only() -> None:
+    options = CompileOptions(
+        ("tflite",), "static_wi8_ai8", calibration=CALIBRATION, effort="fast", prove=False
+    )
+    report = compile_model(MODEL, options).report
+
+    assert report["options"]["effort"] == "fast"
+    assert "correct-biases" not in [line["pass"] for line in report["ledger"]]
+    with pytest.raises(OptionError, match="there is no effort 'none'; known: fast, default"):
+        compile_model(MODEL, replace(options, effort="none"))
 
 
 def test_no_verify_is_on_the_record() -> None:

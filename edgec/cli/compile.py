@@ -69,6 +69,14 @@ Example:
     metavar="PERCENT",
     help="Share of the values that --ranges percentile keeps, for instance 99.99.",
 )
+@click.option(
+    "--effort",
+    type=click.Choice(["fast", "default"]),
+    default="default",
+    show_default=True,
+    help="What is done to keep the accuracy of a quantized model: fast finds ranges only, "
+    "default corrects biases by what the float model computes.",
+)
 @shape_option
 @click.option(
     "--io-dtype",

@@ -12,6 +12,7 @@ from edgec.passes.base import (
     Within,
 )
 from edgec.passes.compute_in_float32 import ComputeInFloat32
+from edgec.passes.correct_biases import CorrectBiases
 from edgec.passes.decompose_block_products import DecomposeBlockProducts
 from edgec.passes.decompose_determinants import DecomposeDeterminants
 from edgec.passes.decompose_einsum import DecomposeEinsum
@@ -58,6 +59,7 @@ __all__ = [
     "PASSES",
     "AbsorbExpands",
     "ComputeInFloat32",
+    "CorrectBiases",
     "DecomposeBlockProducts",
     "DecomposeDeterminants",
     "DecomposeEinsum",
@@ -135,6 +137,7 @@ PASSES: tuple[type[Pass], ...] = (
     FoldChannelShuffles,
     ExpandFunctions,
     QuantizeGraph,
+    CorrectBiases,
     ComputeInFloat32,
     DecomposeDeterminants,
     DecomposeEinsum,

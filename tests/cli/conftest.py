@@ -24,6 +24,7 @@ class Options:
     evaluation: Path | None = None
     ranges: str | None = None
     percentile: float | None = None
+    effort: str = "default"
     shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
     io_dtype: str = "float32"
     io_layout: str = "keep"
