@@ -74,8 +74,8 @@ __all__ = [
 RECIPES = ("static_wi8_ai8",)
 EFFORTS = ("fast", "default")
 
-_WALK_BYTES = 256 << 20
-_LEAST_SAMPLES, _MOST_SAMPLES = 4, 32
+_WALK_BYTES = 512 << 20
+_LEAST_SAMPLES, _MOST_SAMPLES = 8, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,10 +373,9 @@ def calibrated(
 def _some(graph: Graph, data: Split) -> tuple[Mapping[str, Array], ...]:
     """Return the calibration samples that the graph is walked through with.
 
-    Means over all places of a channel settle soon. Of large models fewer are taken: what is
-    held between two layers is about a quarter of the peak activations for each.
+    Of large models fewer are taken: what a layer yields is held for all of them.
     """
-    room = _WALK_BYTES // max(cost(graph).peak_activation_bytes // 4, 1)
+    room = _WALK_BYTES // max(cost(graph).peak_activation_bytes, 1)
     count = max(_LEAST_SAMPLES, min(_MOST_SAMPLES, room))
     return tuple(islice(data.calibration(), count))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -22,12 +22,14 @@ from edgec.ops import (
     ReduceMean,
 )
 from edgec.passes.base import Lossy, Pass, Promise
-from edgec.passes.walk import Walk
+from edgec.passes.walk import Walk, output_error
 
 __all__ = ["CorrectBiases"]
 
 _CHANNELS = 1
 _TURNS = 6
+_LEAST_SAMPLES = 8
+_HELD_OUT = slice(3, None, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class CorrectBiases(Pass):
     reads. Layers are taken in order, each on what the corrected layers before it yield. Scales
     stay; a bias stays on its grid.
 
+    A mean over few samples is a guess, and many small wrong corrections add up to noise. So a
+    correction ``d`` with standard error ``e`` is shrunk to ``d * max(0, 1 - e^2 / d^2)``; every
+    fourth sample is held out, and a layer whose means are no nearer on those keeps its bias, as
+    the whole graph does if its outputs are no nearer.
+
     Lossy: the graph computes something else, in the mean what the float model does.
 
     Parameters
@@ -47,11 +54,13 @@ class CorrectBiases(Pass):
     reference
         The float graph that was quantized; values have the same names.
     samples
-        One array for each graph input, for each sample.
+        One array for each graph input, for each sample. Fewer than eight are too few to hold
+        some out, or to tell an error from chance: nothing is changed.
 
     References
     ----------
-    Nagel et al., arXiv:1906.04721, section 4.2; empirical form.
+    Nagel et al., arXiv:1906.04721, section 4.2; empirical form. The factor is that of James
+    and Stein (1961), for each channel alone.
     """
 
     name: ClassVar[str] = "correct-biases"
@@ -62,27 +71,58 @@ class CorrectBiases(Pass):
     @override
     def run(self, graph: Graph) -> Graph:
         names = {n.output.name: real for n in graph.nodes if (real := _layer(graph, n))}
-        if not names or not self.samples:
+        if not names or len(self.samples) < _LEAST_SAMPLES:
             return graph
         wanted = _means(self.reference, set(names.values()), self.samples)
         walk = Walk(graph, self.samples)
         biases: dict[str, Array] = {}
         for node in walk.nodes:
-            mean = wanted.get(names.get(node.output.name, ""))
-            if mean is None:
+            want = wanted.get(names.get(node.output.name, ""))
+            if want is None:
                 walk.hold(node, walk.run(node))
                 continue
             plain, bounds = _without_activation(node.op)
-            found = [r[node.output.name] for r in walk.run(node, plain)]
-            lost = _lost(found, mean, bounds)
+            found = _Found([r[node.output.name] for r in walk.run(node, plain)], bounds)
             steps = np.array(_bias_grid(graph, node).scale)
-            before = _stored_bias(graph, node, len(mean)).astype(np.float64)
+            before = _stored_bias(graph, node, want.shape[1]).astype(np.float64)
+            lost = _lost(found, want)
             after = np.clip(np.rint(before + lost / steps), -(2**31), 2**31 - 1)
-            biases[node.output.name] = after.astype(np.int32)
-            along = ((after - before) * steps).reshape(-1, *(1,) * (found[0].ndim - 2))
-            moved = [np.clip(y + along, *bounds).astype(np.float32) for y in found]
-            walk.hold(node, [{node.output.name: y} for y in moved])
-        return _with_biases(graph, biases)
+            moved = (after - before) * steps
+            if _error(found.means(moved), want) < _error(found.means(0 * moved), want):
+                biases[node.output.name] = after.astype(np.int32)
+            else:
+                moved *= 0
+            walk.hold(node, [{node.output.name: y} for y in found.moved(moved)])
+        made = _with_biases(graph, biases)
+        held = self.samples[_HELD_OUT]
+        plainly, now = (output_error(self.reference, g, held) for g in (graph, made))
+        return made if now < plainly else graph
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a layer yields before its activation, on every sample."""
+
+    results: Sequence[Array]
+    bounds: tuple[float, float]
+
+    def moved(self, by: Array) -> Iterator[Array]:
+        """Yield the results behind the activation, with each channel's bias moved."""
+        along = by.reshape(-1, *(1,) * (self.results[0].ndim - 2)).astype(np.float32)
+        for y in self.results:
+            yield np.clip(y + along, *self.bounds).astype(np.float32)
+
+    def means(self, by: Array) -> Array:
+        """Return the mean of each channel behind the activation, for each sample."""
+        places = _places(self.results[0].ndim)
+        return np.array([y.mean(places, dtype=np.float64) for y in self.moved(by)])
+
+    def free(self, by: Array) -> Array:
+        """Return the share of each channel that the activation does not cut off."""
+        places = _places(self.results[0].ndim)
+        low, high = self.bounds
+        shares = [((y > low) & (y < high)).mean(places) for y in self.moved(by)]
+        return np.array(shares).mean(axis=0)
 
 
 def _layer(graph: Graph, node: Node) -> str:
@@ -101,21 +141,35 @@ def _layer(graph: Graph, node: Node) -> str:
     return after[0].output.name if after and isinstance(after[0].op, Dequantize) else ""
 
 
-def _lost(results: Sequence[Array], mean: Array, bounds: tuple[float, float]) -> Array:
-    """Return what to add to each channel so that its mean behind the activation is `mean`.
+def _lost(found: _Found, want: Array) -> Array:
+    """Return what to add to each channel so that its mean behind the activation is right.
 
     Newton's method: what the activation cuts off does not move with the bias. A channel that is
-    cut off nearly everywhere moves by no more than one of which a fifth is left would.
+    cut off nearly everywhere moves by no more than one of which a fifth is left would. What is
+    found is shrunk by its standard error over the samples that are not held out.
     """
-    shape = (-1, *(1,) * (results[0].ndim - 2))
-    places = _places(results[0].ndim)
-    lost = np.zeros(len(mean))
-    for _ in range(1 if bounds == Activation.NONE.bounds else _TURNS):
-        moved = [y + lost.reshape(shape).astype(np.float32) for y in results]
-        now = np.mean([np.clip(y, *bounds).mean(places, dtype=np.float64) for y in moved], 0)
-        free = np.mean([((y > bounds[0]) & (y < bounds[1])).mean(places) for y in moved], 0)
-        lost += (mean - now) / np.maximum(free, 0.2)
-    return lost
+    fit = _fit(len(want))
+    lost = np.zeros(want.shape[1])
+    turns = 1 if found.bounds == Activation.NONE.bounds else _TURNS
+    for _ in range(turns):
+        slope = np.maximum(found.free(lost), 0.2)
+        missing = (want - found.means(lost))[fit] / slope
+        lost += missing.mean(axis=0)
+    chance = missing.var(axis=0, ddof=1) / len(missing)
+    return np.asarray(lost * np.maximum(0, 1 - chance / np.maximum(lost**2, 1e-30)))
+
+
+def _fit(count: int) -> Array:
+    """Return which samples a correction is computed from: those that are not held out."""
+    fit = np.ones(count, bool)
+    fit[_HELD_OUT] = False
+    return fit
+
+
+def _error(means: Array, want: Array) -> float:
+    """Return how far means are from the float model's on the samples held out."""
+    missing = (want - means)[_HELD_OUT].mean(axis=0)
+    return float((missing**2).sum())
 
 
 def _without_activation(op: Op) -> tuple[Op, tuple[float, float]]:
@@ -127,25 +181,24 @@ def _without_activation(op: Op) -> tuple[Op, tuple[float, float]]:
 def _means(
     graph: Graph, names: set[str], samples: Sequence[Mapping[str, Array]]
 ) -> dict[str, Array]:
-    """Return the mean of each channel of what some layers yield, by name."""
+    """Return the mean of each channel of what some layers yield, by name: ``[samples, C]``."""
     nodes: list[Node] = []
     found: dict[str, Value] = {}
     for node in graph.nodes:
         nodes.append(node)
-        name, result = node.outputs[0].name, node.outputs[0]
+        name, value = node.outputs[0].name, node.outputs[0]
         if name in names:
-            reduce = ReduceMean(_places(result.type.rank), keepdims=False)
-            found[name] = Value(f"{name}/mean", reduce.infer(result.type)[0])
-            nodes.append(Node(reduce, (result,), (found[name],)))
+            reduce = ReduceMean(_places(value.type.rank), keepdims=False)
+            found[name] = Value(f"{name}/mean", reduce.infer(value.type)[0])
+            nodes.append(Node(reduce, (value,), (found[name],)))
     whole = replace(graph, nodes=tuple(nodes), outputs=tuple(found.values()))
     evaluator = Evaluator(whole, optimize=True)
-    totals: dict[str, Array] = {}
+    means: dict[str, list[Array]] = {name: [] for name in found}
     for sample in samples:
-        means = evaluator.run(sample)
+        result = evaluator.run(sample)
         for name, mean in found.items():
-            more = means[mean.name].astype(np.float64)
-            totals[name] = totals[name] + more if name in totals else more
-    return {name: total / len(samples) for name, total in totals.items()}
+            means[name].append(result[mean.name].astype(np.float64))
+    return {name: np.array(rows) for name, rows in means.items()}
 
 
 def _places(rank: int) -> tuple[int, ...]:

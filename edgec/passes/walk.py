@@ -9,9 +9,9 @@ import numpy as np
 
 from edgec.evaluate import Evaluator
 from edgec.ir import Array, Constant, Graph, Node, Op, Value
-from edgec.ops import Dequantize, dequantize_array
+from edgec.ops import Dequantize, Softmax, dequantize_array
 
-__all__ = ["Walk"]
+__all__ = ["Walk", "output_error"]
 
 
 class Walk:
@@ -108,3 +108,39 @@ class Walk:
         for value in self._sources(node):
             if self._last[value.name] == now:
                 self._held.pop(value.name, None)
+
+
+def output_error(reference: Graph, graph: Graph, feeds: Sequence[Mapping[str, Array]]) -> float:
+    """Return the squared error of a graph's outputs, relative to the reference's.
+
+    Each output and each sample counts alike, whatever its magnitude. A softmax is judged by
+    what it reads, as it flattens all but the largest numbers; what they have in common does not
+    count, as it does not change the result.
+    """
+    outputs, axes = _judged(reference)
+    found = {v.name: v for v in graph.values()}
+    want = Evaluator(reference, outputs, optimize=True)
+    got = Evaluator(graph, [found[v.name] for v in outputs], optimize=True)
+    total = 0.0
+    for feed in feeds:
+        wanted, made = want.run(feed), got.run(feed)
+        for name, axis in axes.items():
+            real, error = wanted[name].astype(np.float64), made[name].astype(np.float64)
+            error -= real
+            if axis is not None:
+                error -= error.mean(axis, keepdims=True)
+                real -= real.mean(axis, keepdims=True)
+            total += float((error**2).sum() / max(float((real**2).sum()), 1e-30))
+    return total
+
+
+def _judged(graph: Graph) -> tuple[tuple[Value, ...], dict[str, int | None]]:
+    """Return the values that stand for the outputs, and the axis of the softmax behind each."""
+    values: dict[Value, int | None] = {}
+    for value in graph.outputs:
+        made = graph.producers.get(value)
+        if made is not None and isinstance(made.op, Softmax):
+            values[made.inputs[0]] = made.op.axis
+        elif value.type.dtype.is_float:
+            values[value] = None
+    return tuple(values), {v.name: axis for v, axis in values.items()}
