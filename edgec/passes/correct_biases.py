@@ -122,7 +122,7 @@ class _Found:
         places = _places(self.results[0].ndim)
         low, high = self.bounds
         shares = [((y > low) & (y < high)).mean(places) for y in self.moved(by)]
-        return np.array(shares).mean(axis=0)
+        return np.asarray(np.array(shares).mean(axis=0))
 
 
 def _layer(graph: Graph, node: Node) -> str:
