@@ -9,19 +9,16 @@ from typing import ClassVar
 import numpy as np
 from typing_extensions import override
 
-from edgec.errors import InternalError
 from edgec.evaluate import Evaluator
-from edgec.ir import Array, Builder, DType, Graph, Node, Op, QuantParams, Value
-from edgec.ops import (
-    Activation,
-    Convolution,
-    ConvTranspose,
-    Dequantize,
-    FullyConnected,
-    Quantize,
-    ReduceMean,
-)
+from edgec.ir import Array, Graph, Node, Value
+from edgec.ops import Activation, ReduceMean
 from edgec.passes.base import Lossy, Pass, Promise
+from edgec.passes.quantized_layers import (
+    Parameters,
+    QuantizedLayer,
+    quantized_layers,
+    with_parameters,
+)
 from edgec.passes.walk import Walk, output_error
 
 __all__ = ["CorrectBiases"]
@@ -70,30 +67,32 @@ class CorrectBiases(Pass):
 
     @override
     def run(self, graph: Graph) -> Graph:
-        names = {n.output.name: real for n in graph.nodes if (real := _layer(graph, n))}
-        if not names or len(self.samples) < _LEAST_SAMPLES:
+        layers = {layer.node.output.name: layer for layer in quantized_layers(graph)}
+        if not layers or len(self.samples) < _LEAST_SAMPLES:
             return graph
-        wanted = _means(self.reference, set(names.values()), self.samples)
+        names = {layer.name for layer in layers.values()}
+        wanted = _means(self.reference, names, self.samples)
         walk = Walk(graph, self.samples)
-        biases: dict[str, Array] = {}
+        changes: dict[str, tuple[QuantizedLayer, Parameters]] = {}
         for node in walk.nodes:
-            want = wanted.get(names.get(node.output.name, ""))
-            if want is None:
+            layer = layers.get(node.outputs[0].name)
+            want = None if layer is None else wanted.get(layer.name)
+            if layer is None or want is None:
                 walk.hold(node, walk.run(node))
                 continue
-            plain, bounds = _without_activation(node.op)
-            found = _Found([r[node.output.name] for r in walk.run(node, plain)], bounds)
-            steps = np.array(_bias_grid(graph, node).scale)
-            before = _stored_bias(graph, node, want.shape[1]).astype(np.float64)
+            old = layer.stored
+            results = [r[node.output.name] for r in walk.run(*layer.plain(old))]
+            found = _Found(results, layer.bounds)
+            steps = np.array(layer.bias_grid(old.grid).scale)
             lost = _lost(found, want)
-            after = np.clip(np.rint(before + lost / steps), -(2**31), 2**31 - 1)
-            moved = (after - before) * steps
+            bias = np.clip(np.rint(old.bias + lost / steps), -(2**31), 2**31 - 1)
+            moved = (bias - old.bias) * steps
             if _error(found.means(moved), want) < _error(found.means(0 * moved), want):
-                biases[node.output.name] = after.astype(np.int32)
+                changes[node.output.name] = layer, replace(old, bias=bias.astype(np.int32))
             else:
                 moved *= 0
-            walk.hold(node, [{node.output.name: y} for y in found.moved(moved)])
-        made = _with_biases(graph, biases)
+            walk.hold(node, ({node.output.name: y} for y in found.moved(moved)))
+        made = with_parameters(graph, changes)
         held = self.samples[_HELD_OUT]
         plainly, now = (output_error(self.reference, g, held) for g in (graph, made))
         return made if now < plainly else graph
@@ -123,22 +122,6 @@ class _Found:
         low, high = self.bounds
         shares = [((y > low) & (y < high)).mean(places) for y in self.moved(by)]
         return np.asarray(np.array(shares).mean(axis=0))
-
-
-def _layer(graph: Graph, node: Node) -> str:
-    """Return the name of a quantized layer's result in the float graph; empty if it is none."""
-    if not isinstance(node.op, Convolution | ConvTranspose | FullyConnected):
-        return ""
-    sources = [graph.producers.get(v) for v in node.inputs]
-    if not all(s is not None and isinstance(s.op, Dequantize) for s in sources):
-        return ""
-    if any(graph.constant(s.inputs[0]) is None for s in sources[1:] if s is not None):
-        return ""
-    users = graph.users.get(node.output, ())
-    if len(users) != 1 or not isinstance(users[0].op, Quantize):
-        return ""
-    after = graph.users.get(users[0].output, ())
-    return after[0].output.name if after and isinstance(after[0].op, Dequantize) else ""
 
 
 def _lost(found: _Found, want: Array) -> Array:
@@ -172,12 +155,6 @@ def _error(means: Array, want: Array) -> float:
     return float((missing**2).sum())
 
 
-def _without_activation(op: Op) -> tuple[Op, tuple[float, float]]:
-    if isinstance(op, Convolution | FullyConnected):
-        return replace(op, activation=Activation.NONE), op.activation.bounds
-    return op, Activation.NONE.bounds
-
-
 def _means(
     graph: Graph, names: set[str], samples: Sequence[Mapping[str, Array]]
 ) -> dict[str, Array]:
@@ -204,37 +181,3 @@ def _means(
 def _places(rank: int) -> tuple[int, ...]:
     """Return all axes but that of the channels."""
     return tuple(axis for axis in range(rank) if axis != _CHANNELS)
-
-
-def _bias_grid(graph: Graph, node: Node) -> QuantParams:
-    """Return the grid of a layer's bias: that of the products it is added to."""
-    x, w = (graph.producers[v].op for v in node.inputs[:2])
-    if not isinstance(x, Dequantize) or not isinstance(w, Dequantize):
-        raise InternalError(f"{node.layer} is no quantized layer")
-    scales = tuple(float(np.float32(x.params.scale[0]) * np.float32(s)) for s in w.params.scale)
-    return QuantParams(scales, (0,) * len(scales), 0 if len(scales) > 1 else None)
-
-
-def _stored_bias(graph: Graph, node: Node, channels: int) -> Array:
-    if len(node.inputs) < 3:
-        return np.zeros(channels, np.int32)
-    stored = graph.constant(graph.producers[node.inputs[2]].inputs[0])
-    if stored is None:
-        raise InternalError(f"the bias of {node.layer} is not stored")
-    return stored
-
-
-def _with_biases(graph: Graph, biases: Mapping[str, Array]) -> Graph:
-    """Return the graph with other integers for the biases of some layers, by output."""
-    b = Builder(graph)
-    for node in graph.nodes:
-        if node.outputs[0].name not in biases:
-            b.copy(node)
-            continue
-        near = node.inputs[2].name if len(node.inputs) > 2 else f"{node.layer}/bias"
-        stored = b.constant(biases[node.output.name], near=f"{near}.corrected")
-        real = b.fresh(f"{near}.real")
-        grid = _bias_grid(graph, node)
-        (bias,) = b.add(Dequantize(grid, DType.INT32), stored, names=[real], absorbs=(node,))
-        b.add(node.op, *map(b.now, node.inputs[:2]), bias, like=node)
-    return b.finish()

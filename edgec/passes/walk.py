@@ -1,41 +1,63 @@
-"""A quantized graph, run one node at a time on several samples."""
+"""A graph, run one node at a time on several samples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 
 from edgec.evaluate import Evaluator
-from edgec.ir import Array, Constant, Graph, Node, Op, Value
-from edgec.ops import Dequantize, Softmax, dequantize_array
+from edgec.ir import Array, Constant, Graph, Node, Value
+from edgec.ops import Dequantize, Quantize, Softmax, dequantize_array
 
 __all__ = ["Walk", "output_error"]
+
+_HALF_MAX = 30000.0
+"""Magnitude up to which numbers may be held in float16, with room for sums of two."""
 
 
 class Walk:
     """Runs the nodes of a graph in order, each on all samples before the next.
 
     So a step may look at what a layer makes of the layers before it, change it, and go on.
-    Held is only what later nodes read, and of quantized values the integers: with ``n``
-    samples about a quarter of ``n`` times the peak activations of the float model.
+    Held is only what later nodes read, and of what is quantized at once the integers: with
+    ``n`` samples about a quarter of ``n`` times the peak activations of the float model.
 
     Parameters
     ----------
     feeds
         One array for each graph input, for each sample.
+    half
+        Whether real numbers are held in float16: half the memory, and an error that is nothing
+        beside that of 8 bits.
     """
 
-    def __init__(self, graph: Graph, feeds: Sequence[Mapping[str, Array]]) -> None:
-        self.graph, self.count = graph, len(feeds)
-        self.nodes = tuple(n for n in graph.nodes if not isinstance(n.op, Dequantize))
-        self._held = {v.name: [np.asarray(f[v.name]) for f in feeds] for v in graph.inputs}
+    def __init__(
+        self, graph: Graph, feeds: Sequence[Mapping[str, Array]], *, half: bool = False
+    ) -> None:
+        self.graph, self.count, self._half = graph, len(feeds), half
+        self._at_once = {
+            v: users[0]
+            for v, users in graph.users.items()
+            if len(users) == 1 and isinstance(users[0].op, Quantize) and v in graph.producers
+            if v not in graph.outputs
+        }
+        joined = {n.output for n in self._at_once.values()}
+        self.nodes = tuple(
+            n
+            for n in graph.nodes
+            if not isinstance(n.op, Dequantize) and n.outputs[0] not in joined
+        )
         self._last = {
             source.name: i for i, n in enumerate(self.nodes) for source in self._sources(n)
         }
-        self._held = {name: arrays for name, arrays in self._held.items() if name in self._last}
         self._position = {n.outputs[0].name: i for i, n in enumerate(self.nodes)}
+        self._held = {
+            v.name: [np.asarray(f[v.name]) for f in feeds]
+            for v in graph.inputs
+            if v.name in self._last
+        }
 
     def _sources(self, node: Node) -> tuple[Value, ...]:
         """Return the computed values that a node reads, or that what it reads is made of."""
@@ -52,33 +74,34 @@ class Walk:
         """The names of values that later nodes will read."""
         return tuple(self._held)
 
-    def inputs(self, node: Node, operand: int) -> list[Array]:
-        """Return an operand of a node on every sample, as real numbers if it is dequantized."""
+    def inputs(self, node: Node, operand: int) -> Iterator[Array]:
+        """Yield an operand of a node on every sample, as real numbers if it is dequantized."""
         value = node.inputs[operand]
         made = self.graph.producers.get(value)
         if made is None or not isinstance(made.op, Dequantize):
-            return self._held[value.name]
-        params = made.op.params
-        return [dequantize_array(a, params) for a in self._held[made.inputs[0].name]]
+            for array in self._held[value.name]:
+                yield _whole(array)
+            return
+        for array in self._held[made.inputs[0].name]:
+            yield _real(array, made.op)
 
     def run(
-        self, node: Node, op: Op | None = None, constants: Mapping[Value, Array] | None = None
-    ) -> list[dict[str, Array]]:
-        """Return the outputs of a node on every sample, by name.
+        self, node: Node, constants: Mapping[Value, Array] | None = None
+    ) -> Iterator[dict[str, Array]]:
+        """Yield the outputs of a node on every sample, by name.
 
         Parameters
         ----------
-        op
-            What to compute instead of the node's own operator.
+        node
+            A node of the graph, or one with the same outputs to compute instead.
         constants
-            Operands that are something else than in the graph.
+            Operands that are something else than in the graph, or new.
         """
         given = dict(constants or {})
         pairs: list[Node] = []
-        for value in node.reads:
+        read = [v for v in node.reads if v not in given]
+        for value in read:
             made = self.graph.producers.get(value)
-            if value in given:
-                continue
             if (array := self.graph.constant(value)) is not None:
                 given[value] = array
             elif made is not None and isinstance(made.op, Dequantize):
@@ -87,27 +110,63 @@ class Walk:
                     pairs.append(made)
                 else:
                     given[value] = dequantize_array(stored, made.op.params)
-        computed = Node(op or node.op, node.inputs, node.outputs, node.origin)
-        known = {v.name: Constant(a) for v, a in given.items()}
-        sources = tuple(v for v in self._sources(node))
-        graph = Graph(
-            node.layer, sources, node.outputs, (*pairs, computed), MappingProxyType(known)
-        )
+        known = MappingProxyType({v.name: Constant(a) for v, a in given.items()})
+        sources = self._sources(Node(node.op, tuple(read), node.outputs))
+        graph = Graph(node.layer, sources, node.outputs, (*pairs, node), known)
         evaluator = Evaluator(graph)
-        return [
-            evaluator.run({v.name: self._held[v.name][k] for v in sources})
-            for k in range(self.count)
-        ]
+        for k in range(self.count):
+            yield evaluator.run({v.name: _whole(self._held[v.name][k]) for v in sources})
 
-    def hold(self, node: Node, results: Sequence[Mapping[str, Array]]) -> None:
+    def hold(self, node: Node, results: Iterable[Mapping[str, Array]]) -> None:
         """Take the outputs of a node for what they are from here on."""
         now = self._position[node.outputs[0].name]
-        for value in node.outputs:
-            if self._last.get(value.name, -1) > now:
-                self._held[value.name] = [r[value.name] for r in results]
+        kept: dict[str, list[Array]] = {}
+        for result in results:
+            for value in node.outputs:
+                pair = self._at_once.get(value)
+                name = value.name if pair is None else pair.output.name
+                if self._last.get(name, -1) > now:
+                    kept.setdefault(name, []).append(self._stored(result[value.name], pair))
         for value in self._sources(node):
             if self._last[value.name] == now:
                 self._held.pop(value.name, None)
+        self._held |= kept
+
+    def _stored(self, array: Array, pair: Node | None) -> Array:
+        if pair is not None and isinstance(pair.op, Quantize):
+            return _quantized(array, pair.op)
+        if self._half and array.dtype == np.float32 and np.abs(array).max() < _HALF_MAX:
+            return array.astype(np.float16)
+        return array
+
+
+def _whole(array: Array) -> Array:
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _quantized(x: Array, op: Quantize) -> Array:
+    """Return integers as ONNX Runtime computes them, in float32."""
+    limits = np.iinfo(op.dtype.numpy)  # type: ignore[type-var]
+    scale, zero = _along(x, op)
+    steps = np.rint(x / scale)
+    steps += zero
+    return np.asarray(np.clip(steps, limits.min, limits.max, out=steps).astype(op.dtype.numpy))
+
+
+def _real(x: Array, op: Dequantize) -> Array:
+    if x.dtype.itemsize > 2:
+        return dequantize_array(x, op.params)
+    scale, zero = _along(x, op)
+    return np.asarray((x.astype(np.float32) - zero) * scale)
+
+
+def _along(x: Array, op: Quantize | Dequantize) -> tuple[Array, Array]:
+    """Return scales and zero points in float32, in a shape that fits an array."""
+    shape = [1] * x.ndim
+    if op.params.axis is not None:
+        shape[op.params.axis] = -1
+    scale, zero = (np.array(p, np.float32) for p in (op.params.scale, op.params.zero_point))
+    return scale.reshape(shape), zero.reshape(shape)
 
 
 def output_error(reference: Graph, graph: Graph, feeds: Sequence[Mapping[str, Array]]) -> float:

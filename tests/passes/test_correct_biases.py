@@ -1,26 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 
 from edgec.evaluate import Evaluator, evaluate
-from edgec.ir import Array, DType, Graph, Node
+from edgec.ir import Array, DType, Graph
 from edgec.ops import (
     Activation,
-    Add,
     Conv,
     ConvTranspose,
     Dequantize,
     FullyConnected,
-    Relu,
-    Softmax,
 )
 from edgec.passes import CorrectBiases, Scheme
-from edgec.passes.walk import Walk, output_error
 from tests.passes.quantization import INT8, UINT8, dequantized, layer, ratio
-from tests.targets.graphs import Feeds, Net, quantized, random, tiny_cnn
+from tests.targets.graphs import Net, quantized, random
 
 COARSE = Scheme(DType.INT8, 7)
 """Weights of 4 bits, whose rounding moves means a lot."""
@@ -162,83 +156,3 @@ def test_held_out_samples_decide() -> None:
 
     assert CorrectBiases(graph, feeds).run(before) is not before
     assert CorrectBiases(graph, other).run(before) is before
-
-
-class TestWalk:
-    def walked(self, graph: Graph, feeds: Sequence[Feeds]) -> dict[str, list[Array]]:
-        walk = Walk(graph, feeds)
-        found: dict[str, list[Array]] = {}
-        for node in walk.nodes:
-            results = walk.run(node)
-            for name in results[0]:
-                found[name] = [r[name] for r in results]
-            walk.hold(node, results)
-        assert walk.held == ()
-        return found
-
-    def test_computes_what_the_graph_computes(self) -> None:
-        graph, feed = tiny_cnn()
-        made = quantized(graph, feed)
-        nodes = [n for n in made.nodes if not isinstance(n.op, Dequantize)]
-        feeds = [feed, {"image": feed["image"] * 2}]
-
-        found = self.walked(made, feeds)
-
-        assert found.keys() == {n.output.name for n in nodes}
-        last = nodes[-1].output
-        for want, got in zip(feeds, found[last.name], strict=True):
-            np.testing.assert_array_equal(Evaluator(made, (last,)).run(want)[last.name], got)
-
-    def test_takes_what_is_held_for_what_it_is(self) -> None:
-        net = Net(x=(1, 4))
-        net.add("a", Relu(), "x")
-        graph = net.graph(net.add("y", Add(), "a", "a"))
-        walk = Walk(graph, [{"x": random(1, 4)}])
-        first, second = walk.nodes
-
-        walk.hold(first, [{"a": np.ones((1, 4), np.float32)}])
-
-        np.testing.assert_array_equal(walk.inputs(second, 0)[0], 1)
-        np.testing.assert_array_equal(walk.run(second)[0]["y"], 2)
-
-    def test_operands_come_as_real_numbers(self) -> None:
-        graph, feed = tiny_cnn()
-        made = quantized(graph, feed)
-        walk = Walk(made, [feed])
-        nodes: list[Node] = []
-        for node in walk.nodes:
-            if isinstance(node.op, Conv):
-                nodes.append(node)
-                value = node.inputs[0]
-                want = Evaluator(made, (value,)).run(feed)[value.name]
-                np.testing.assert_array_equal(walk.inputs(node, 0)[0], want)
-            walk.hold(node, walk.run(node))
-        assert len(nodes) == 2
-
-
-def real(*numbers: float) -> Array:
-    return np.array([numbers], np.float32)
-
-
-class TestOutputError:
-    def test_is_relative_to_each_output_and_sample(self) -> None:
-        net = Net(x=(1, 4))
-        net.add("a", Add(), "x", real(1, 1, 1, 1))
-        graph = net.graph("a")
-        other = Net(x=(1, 4))
-        other.add("a", Add(), "x", real(1, 1, 1, 3))
-        feeds: list[Feeds] = [{"x": np.full((1, 4), n, np.float32)} for n in (0, 1)]
-
-        assert output_error(graph, graph, feeds) == 0
-        assert output_error(graph, other.graph("a"), feeds) == pytest.approx(4 / 4 + 4 / 16)
-
-    def test_a_softmax_is_judged_by_what_it_tells_apart(self) -> None:
-        def made(*moved: float) -> Graph:
-            net = Net(x=(1, 4))
-            net.add("a", Add(), "x", real(*moved))
-            return net.graph(net.add("y", Softmax(-1), "a"))
-
-        feeds: list[Feeds] = [{"x": real(-1, 1, 1, -1)}]
-        assert output_error(made(0, 0, 0, 0), made(2, 2, 2, 2), feeds) == 0
-        error = output_error(made(0, 0, 0, 0), made(2, -2, 0, 0), feeds)
-        assert error == pytest.approx(8 / 4)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from edgec.evaluate import Evaluator
+from edgec.ir import Array, Graph, Node
+from edgec.ops import Add, Conv, Dequantize, Quantize, Relu, Softmax
+from edgec.passes.walk import Walk, output_error
+from tests.targets.graphs import Feeds, Net, quantized, random, tiny_cnn
+
+
+def real(*numbers: float) -> Array:
+    return np.array([numbers], np.float32)
+
+
+class TestWalk:
+    def walked(self, graph: Graph, feeds: Sequence[Feeds]) -> dict[str, list[Array]]:
+        walk = Walk(graph, feeds)
+        found: dict[str, list[Array]] = {}
+        for node in walk.nodes:
+            results = list(walk.run(node))
+            for name in results[0]:
+                found[name] = [r[name] for r in results]
+            walk.hold(node, results)
+        assert walk.held == ()
+        return found
+
+    def test_computes_what_the_graph_computes(self) -> None:
+        graph, feed = tiny_cnn()
+        made = quantized(graph, feed)
+        feeds = [feed, {"image": feed["image"] * 2}]
+
+        found = self.walked(made, feeds)
+
+        pairs = Dequantize | Quantize
+        values = [n.output for n in made.nodes if not isinstance(n.op, pairs)]
+        assert {v.name for v in values} < found.keys()
+        for k, each in enumerate(feeds):
+            want = Evaluator(made, values).run(each)
+            for name, array in want.items():
+                np.testing.assert_array_equal(array, found[name][k])
+
+    def test_real_numbers_are_held_in_half_the_memory_where_they_fit(self) -> None:
+        net = Net(x=(1, 4))
+        net.add("a", Relu(), "x")
+        graph = net.graph(net.add("y", Add(), "a", "a"))
+        walk = Walk(graph, [{"x": real(1, 2, 0.1, n)} for n in (3, 1e5)], half=True)
+        first, second = walk.nodes
+
+        walk.hold(first, walk.run(first))
+
+        held = list(walk.inputs(second, 0))
+        assert [a.dtype for a in held] == [np.float32] * 2
+        np.testing.assert_array_equal(held[0], real(1, 2, float(np.float16(0.1)), 3))
+        np.testing.assert_array_equal(held[1], real(1, 2, 0.1, 1e5))
+        np.testing.assert_array_equal(next(walk.run(second))["y"], 2 * held[0])
+
+    def test_takes_what_is_held_for_what_it_is(self) -> None:
+        net = Net(x=(1, 4))
+        net.add("a", Relu(), "x")
+        graph = net.graph(net.add("y", Add(), "a", "a"))
+        walk = Walk(graph, [{"x": random(1, 4)}])
+        first, second = walk.nodes
+
+        walk.hold(first, [{"a": np.ones((1, 4), np.float32)}])
+
+        np.testing.assert_array_equal(next(walk.inputs(second, 0)), 1)
+        np.testing.assert_array_equal(next(walk.run(second))["y"], 2)
+
+    def test_operands_come_as_real_numbers(self) -> None:
+        graph, feed = tiny_cnn()
+        made = quantized(graph, feed)
+        walk = Walk(made, [feed])
+        nodes: list[Node] = []
+        for node in walk.nodes:
+            if isinstance(node.op, Conv):
+                nodes.append(node)
+                value = node.inputs[0]
+                want = Evaluator(made, (value,)).run(feed)[value.name]
+                np.testing.assert_array_equal(next(walk.inputs(node, 0)), want)
+            walk.hold(node, walk.run(node))
+        assert len(nodes) == 2
+
+
+class TestOutputError:
+    def test_is_relative_to_each_output_and_sample(self) -> None:
+        net = Net(x=(1, 4))
+        net.add("a", Add(), "x", real(1, 1, 1, 1))
+        graph = net.graph("a")
+        other = Net(x=(1, 4))
+        other.add("a", Add(), "x", real(1, 1, 1, 3))
+        feeds: list[Feeds] = [{"x": np.full((1, 4), n, np.float32)} for n in (0, 1)]
+
+        assert output_error(graph, graph, feeds) == 0
+        assert output_error(graph, other.graph("a"), feeds) == pytest.approx(4 / 4 + 4 / 16)
+
+    def test_a_softmax_is_judged_by_what_it_tells_apart(self) -> None:
+        def made(*moved: float) -> Graph:
+            net = Net(x=(1, 4))
+            net.add("a", Add(), "x", real(*moved))
+            return net.graph(net.add("y", Softmax(-1), "a"))
+
+        feeds: list[Feeds] = [{"x": real(-1, 1, 1, -1)}]
+        assert output_error(made(0, 0, 0, 0), made(2, 2, 2, 2), feeds) == 0
+        error = output_error(made(0, 0, 0, 0), made(2, -2, 0, 0), feeds)
+        assert error == pytest.approx(8 / 4)
