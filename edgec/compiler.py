@@ -345,11 +345,22 @@ def _told(calibrations: Sequence[tuple[Graph, Calibration]]) -> CalibrationRepor
 
 
 def calibrated(
-    graph: Graph, data: Split, schemes: Sequence[Scheme], options: CompileOptions, say: Progress
+    graph: Graph,
+    data: Split,
+    schemes: Sequence[Scheme],
+    options: CompileOptions,
+    say: Progress,
+    *,
+    every: bool = False,
 ) -> Calibration:
     """Return the ranges of all values that any of the schemes needs.
 
     What the ranges show may keep layers in float, and then other values are needed.
+
+    Parameters
+    ----------
+    every
+        Whether to find those too that are needed only if further layers stay in float.
     """
     method = _method(options)
     found = Calibration(MappingProxyType({}), "", 0)
@@ -359,7 +370,7 @@ def calibrated(
             raise OptionError(
                 "no layer of this model can be quantized; leave out --recipe", plans[0].reasons
             )
-        values = dict.fromkeys(v for p in plans for v in p.measured)
+        values = dict.fromkeys(v for p in plans for v in (p.computed if every else p.measured))
         missing = tuple(v for v in values if v.name not in found.ranges)
         if not missing and found.samples:
             return found

@@ -47,13 +47,21 @@ class Prepared:
     calibration: Calibration
 
 
-def prepare(model: Path, options: CompileOptions, progress: Progress | None = None) -> Prepared:
+def prepare(
+    model: Path,
+    options: CompileOptions,
+    progress: Progress | None = None,
+    *,
+    every: bool = False,
+) -> Prepared:
     """Take a model through the compiler until its ranges are known.
 
     Parameters
     ----------
     options
         With one target, a recipe and calibration samples.
+    every
+        Whether the ranges suffice to keep any other layers in float as well.
 
     Raises
     ------
@@ -71,7 +79,7 @@ def prepare(model: Path, options: CompileOptions, progress: Progress | None = No
     (target,) = targets
     graph, _ = simplify(loaded.graph, None, lambda name: say(name, 0, 0))
     graph, _ = Pipeline(target.prepare()).run(graph)
-    calibration = calibrated(graph, data, [target.scheme()], options, say)
+    calibration = calibrated(graph, data, [target.scheme()], options, say, every=every)
     return Prepared(loaded, target, graph, data, calibration)
 
 

@@ -24,6 +24,7 @@ __all__ = ["main"]
 _COMMANDS = (
     "compile",
     "calibrate",
+    "debug",
     "inspect",
     "check",
     "diff",

@@ -41,6 +41,8 @@ class Plan:
         Ranges that an operator prescribes, by group.
     measured
         The values whose range calibration must find.
+    computed
+        All activations of such nodes that are no constants: measured or not.
     reasons
         Why the other nodes stay in float.
     """
@@ -49,6 +51,7 @@ class Plan:
     group_of: Mapping[Value, Value]
     fixed: Mapping[Value, Fixed]
     measured: tuple[Value, ...]
+    computed: tuple[Value, ...]
     reasons: tuple[Diagnostic, ...]
 
     def role(self, node: Node, operand: int) -> Role:
@@ -93,11 +96,11 @@ def plan(
         mixed.update(conflicts)
     group_of = {value: groups.find(value) for value in groups.parent}
     fixed = {groups.find(value): f for value, f in groups.fixed.items()}
-    computed = (v for v in group_of if graph.constant(v) is None)
+    computed = tuple(v for v in group_of if graph.constant(v) is None)
     measured = tuple(
         v for v in computed if group_of[v] not in fixed and v not in groups.derived
     )
-    return Plan(nodes, group_of, fixed, measured, tuple(reasons))
+    return Plan(nodes, group_of, fixed, measured, computed, tuple(reasons))
 
 
 def _quantizable(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,3 +130,73 @@ def test_calibrate_names_what_is_not_there(edgec: Run) -> None:
 
     assert result.exit_code == 2
     assert "cannot read nothing.npz: there is no such file" in result.output
+
+
+def debugged(edgec: Run, *args: str) -> dict[str, Any]:
+    result = edgec("debug", str(MODEL), "--calibration", str(CALIBRATION), *args, "--json")
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_debug_lists_the_worst_layers_first(edgec: Run, tmp_path: Path) -> None:
+    shown = edgec("debug", str(MODEL), "--calibration", str(CALIBRATION))
+
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.splitlines()[0].split()[:4] == [
+        "layer",
+        "operator",
+        "alone",
+        "accumulated",
+    ]
+    for order in ("alone", "accumulated"):
+        ratios = [la[order]["sqnr_db"] for la in debugged(edgec, "--order", order)["layers"]]
+        assert ratios == sorted(ratios)
+    layers = debugged(edgec, "--order", "model")["layers"]
+    assert layers[0]["alone"] == layers[0]["accumulated"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
+def test_what_bisect_keeps_in_float_is_enough_when_compiled(
+    edgec: Run, tmp_path: Path, target: str
+) -> None:
+    before = debugged(edgec, "-t", target)["output"]["sqnr_db"]
+    goal = str(before + 4)
+
+    found = debugged(edgec, "-t", target, "--bisect", "--min-sqnr", goal)["bisect"]
+    words = shlex.split(found["command"])
+    result = edgec(*words[1:])
+
+    assert 0 < len(found["keep_float"]) < found["layers"]
+    assert result.exit_code == 0, result.output
+    (artifact,) = json.loads((tmp_path / "out" / "report.json").read_text())["artifacts"]
+    assert artifact["fidelity"]["sqnr_db"] == pytest.approx(found["after"]["sqnr_db"], abs=0.7)
+    assert artifact["fidelity"]["sqnr_db"] > before + 3
+    shown = edgec(
+        *("debug", str(MODEL), "--calibration", str(CALIBRATION), "-t", target),
+        *("--bisect", "--min-sqnr", goal),
+    )
+    assert found["command"] in shown.stdout
+
+
+def test_bisect_has_nothing_to_do_where_the_goal_holds(edgec: Run) -> None:
+    found = debugged(edgec, "--bisect", "--min-agreement", "0.5")
+
+    assert found["bisect"]["keep_float"] == []
+    assert found["bisect"]["measured"] == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--bisect"], "--bisect needs a goal: give --min-sqnr or --min-agreement"),
+        (["--min-sqnr", "20"], "--min-sqnr and --min-agreement are goals of --bisect"),
+        (["--keep-float", "nothing"], "--keep-float 'nothing' names no layer of the model"),
+    ],
+)
+def test_debug_refuses_what_makes_no_sense(edgec: Run, args: list[str], message: str) -> None:
+    result = edgec("debug", str(MODEL), "--calibration", str(CALIBRATION), *args)
+
+    assert result.exit_code == 2
+    assert message in result.output

@@ -32,6 +32,7 @@ Options:
 Commands:
   compile    Compile MODEL, an ONNX file, for one or more targets.
   calibrate  Say what samples show of MODEL, and whether they look right.
+  debug      Say which layers quantization hurts, and which to keep in float.
   inspect    Say what is in MODEL, an ONNX or TFLite file.
   check      Say what a target or its delegates do not take of MODEL.
   diff       Say how two models differ: A and B are ONNX or TFLite files.
@@ -58,7 +59,17 @@ Commands:
     70  a fault of edgec, with a dump that reproduces it
 """
 
-COMMANDS = ("compile", "calibrate", "inspect", "profile", "gate", "demo", "targets", "passes")
+COMMANDS = (
+    "compile",
+    "calibrate",
+    "debug",
+    "inspect",
+    "profile",
+    "gate",
+    "demo",
+    "targets",
+    "passes",
+)
 
 # What each command line may load: nothing that takes a while.
 HEAVY = ("numpy", "onnx", "onnxruntime", "ai_edge_litert", "scipy", "rich", "PIL")

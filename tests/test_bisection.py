@@ -1,0 +1,115 @@
+"""The set of layers to keep in float is enough, and none of it can be spared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgec.bisection import Required, bisect
+from edgec.ir import Array
+from edgec.numerics import Agreement
+
+LAYERS = [f"layer{i}" for i in range(8)]
+
+
+class Model:
+    """Layers that each add a noise of their own to the output while they are in integers."""
+
+    def __init__(self, noises: Iterable[float]) -> None:
+        self.noises = dict(zip(LAYERS, noises, strict=True))
+        self.asked: list[tuple[str, ...]] = []
+
+    def __call__(self, kept: tuple[str, ...]) -> Agreement:
+        self.asked.append(kept)
+        noise = sum(v for k, v in self.noises.items() if k not in kept)
+        want = np.full((1, 4), 0.5, np.float32)
+        want[0, 2] = 1
+        found = Agreement()
+        found.add({"y": want}, {"y": _moved(want, noise)})
+        return found
+
+
+def _moved(want: Array, noise: float) -> Array:
+    moved = want.copy()
+    moved[0, 0] += np.float32(np.sqrt(noise))
+    return moved
+
+
+def test_nothing_is_kept_if_all_is_well() -> None:
+    model = Model([1e-6] * 8)
+
+    found = bisect(LAYERS, model, Required(sqnr_db=30))
+
+    assert found.kept == ()
+    assert model.asked == [()]
+
+
+def test_the_worst_layers_are_kept_in_the_order_of_the_model() -> None:
+    model = Model([1e-6, 1e-6, 1e-1, 1e-6, 1e-6, 1e-6, 2e-1, 1e-6])
+
+    found = bisect(LAYERS, model, Required(sqnr_db=30))
+
+    assert found.kept == ("layer2", "layer6")
+    assert found.before.sqnr_db < 10
+    assert found.after.sqnr_db > 30
+    assert found.runs == len(model.asked)
+
+
+def test_a_layer_that_a_larger_one_makes_needless_goes_back() -> None:
+    # By harm the order is 0, 1, 2; the first two are needed to get below 0.05, but 2 alone
+    # with 0 would do as well: what is left has no layer to spare.
+    model = Model([0.3, 0.04, 0.03, 0, 0, 0, 0, 0])
+
+    found = bisect(LAYERS, model, Required(sqnr_db=15))
+
+    assert found.kept == ("layer0", "layer1")
+
+
+@given(st.lists(st.floats(0, 1), min_size=8, max_size=8), st.floats(0, 40))
+def test_the_set_is_enough_and_none_of_it_can_be_spared(
+    noises: list[float], goal: float
+) -> None:
+    model, required = Model(noises), Required(sqnr_db=goal)
+
+    found = bisect(LAYERS, model, required)
+
+    assert required.holds(model(found.kept))
+    for name in found.kept:
+        assert not required.holds(model(tuple(k for k in found.kept if k != name)))
+
+
+def test_agreement_is_a_goal_too() -> None:
+    model = Model([0, 0, 0, 4.0, 0, 0, 0, 0])  # enough to make another class the first
+
+    found = bisect(LAYERS, model, Required(agreement=1.0))
+
+    assert found.before.top1 == 0
+    assert found.kept == ("layer3",)
+    assert found.after.top1 == 1
+
+
+@pytest.mark.parametrize("required", [Required(sqnr_db=20, agreement=1.0), Required(20)])
+def test_no_graph_is_measured_twice(required: Required) -> None:
+    model = Model(np.linspace(0, 0.1, 8))
+
+    bisect(LAYERS, model, required)
+
+    assert len(set(model.asked)) == len(model.asked)
+
+
+def test_progress_never_goes_back() -> None:
+    seen: list[tuple[int, int]] = []
+
+    bisect(
+        LAYERS,
+        Model([0.1] * 8),
+        Required(sqnr_db=20),
+        lambda done, of: seen.append((done, of)),
+    )
+
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert all(done <= of for done, of in seen)
