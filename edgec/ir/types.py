@@ -74,6 +74,12 @@ class DType(Enum):
         """Whether values are floating-point numbers of any width."""
         return "FLOAT" in self.name
 
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and the largest value of an integer type."""
+        signed, bits = self.value[0] == "i", int(self.value[1:])
+        return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
     @classmethod
     def of(cls, dtype: np.dtype[np.generic]) -> DType:
         """Return the element type of a numpy dtype; raise ``ValueError`` if there is none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from typing_extensions import override
@@ -28,6 +28,9 @@ _UNIT = QuantParams((1.0,), (0,))
 _EIGHT = (DType.INT8, DType.UINT8)
 """What can be stored, as opset 18 has it; newer opsets have more."""
 
+_NEWER = {DType.INT4: 21}
+"""What newer opsets have, and which: only weights are stored so."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Affine(Op):
@@ -44,6 +47,10 @@ class _Affine(Op):
         if p.axis is None:
             return OnnxForm(self.onnx_name, {}, (scale.reshape(()), zero.reshape(())))
         return OnnxForm(self.onnx_name, {"axis": p.axis}, (scale, zero))
+
+    @override
+    def opset_for(self, inputs: Sequence[TensorType]) -> int:
+        return max(self.since, _NEWER.get(self.dtype, 0))
 
     def _check(self, x: TensorType) -> None:
         axis = self.params.axis
@@ -135,7 +142,7 @@ class Dequantize(_Affine):
     def from_onnx(cls, node: OnnxNode) -> Self | None:
         found = _params(node)
         plain = {"axis"} >= set(node.attributes)
-        known = found is not None and found[1] in (*_EIGHT, DType.INT32)
+        known = found is not None and found[1] in (*_EIGHT, *_NEWER, DType.INT32)
         return cls(*found) if found is not None and known and plain else None
 
     @override
@@ -171,10 +178,9 @@ def quantize_array(array: Array, params: QuantParams, dtype: DType) -> Array:
         scale, zero = scale.reshape(along), zero.reshape(along)
     else:
         scale, zero = scale.reshape(()), zero.reshape(())
-    limits: Any = np.iinfo(dtype.numpy)
     steps = np.rint(array / scale) + zero
     # Arithmetic on a 0-d array yields a scalar, which is no array.
-    return np.asarray(np.clip(steps, limits.min, limits.max), dtype.numpy)
+    return np.asarray(np.clip(steps, *dtype.limits)).astype(dtype.numpy)
 
 
 def dequantize_array(array: Array, params: QuantParams) -> Array:

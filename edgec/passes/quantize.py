@@ -15,6 +15,7 @@ from edgec.ir import Array, Builder, DType, Fixed, Graph, Node, Op, QuantParams,
 from edgec.ops import Dequantize, MatMul, Mul, Quantize, quantize_array
 from edgec.passes.base import Lossy, Pass, Promise
 from edgec.passes.quantization_plan import Plan, plan
+from edgec.passes.weight_grids import weight_params
 
 __all__ = ["QuantizeGraph", "Scheme", "activation_params"]
 
@@ -30,6 +31,10 @@ class Scheme:
     weight_max
         Largest magnitude of a weight's integer. 127 is all of int8 without -128; 63 leaves
         kernels room that add pairs of products in 16 bits.
+    packed
+        Layers whose weights have 4 bits.
+    per_channel
+        Whether weights have a scale for each output channel, or one for all.
     floating
         Operators that the runtime has no integer kernel for: a pair of quantize and
         dequantize around them would only add work and error.
@@ -38,6 +43,14 @@ class Scheme:
     activation: DType = DType.INT8
     weight_max: int = 127
     floating: tuple[type[Op], ...] = ()
+    packed: tuple[type[Op], ...] = ()
+    per_channel: bool = True
+
+    def weights_of(self, op: Op) -> tuple[DType, int]:
+        """Return element type and largest integer of the weights of a layer."""
+        if isinstance(op, self.packed):
+            return DType.INT4, DType.INT4.limits[1]
+        return DType.INT8, self.weight_max
 
 
 _NONE = Calibration(MappingProxyType({}), "none", 0)
@@ -47,7 +60,8 @@ _NONE = Calibration(MappingProxyType({}), "none", 0)
 class QuantizeGraph(Pass):
     """Quantize every layer that has a rule: int8 weights, 8-bit activations, int32 biases.
 
-    Weights are symmetric with one scale an output channel, ``s_w = max|w| / weight_max``.
+    Weights are symmetric with one scale an output channel, ``s_w = max|w| / weight_max``, or
+    one for all; those of 4 bits have the scale of the least squared error.
     Activations have one scale and zero point a tensor, from the calibrated range ``[a, b]``
     around zero: ``s = (b - a) / 255`` and ``z = round(qmin - a / s)``. Biases have scale
     ``s_x * s_w`` and zero point 0; where a bias would not fit into int32, because a channel's
@@ -146,7 +160,7 @@ class _Quantizer:
         if self.plan.role(node, 1) is Role.WEIGHT:
             weight = self.source.constant(node.inputs[1])
             top = 0.0 if weight is None else float(np.abs(weight).max(initial=0.0))
-            second = top / self.scheme.weight_max
+            second = top / self.scheme.weights_of(node.op)[1]
         elif isinstance(node.op, Mul | MatMul):
             second = found[group_of[node.inputs[1]]].scale[0]
         else:
@@ -218,15 +232,15 @@ class _Quantizer:
             raise InternalError(f"{node.layer} was planned without constant weights")
         x_scale = producer.op.params.scale[0]
         y_scale = self.params[node.output].scale[0]
-        channel = self.plan.nodes[node.output_names].channel
-        top = self.scheme.weight_max
-        params = _weight_params(weight, channel, bias, x_scale, y_scale, top)
-        w_name = node.inputs[1].name
-        values = [self._constant(weight, params, DType.INT8, w_name)]
+        rule = self.plan.nodes[node.output_names]
+        channel = rule.channel if self.scheme.per_channel else None
+        dtype, top = self.scheme.weights_of(node.op)
+        params = weight_params(weight, channel, top, bias, x_scale, y_scale)
+        values = [self._constant(weight, params, dtype, node.inputs[1].name)]
         if bias is not None:
             scales = tuple(float(np.float32(x_scale) * np.float32(s)) for s in params.scale)
             zeros = (0,) * len(scales)
-            axis_params = QuantParams(scales, zeros, 0)
+            axis_params = QuantParams(scales, zeros, None if channel is None else 0)
             name = node.inputs[2].name
             values.append(self._constant(bias, axis_params, DType.INT32, name))
         return values
@@ -247,18 +261,3 @@ def _fixed_params(fixed: Fixed, dtype: DType) -> QuantParams:
     lowest = int(np.iinfo(dtype.numpy).min)  # type: ignore[type-var]
     scale = (fixed.high - fixed.low) / 256
     return QuantParams((scale,), (lowest - round(fixed.low / scale),))
-
-
-def _weight_params(
-    weight: Array, channel: int, bias: Array | None, x_scale: float, y_scale: float, top: int
-) -> QuantParams:
-    """Return one symmetric scale for each index of the axis `channel`."""
-    by_channel = np.moveaxis(weight, channel, 0).reshape(weight.shape[channel], -1)
-    flat = np.abs(by_channel.astype(np.float64)).max(axis=1)
-    scale = flat / top
-    if bias is not None:  # room for the bias in 31 bits
-        scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / (x_scale * 2.0**30))
-    # Kernels multiply by s_x * s_w / s_y as a 31-bit number: below 2^-31 nothing would be left.
-    floor = max(y_scale / x_scale * 2.0**-31, float(np.finfo(np.float32).tiny) / x_scale)
-    scale = np.maximum(scale, max(floor, 2.0**-120)).astype(np.float32)
-    return QuantParams(tuple(map(float, scale)), (0,) * len(scale), channel)

@@ -46,6 +46,9 @@ class UnpackWeights(Pass):
 
 def _unpack(b: Builder, node: Node) -> bool:
     op = node.op
+    if isinstance(op, Dequantize):
+        w = b.array(b.now(node.inputs[0]))
+        return w is not None and op.dtype in _WIDER and _widen(b, node, w, op.params)
     if not isinstance(op, Opaque) or (op.domain, op.op_type) != ("", "DequantizeLinear"):
         return False
     w, scale = (b.array(b.now(v)) for v in node.inputs[:2])
@@ -67,10 +70,14 @@ def _unpack(b: Builder, node: Node) -> bool:
         return True
     if dtype not in _WIDER or not (np.isfinite(scale).all() and (scale > 0).all()):
         return False
-    wide = _WIDER[dtype]
     zeros = tuple(int(z) for z in zero.astype(np.int64).reshape(-1))
     along = axis % w.ndim if scale.size > 1 else None
     grid = QuantParams(tuple(map(float, scale.reshape(-1))), zeros, along)
+    return _widen(b, node, w, grid)
+
+
+def _widen(b: Builder, node: Node, w: Array, grid: QuantParams) -> bool:
+    wide = _WIDER[DType.of(w.dtype)]
     stored = b.constant(w.astype(wide.numpy), near=node.inputs[0].name)
     b.add(Dequantize(grid, wide), stored, like=node)
     return True

@@ -25,7 +25,9 @@ from edgec.ir import (
 from edgec.ops import (
     Add,
     AveragePool,
+    Conv,
     Dequantize,
+    FullyConnected,
     HardSigmoid,
     HardSwish,
     LeakyRelu,
@@ -39,10 +41,13 @@ from edgec.ops import (
 from edgec.targets.tflite.padding import counts, padding
 from edgec.targets.tflite.resizing import builtin_form
 
-__all__ = ["is_plain", "misfits", "prescribed", "quantized_by"]
+__all__ = ["PACKED_WEIGHTS", "is_plain", "misfits", "prescribed", "quantized_by"]
 
 _PRODUCT = 256
 """A step of a product is fewer steps of its result: XNNPACK refuses the file otherwise."""
+
+PACKED_WEIGHTS = (Conv, FullyConnected)
+"""Layers whose kernels take weights of 4 bits, two in a byte."""
 
 _COARSEST = 2.0**64
 """A larger scale: LiteRT's int8 ADD aborts the process where the quotient of two underflows."""
@@ -83,7 +88,7 @@ def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
             case Role.ACTIVATION:
                 if isinstance(rule.output, SameAsInput) and grid.params != result.params:
                     yield "it changes the scale of what it only moves"
-            case Role.WEIGHT if not _symmetric(grid, array, rule.channel):
+            case Role.WEIGHT if not _symmetric(node, grid, array, rule.channel):
                 yield "its weights are not symmetric int8 in [-127, 127], per output channel"
             case Role.BIAS if not _product(grid, grids[0].params, grids[1].params):
                 yield "its bias is not int32 with the scale of input times weights"
@@ -154,10 +159,14 @@ def is_plain(grid: Quantize | Dequantize) -> bool:
     return grid.dtype is DType.INT8 and grid.params.axis is None
 
 
-def _symmetric(grid: Dequantize, array: Array | None, channel: int) -> bool:
-    if grid.dtype is not DType.INT8 or array is None or any(grid.params.zero_point):
+def _symmetric(node: Node, grid: Dequantize, array: Array | None, channel: int) -> bool:
+    known = grid.dtype is DType.INT8 or (
+        grid.dtype is DType.INT4 and isinstance(node.op, PACKED_WEIGHTS)
+    )
+    if not known or array is None or any(grid.params.zero_point):
         return False
-    return grid.params.axis in (None, channel) and int(array.min(initial=0)) >= -127
+    lowest = int(array.astype(np.int8).min(initial=0))
+    return grid.params.axis in (None, channel) and lowest > grid.dtype.limits[0]
 
 
 def _product(bias: Dequantize, x: QuantParams, w: QuantParams) -> bool:

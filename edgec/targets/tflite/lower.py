@@ -105,7 +105,8 @@ class Lowering:
 
     def constant(self, name: str, array: Array, quant: QuantParams | None = None) -> int:
         """Add a constant tensor, once for equal contents, and return its number."""
-        digest = hashlib.sha256(np.ascontiguousarray(array).data).digest()
+        flat = np.ascontiguousarray(array).reshape(-1)  # types of 4 bits are no buffers
+        digest = hashlib.sha256(flat.view(np.uint8).data).digest()
         key = (array.dtype.str, array.shape, digest, quant)
         if key not in self._constants:
             dtype = DType.of(array.dtype)

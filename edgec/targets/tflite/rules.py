@@ -18,6 +18,11 @@ from edgec.targets.tflite.model import Model, Operator, Tensor
 __all__ = ["verify"]
 
 _WEIGHT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
+_WEIGHTS = {
+    "CONV_2D": (DType.INT8, DType.INT4),
+    "DEPTHWISE_CONV_2D": (DType.INT8,),
+    "FULLY_CONNECTED": (DType.INT8, DType.INT4),
+}
 _MOVES = frozenset({
     "BROADCAST_TO", "CONCATENATION", "DEPTH_TO_SPACE", "DYNAMIC_UPDATE_SLICE", "GATHER",
     "GATHER_ND", "MIRROR_PAD", "PAD", "PADV2", "RESHAPE", "REVERSE_SEQUENCE", "REVERSE_V2",
@@ -69,8 +74,8 @@ def _grids(model: Model) -> Iterator[Diagnostic]:
         q = t.quant
         if q is None:
             continue
-        limits = np.iinfo(t.dtype.numpy)  # type: ignore[type-var]
-        if not all(limits.min <= z <= limits.max for z in q.zero_point):
+        least, most = t.dtype.limits
+        if not all(least <= z <= most for z in q.zero_point):
             yield Diagnostic(f"has a zero point outside of {t.dtype.value}", t.name)
         if q.axis is not None and not q.axis < len(t.shape):
             yield Diagnostic(f"is quantized along axis {q.axis} of {len(t.shape)}", t.name)
@@ -131,11 +136,11 @@ def _layer(op: Operator, inputs: list[Tensor]) -> Iterator[Diagnostic]:
     x, w, b = inputs
     if x.dtype is not DType.INT8:
         return
-    if w.dtype is not DType.INT8 or w.data is None or w.quant is None or x.quant is None:
+    if w.dtype not in _WEIGHTS[op.code] or w.data is None or w.quant is None or x.quant is None:
         yield Diagnostic(f"{op.code} has weights that are no int8 constant", op.layer)
         return
-    if any(w.quant.zero_point) or int(w.data.min(initial=0)) < -127:
-        yield Diagnostic("weights must be symmetric, in [-127, 127]", op.layer)
+    if any(w.quant.zero_point) or int(w.data.min(initial=0)) == w.dtype.limits[0]:
+        yield Diagnostic("weights must be symmetric, as in [-127, 127]", op.layer)
     if w.quant.axis is not None and w.quant.axis != _WEIGHT_AXIS[op.code]:
         yield Diagnostic(f"weights are per channel of axis {w.quant.axis}", op.layer)
     if b.dtype is not DType.INT32 or b.quant is None or any(b.quant.zero_point):

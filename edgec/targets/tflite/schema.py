@@ -9,7 +9,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgec import __version__
-from edgec.ir import DType, QuantParams
+from edgec.ir import Array, DType, QuantParams
 from edgec.targets.tflite.buffers import Buffers
 from edgec.targets.tflite.model import Model, Operator, Tensor
 from edgec.targets.tflite.runtimes import first_release
@@ -19,6 +19,7 @@ __all__ = ["TYPES", "min_runtime_version", "serialize"]
 TYPES = {
     DType.FLOAT32: schema.TensorType.FLOAT32,
     DType.FLOAT16: schema.TensorType.FLOAT16,
+    DType.INT4: schema.TensorType.INT4,
     DType.INT8: schema.TensorType.INT8,
     DType.UINT8: schema.TensorType.UINT8,
     DType.INT16: schema.TensorType.INT16,
@@ -85,10 +86,19 @@ def _tensor(tensor: Tensor, buffers: Buffers) -> Any:
     out.type = TYPES[tensor.dtype]
     out.buffer = 0
     if tensor.data is not None:
-        out.buffer = buffers.add(tensor.data, out.type)
+        data = _packed(tensor.data) if tensor.dtype is DType.INT4 else tensor.data
+        out.buffer = buffers.add(data, out.type)
     if tensor.quant is not None:
         out.quantization = _quantization(tensor.quant)
     return out
+
+
+def _packed(array: Array) -> Array:
+    """Return 4-bit integers two in a byte, the first in the lower half."""
+    halves = np.ascontiguousarray(array).reshape(-1).astype(np.int8).view(np.uint8) & 15
+    if halves.size % 2:
+        halves = np.append(halves, np.uint8(0))
+    return np.asarray(halves[0::2] | halves[1::2] << 4, np.uint8)
 
 
 def _quantization(params: QuantParams) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgec.ir import Node
+from edgec.ir import DType, Node
 from edgec.ops import Conv, Convolution, DepthwiseConv, GroupedConv
 from edgec.targets.tflite.kernels.kernel import (
     FUSED,
@@ -49,6 +49,8 @@ def _conv(b: Lowering, node: Node, op: Convolution) -> None:
     weight = as_weights(b, w, order, integer=integer)
     bias = bias_of(b, node, integer, source, weight)
     version = 3 if integer else 2 if any(d != 1 for d in op.dilation) else 1
+    if b.info(weight).dtype is DType.INT4:
+        version = 7
     code, options = "CONV_2D", "Conv2D"
     if depthwise:
         code, options = "DEPTHWISE_CONV_2D", "DepthwiseConv2D"

@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-from edgec.ir import Graph, Node, Value
+from edgec.ir import DType, Graph, Node, Value
 from edgec.ops import FullyConnected, MatMul
 from edgec.targets.tflite.kernels.kernel import (
     FUSED,
@@ -41,6 +41,8 @@ def _fully_connected(b: Lowering, node: Node, op: FullyConnected) -> None:
     per_channel = grid is not None and len(grid.scale) > 1
     keep = len(shape) > 2 and math.prod(shape[:-1]) > 1
     version = 12 if per_channel else 5 if keep else 4 if integer else 1
+    if b.info(weight).dtype is DType.INT4:
+        version = max(version, 10)
     target = b.flat(node, (*shape[:-1], units) if keep else node.output.type.ints)
     b.operator(
         "FULLY_CONNECTED",
