@@ -37,6 +37,8 @@ from edgec.ir import Array, Dim, DType, Graph, trim, unload
 from edgec.ops import Quantize
 from edgec.original import provable
 from edgec.passes import (
+    RECIPES,
+    STATIC_INT8,
     CorrectBiases,
     Pass,
     PassRecord,
@@ -44,6 +46,7 @@ from edgec.passes import (
     QuantizeGraph,
     Sample,
     Scheme,
+    recipe_named,
     simplify,
 )
 from edgec.passes.quantization_plan import plan
@@ -60,7 +63,7 @@ from edgec.verdict import Original, Progress, Proof, counter, proven, recorded
 
 __all__ = [
     "EFFORTS",
-    "RECIPES",
+    "WEIGHT_SCALES",
     "CompileOptions",
     "Compiled",
     "Result",
@@ -71,11 +74,11 @@ __all__ = [
     "targets_for",
 ]
 
-RECIPES = ("static_wi8_ai8",)
 EFFORTS = ("fast", "default")
 
 _WALK_BYTES = 512 << 20
 _LEAST_SAMPLES, _MOST_SAMPLES = 8, 64
+WEIGHT_SCALES = ("channel", "tensor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class CompileOptions:
     targets
         Names of targets; one artifact each.
     recipe
-        "static_wi8_ai8" for int8 weights and activations; ``None`` leaves float32.
+        Name of one of :data:`edgec.passes.RECIPES`; ``None`` leaves float32.
     calibration, evaluation
         Samples: one array for each input; evaluation data have ``labels`` too.
     ranges
@@ -97,6 +100,8 @@ class CompileOptions:
     effort
         What is done to keep the accuracy of a quantized model: "fast" finds ranges only,
         "default" corrects biases by what the float model computes; see `EFFORTS`.
+    weight_scales
+        "channel" or "tensor": what has a scale of its own.
     shapes
         Shapes of inputs that the model leaves open.
     io_dtype, io_layout
@@ -129,6 +134,7 @@ class CompileOptions:
     ranges: str | None = None
     percentile: float | None = None
     effort: str = "default"
+    weight_scales: str = "channel"
     shapes: Mapping[str, tuple[Dim, ...]] = field(default_factory=dict)
     io_dtype: str = "float32"
     io_layout: str = "keep"
@@ -268,7 +274,8 @@ class _Clock:
 def _check(options: CompileOptions) -> None:
     """Raise if an option makes no sense, used or not."""
     known = {
-        "recipe": (options.recipe, RECIPES),
+        "recipe": (options.recipe, tuple(r.name for r in RECIPES)),
+        "weight scales": (options.weight_scales, WEIGHT_SCALES),
         "range method": (options.ranges, tuple(METHODS)),
         "effort": (options.effort, EFFORTS),
         "io dtype": (options.io_dtype, get_args(IoDtype)),
@@ -296,17 +303,22 @@ def targets_for(options: CompileOptions) -> list[Target]:
         raise OptionError("no target is given")
     if options.recipe is not None and options.calibration is None:
         raise OptionError(f"recipe {options.recipe} needs samples: give --calibration")
+    if options.weight_scales != "channel" and options.recipe is None:
+        raise OptionError("--weight-scales goes with a recipe only")
+    recipe = STATIC_INT8 if options.recipe is None else recipe_named(options.recipe)
+    recipe = replace(recipe, per_channel=options.weight_scales == "channel")
     found: list[Target] = []
     for name in dict.fromkeys(options.targets):
         match name:
             case Tflite.name:
                 io = {"io_dtype": options.io_dtype, "io_layout": options.io_layout}
-                found.append(Tflite(**io))  # type: ignore[arg-type]
+                found.append(Tflite(**io, recipe=recipe))  # type: ignore[arg-type]
             case OnnxRuntime.name:
-                found.append(OnnxRuntime(device_named(options.device)))
+                found.append(OnnxRuntime(device_named(options.device), recipe))
             case _:
                 known = ", ".join(t.name for t in TARGETS)
                 raise OptionError(f"there is no target {name!r}; known: {known}")
+        found[-1].scheme()  # a recipe that it lacks should show before all the work
     return found
 
 

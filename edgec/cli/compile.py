@@ -41,8 +41,16 @@ Example:
 )
 @click.option(
     "--recipe",
-    type=click.Choice(["static_wi8_ai8"]),
-    help="How to quantize: int8 weights and activations. Without it all stays float32.",
+    type=click.Choice(["static_wi8_ai8", "static_wi4_ai8"]),
+    help="How to quantize: integers of so many bits as weights (w) and activations (a). "
+    "Without it all stays float32.",
+)
+@click.option(
+    "--weight-scales",
+    type=click.Choice(["channel", "tensor"]),
+    default="channel",
+    show_default=True,
+    help="Whether each output channel or each layer has a scale of its own.",
 )
 @click.option(
     "--calibration",

@@ -166,10 +166,17 @@ class Dequantize(_Affine):
         yield Example(cls(per_axis, DType.INT32), (100 * x.astype(np.int32),))
 
 
-def quantize_array(array: Array, params: QuantParams, dtype: DType) -> Array:
+def quantize_array(
+    array: Array, params: QuantParams, dtype: DType, *, most: int | None = None
+) -> Array:
     """Return `array` on the integer grid, as ``QuantizeLinear`` computes it.
 
     The division is done in float64 and rounded once, halves to even.
+
+    Parameters
+    ----------
+    most
+        Largest magnitude of an integer, if that is not all the element type holds.
     """
     scale, zero = np.array(params.scale, np.float64), np.array(params.zero_point, np.int64)
     if params.axis is not None:
@@ -180,7 +187,8 @@ def quantize_array(array: Array, params: QuantParams, dtype: DType) -> Array:
         scale, zero = scale.reshape(()), zero.reshape(())
     steps = np.rint(array / scale) + zero
     # Arithmetic on a 0-d array yields a scalar, which is no array.
-    return np.asarray(np.clip(steps, *dtype.limits)).astype(dtype.numpy)
+    limits = dtype.limits if most is None else (-most, most)
+    return np.asarray(np.clip(steps, *limits)).astype(dtype.numpy)
 
 
 def dequantize_array(array: Array, params: QuantParams) -> Array:

@@ -41,6 +41,7 @@ from edgec.passes.move_reshapes import MoveReshapes
 from edgec.passes.move_transposes import MoveTransposes
 from edgec.passes.pipelines import lossless, simplify
 from edgec.passes.quantize import QuantizeGraph, Scheme
+from edgec.passes.recipes import RECIPES, STATIC_INT8, Recipe, recipe_named
 from edgec.passes.recognize_gelu import RecognizeGelu
 from edgec.passes.recognize_hard_swish import RecognizeHardSwish
 from edgec.passes.recognize_leaky_relu import RecognizeLeakyRelu
@@ -57,6 +58,8 @@ from edgec.passes.unroll_recurrent import UnrollRecurrent
 
 __all__ = [
     "PASSES",
+    "RECIPES",
+    "STATIC_INT8",
     "AbsorbExpands",
     "ComputeInFloat32",
     "CorrectBiases",
@@ -93,6 +96,7 @@ __all__ = [
     "Pipeline",
     "Promise",
     "QuantizeGraph",
+    "Recipe",
     "RecognizeGelu",
     "RecognizeHardSwish",
     "RecognizeLeakyRelu",
@@ -110,6 +114,7 @@ __all__ = [
     "UnrollRecurrent",
     "Within",
     "lossless",
+    "recipe_named",
     "simplify",
 ]
 

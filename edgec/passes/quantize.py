@@ -213,10 +213,17 @@ class _Quantizer:
         (d,) = self.b.add(Dequantize(params, dtype), q, names=[name], absorbs=origin)
         return q, d
 
-    def _constant(self, array: Array, params: QuantParams, dtype: DType, near: str) -> Value:
+    def _constant(
+        self,
+        array: Array,
+        params: QuantParams,
+        dtype: DType,
+        near: str,
+        most: int | None = None,
+    ) -> Value:
         key = near, params, dtype
         if key not in self.stored:
-            on_grid = quantize_array(array, params, dtype)
+            on_grid = quantize_array(array, params, dtype, most=most)
             self.stored[key] = self.b.constant(on_grid, near=f"{near}.quantized")
         stored = self.stored[key]
         names = [self.b.fresh(f"{near}.dequantized")]
@@ -236,7 +243,7 @@ class _Quantizer:
         channel = rule.channel if self.scheme.per_channel else None
         dtype, top = self.scheme.weights_of(node.op)
         params = weight_params(weight, channel, top, bias, x_scale, y_scale)
-        values = [self._constant(weight, params, dtype, node.inputs[1].name)]
+        values = [self._constant(weight, params, dtype, node.inputs[1].name, top)]
         if bias is not None:
             scales = tuple(float(np.float32(x_scale) * np.float32(s)) for s in params.scale)
             zeros = (0,) * len(scales)

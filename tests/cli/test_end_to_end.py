@@ -79,7 +79,8 @@ def test_a_recipe_without_samples_is_wrong_usage(edgec: Run, tmp_path: Path) -> 
 def test_the_options_are_those_of_the_compiler() -> None:
     from edgec.calibration import METHODS
     from edgec.cli.compile import command
-    from edgec.compiler import RECIPES, CompileOptions
+    from edgec.compiler import WEIGHT_SCALES, CompileOptions
+    from edgec.passes import RECIPES
     from edgec.targets import TARGETS
     from edgec.targets.onnxruntime.devices import DEVICES
 
@@ -89,7 +90,8 @@ def test_the_options_are_those_of_the_compiler() -> None:
     defaults = {f.name: f.default for f in dataclasses.fields(CompileOptions)}
 
     assert choices["targets"] == [t.name for t in TARGETS]
-    assert choices["recipe"] == list(RECIPES)
+    assert choices["recipe"] == [r.name for r in RECIPES]
+    assert choices["weight_scales"] == list(WEIGHT_SCALES)
     assert sorted(choices["ranges"]) == sorted(METHODS)
     assert choices["device"] == ["auto", *(d.name for d in DEVICES)]
     for name in ("io_dtype", "io_layout", "label_offset", "max_float_error", "min_sqnr_db"):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from typing_extensions import override
 
-from edgec.errors import Diagnostic, ModelError, NumericsError, UnsupportedError
+from edgec.errors import Diagnostic, ModelError, NumericsError, OptionError, UnsupportedError
 from edgec.ir import Array, Graph
-from edgec.passes import Pass, Scheme
+from edgec.passes import STATIC_INT8, Pass, Recipe, Scheme
 from edgec.targets.base import Artifact, Port, Runner, Target
 from edgec.targets.onnxruntime.absorb import AbsorbActivations
 from edgec.targets.onnxruntime.devices import Device, this_device
@@ -39,15 +39,23 @@ class OnnxRuntime(Target):
     ----------
     device
         The CPU it will run on; decides how activations and weights are stored.
+    recipe
+        What models are quantized to, if they are.
     """
 
     name: ClassVar[str] = "onnxruntime"
     description: ClassVar[str] = "ONNX file for ONNX Runtime on CPUs; QDQ when quantized"
     device: Device = field(default_factory=this_device)
+    recipe: Recipe = STATIC_INT8
 
     @override
     def scheme(self) -> Scheme:
-        return self.device.scheme
+        if self.recipe.weight_bits < 8:
+            raise OptionError(
+                f"onnxruntime has no kernels for recipe {self.recipe.name}: its layers would "
+                "be computed in float; take static_wi8_ai8, or compile for tflite"
+            )
+        return replace(self.device.scheme, per_channel=self.recipe.per_channel)
 
     @override
     def settings(self) -> dict[str, str]:

@@ -14,6 +14,7 @@ from edgec.frontend.floats import in_float32
 from edgec.ir import DType, Graph, Node, Value, unload
 from edgec.ops import Dequantize, Opaque, Quantize
 from edgec.passes import (
+    STATIC_INT8,
     ComputeInFloat32,
     DecomposeBlockProducts,
     DecomposeDeterminants,
@@ -31,6 +32,7 @@ from edgec.passes import (
     FoldConstants,
     FuseFullyConnected,
     Pass,
+    Recipe,
     RecognizeStoredWeights,
     Scheme,
     UnpackWeights,
@@ -41,6 +43,7 @@ from edgec.targets.base import Artifact, Runner, Target
 from edgec.targets.tflite.constraints import CONSTRAINTS, TOLD_BY_DATA, computed_parameter
 from edgec.targets.tflite.fit_grids import FitGrids
 from edgec.targets.tflite.flatten import FlattenChannelsLast
+from edgec.targets.tflite.grids import PACKED_WEIGHTS
 from edgec.targets.tflite.interface import IoDtype, IoLayout, bind_inputs, bind_outputs
 from edgec.targets.tflite.kernels import LOWERINGS, lower
 from edgec.targets.tflite.lower import Lowering
@@ -63,16 +66,20 @@ class Tflite(Target):
     io_layout
         "keep" leaves images in the caller's order; "nhwc" takes and returns them as they are
         stored, with no transpose at all.
+    recipe
+        What models are quantized to, if they are.
     """
 
     name: ClassVar[str] = "tflite"
     description: ClassVar[str] = "TFLite file for LiteRT with XNNPACK: phones, Raspberry Pi"
     io_dtype: IoDtype = "float32"
     io_layout: IoLayout = "keep"
+    recipe: Recipe = STATIC_INT8
 
     @override
     def scheme(self) -> Scheme:
-        return Scheme(DType.INT8, 127)
+        packed = PACKED_WEIGHTS if self.recipe.weight_bits == 4 else ()
+        return Scheme(DType.INT8, 127, packed=packed, per_channel=self.recipe.per_channel)
 
     @override
     def prepare(self) -> tuple[Pass, ...]:

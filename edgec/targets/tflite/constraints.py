@@ -85,7 +85,7 @@ def _static(graph: Graph, node: Node) -> str | None:
 def _types(graph: Graph, node: Node) -> str | None:
     """Values are of a type that the operator's builtin takes, or quantized to 8 bits."""
     if isinstance(node.op, Quantize | Dequantize):
-        allowed = {DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32}
+        allowed = {DType.FLOAT32, DType.INT4, DType.INT8, DType.UINT8, DType.INT32}
         return None if node.op.dtype in allowed else f"it stores {node.op.dtype.value}"
     takes = kernels.LOWERINGS[type(node.op)].dtypes
     for value in (*node.reads, *node.outputs):
