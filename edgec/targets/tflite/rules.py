@@ -140,7 +140,8 @@ def _layer(op: Operator, inputs: list[Tensor]) -> Iterator[Diagnostic]:
         yield Diagnostic(f"{op.code} has weights that are no int8 constant", op.layer)
         return
     if any(w.quant.zero_point) or int(w.data.min(initial=0)) == w.dtype.limits[0]:
-        yield Diagnostic("weights must be symmetric, as in [-127, 127]", op.layer)
+        most = w.dtype.limits[1]
+        yield Diagnostic(f"weights must be symmetric, in [-{most}, {most}]", op.layer)
     if w.quant.axis is not None and w.quant.axis != _WEIGHT_AXIS[op.code]:
         yield Diagnostic(f"weights are per channel of axis {w.quant.axis}", op.layer)
     if b.dtype is not DType.INT32 or b.quant is None or any(b.quant.zero_point):
