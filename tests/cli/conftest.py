@@ -25,6 +25,7 @@ class Options:
     ranges: str | None = None
     percentile: float | None = None
     effort: str = "default"
+    weight_scales: str = "channel"
     shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
     io_dtype: str = "float32"
     io_layout: str = "keep"
