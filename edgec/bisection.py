@@ -77,6 +77,8 @@ def bisect(
     measure: Callable[[Names], Agreement],
     required: Required,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    rank: Callable[[Names], Agreement] | None = None,
 ) -> Found:
     """Return the fewest layers to keep in float, as far as a search of this kind finds them.
 
@@ -91,25 +93,32 @@ def bisect(
         Measures the model with some layers in float.
     progress
         Called with how many graphs are measured, of about how many.
+    rank
+        Measures the model with one layer in integers; `measure` if not given. It may be
+        quicker, since it decides on the order only.
     """
     runs = 0
     known: dict[frozenset[str], Agreement] = {}
     expected = len(layers) + 2 * max(1, len(layers).bit_length())
 
-    def measured(kept: Iterable[str]) -> Agreement:
+    def ran(how: Callable[[Names], Agreement], key: frozenset[str]) -> Agreement:
         nonlocal runs
+        runs += 1
+        if progress is not None:
+            progress(runs, max(expected, runs))
+        return how(tuple(name for name in layers if name in key))
+
+    def measured(kept: Iterable[str]) -> Agreement:
         key = frozenset(kept)
         if key not in known:
-            known[key] = measure(tuple(name for name in layers if name in key))
-            runs += 1
-            if progress is not None:
-                progress(runs, max(expected, runs))
+            known[key] = ran(measure, key)
         return known[key]
 
     before = measured(())
     if required.holds(before):
         return Found((), before, before, runs)
-    harm = {name: measured(n for n in layers if n != name) for name in layers}
+    everything = frozenset(layers)
+    harm = {name: ran(rank or measure, everything - {name}) for name in layers}
     order = sorted(layers, key=lambda name: required.closeness(harm[name]))
     low, high = 0, len(order)  # the first `high` are enough: with all in float nothing is lost
     while high - low > 1:

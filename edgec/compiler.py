@@ -71,6 +71,7 @@ __all__ = [
     "check_layers",
     "compile_model",
     "labelled_samples",
+    "quantization",
     "targets_for",
 ]
 
@@ -403,6 +404,16 @@ def _some(graph: Graph, data: Split) -> tuple[Mapping[str, Array], ...]:
     return tuple(islice(data.calibration(), count))
 
 
+def quantization(
+    target: Target, graph: Graph, calibration: Calibration, data: Split, options: CompileOptions
+) -> tuple[Pass, ...]:
+    """Return the passes that quantize a graph, with the effort asked for."""
+    step = QuantizeGraph(calibration, target.scheme(), options.keep_float)
+    if options.effort == "fast":
+        return (step,)
+    return (step, CorrectBiases(graph, _some(graph, data)))
+
+
 def _compile_for(
     target: Target,
     graph: Graph,
@@ -420,10 +431,8 @@ def _compile_for(
         if calibration is None:
             calibration = calibrated(graph, data, schemes, options, say)
             calibrations.append((graph, calibration))
-        steps: list[Pass] = [QuantizeGraph(calibration, target.scheme(), options.keep_float)]
-        if options.effort != "fast":
-            steps.append(CorrectBiases(graph, _some(graph, data)))
-        graph, rewritten = _run(tuple(steps), graph, None, say)
+        steps = quantization(target, graph, calibration, data, options)
+        graph, rewritten = _run(steps, graph, None, say)
         records += rewritten
     graph, finished = _run(target.finish(), graph, sample, say)
     records += finished

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from edgec.bisection import Found, Required, bisect, fidelity
-from edgec.compiler import CompileOptions
+from edgec.compiler import CompileOptions, quantization
 from edgec.errors import OptionError
 from edgec.evaluate import Evaluator
 from edgec.ir import Graph
 from edgec.numerics import Agreement
-from edgec.passes import Pipeline, QuantizeGraph
+from edgec.passes import Pipeline
+from edgec.passes.quantization_plan import plan
 from edgec.preparation import Prepared, prepare
 from edgec.verdict import Progress, counter
 from edgec.waterfall import LayerError, waterfall
@@ -87,6 +88,7 @@ def debug_model(
             lambda kept: study.measured((*options.keep_float, *kept)),
             debug.required,
             lambda done, of: counter(say, "search", of)(done),
+            rank=lambda kept: study.measured((*options.keep_float, *kept), effort="fast"),
         )
         macs = sum(la.macs for la in layers if set(la.names) & set(result.kept))
         found["bisect"] = {
@@ -107,17 +109,20 @@ class _Study:
         float_model = Evaluator(prepared.graph, optimize=True)
         self.wants = [float_model.run(f) for f in islice(prepared.data.proof(), self.count)]
 
-    def step(self, keep_float: Sequence[str]) -> QuantizeGraph:
-        """Return the pass that quantizes all other layers."""
-        scheme = self.prepared.target.scheme()
-        return QuantizeGraph(self.prepared.calibration, scheme, tuple(keep_float))
+    def quantized(self, keep_float: Sequence[str], effort: str) -> Graph:
+        """Return the model with all other layers in integers."""
+        p = self.prepared
+        options = replace(self.options, keep_float=tuple(keep_float), effort=effort)
+        steps = quantization(p.target, p.graph, p.calibration, p.data, options)
+        return Pipeline(steps).run(p.graph)[0]
 
     def layers(self) -> tuple[LayerError, ...]:
         """Return the error of every layer, in the order of the model."""
-        graph, step = self.prepared.graph, self.step(self.options.keep_float)
-        quantized = step.run(graph)
-        feeds = self.prepared.data.proof()
-        return waterfall(graph, step.plan(graph), quantized, feeds, self.count)
+        p, options = self.prepared, self.options
+        scheme, ranges = p.target.scheme(), p.calibration.ranges
+        planned = plan(p.graph, options.keep_float, scheme.floating, ranges)
+        quantized = self.quantized(options.keep_float, options.effort)
+        return waterfall(p.graph, planned, quantized, p.data.proof(), self.count)
 
     def keepable(self, layers: Sequence[LayerError]) -> list[str]:
         """Return a name for every layer that the user's model has a name for.
@@ -132,9 +137,9 @@ class _Study:
             found.update(dict.fromkeys((*same, *layer.names)[:1]))
         return list(found)
 
-    def measured(self, keep_float: Sequence[str]) -> Agreement:
+    def measured(self, keep_float: Sequence[str], effort: str = "") -> Agreement:
         """Return how close the model is with some layers in float."""
-        graph: Graph = self.step(keep_float).run(self.prepared.graph)
+        graph = self.quantized(keep_float, effort or self.options.effort)
         graph, _ = Pipeline(self.prepared.target.finish()).run(graph)
         return fidelity(graph, self.wants, islice(self.prepared.data.proof(), self.count))
 
@@ -160,9 +165,18 @@ def _search(found: Found, required: Required) -> dict[str, Any]:
 def _command(model: Path, options: CompileOptions, found: Found) -> str:
     """Return the command line that compiles with these layers in float."""
     words = ["edgec", "compile", str(model), "-t", options.targets[0]]
-    words += ["--recipe", str(options.recipe)]
+    words += ["--recipe", str(options.recipe), "--effort", options.effort]
     if isinstance(options.calibration, Path):
         words += ["--calibration", str(options.calibration)]
+    given = {
+        "--ranges": options.ranges,
+        "--percentile": options.percentile,
+        "--preprocess": options.preprocess,
+    }
+    for option, value in given.items():
+        words += [] if value is None else [option, str(value)]
+    for name, dims in options.shapes.items():
+        words += ["--shape", f"{name}={','.join(map(str, dims))}"]
     for name in (*options.keep_float, *found.kept):
         words += ["--keep-float", name]
     return shlex.join([*words, "-o", "out"])

@@ -94,11 +94,13 @@ def test_agreement_is_a_goal_too() -> None:
 
 @pytest.mark.parametrize("required", [Required(sqnr_db=20, agreement=1.0), Required(20)])
 def test_no_graph_is_measured_twice(required: Required) -> None:
-    model = Model(np.linspace(0, 0.1, 8))
+    model, ranking = Model(np.linspace(0, 0.1, 8)), Model(np.linspace(0, 0.1, 8))
 
-    bisect(LAYERS, model, required)
+    found = bisect(LAYERS, model, required, rank=ranking)
 
     assert len(set(model.asked)) == len(model.asked)
+    assert [set(LAYERS) - set(kept) for kept in ranking.asked] == [{name} for name in LAYERS]
+    assert found.runs == len(model.asked) + len(LAYERS)
 
 
 def test_progress_never_goes_back() -> None:

@@ -43,6 +43,13 @@ Examples:
     help="A layer that is not quantized, by its name in the model; may be repeated.",
 )
 @click.option(
+    "--effort",
+    type=click.Choice(["fast", "default"]),
+    default="default",
+    show_default=True,
+    help="What is done to keep the accuracy, as in edgec compile.",
+)
+@click.option(
     "--bisect",
     is_flag=True,
     help="Search the fewest layers to keep in float so that the goal below holds.",

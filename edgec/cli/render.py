@@ -73,6 +73,8 @@ def print_report(
     out.print(_ledger(report))
     out.print()
     out.print(_artifacts(report))
+    if told := at(report, "calibration", "report"):
+        out.print(f"\n{_calibration(told)}")
     for line in _diagnostics(report):
         out.print(line)
     names = [str(a[k]) for a in report["artifacts"] for k in ("file", "weights") if k in a]
@@ -124,6 +126,21 @@ def _fidelity(line: Mapping[str, Any]) -> str:
     if line.get("error") is None:
         return str(line["promise"]) if line.get("verified") else f"{line['promise']}?"
     return "exact" if line["error"] == 0 else f"error {line['error']:.1e}"
+
+
+def _calibration(told: Mapping[str, Any]) -> str:
+    """Return a line about calibration; edgec calibrate has more."""
+    tensors = told["tensors"]
+    text = f"{len(tensors)} ranges by {told['method']} from {told['samples']} samples"
+    if not tensors:
+        return text
+    apart = max(tensors, key=lambda t: t["disagreement"])
+    far = max(tensors, key=lambda t: t["outliers"])
+    return (
+        f"{text}; methods are furthest apart at {short(apart['layer'])} "
+        f"({apart['disagreement']:.1f}x), outliers at {short(far['layer'])} "
+        f"({far['outliers']:.1f}x)"
+    )
 
 
 def _artifacts(report: Mapping[str, Any]) -> Table:

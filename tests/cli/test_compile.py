@@ -97,6 +97,37 @@ def test_writes_the_files_and_prints_the_ledger(edgec: Run, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("model")
+def test_what_calibration_showed_is_told(compiler: FakeCompiler, edgec: Run) -> None:
+    layers = [("conv1", 1.25, 9.5), ("conv2", 2.5, 3.0)]
+    tensors = [{"layer": n, "disagreement": d, "outliers": o} for n, d, o in layers]
+    told = {"method": "mse", "samples": 96, "tensors": tensors, "warnings": []}
+    warned = {"kind": "few", "where": "here", "message": "too few", "hint": "give more"}
+    compiler.report["calibration"]["report"] = told
+
+    out = edgec("compile", "net.onnx", "-t", "tflite", "-o", "out").stdout
+
+    assert (
+        "2 ranges by mse from 96 samples; methods are furthest apart at conv2 (2.5x), outliers "
+        "at conv1 (9.5x)\n"
+    ) in out
+    assert "PROBLEM" not in out
+    told.update(tensors=[], warnings=[warned])
+    out = edgec("compile", "net.onnx", "-t", "tflite", "-o", "out").stdout
+    assert out.startswith("PROBLEM  The samples look wrong. here: too few; give more.\n")
+    assert "0 ranges by mse from 96 samples\n" in out
+
+
+@pytest.mark.usefixtures("model")
+def test_warnings_of_labelled_samples_are_problems(compiler: FakeCompiler, edgec: Run) -> None:
+    warned = {"kind": "channels", "where": "x", "message": "are swapped", "hint": "swap them"}
+    compiler.report["evaluation"]["warnings"] = [warned]
+
+    out = edgec("compile", "net.onnx", "-t", "tflite", "-o", "out", "-q").stdout
+
+    assert out == "PROBLEM  The samples look wrong. x: are swapped; swap them.\n"
+
+
+@pytest.mark.usefixtures("model")
 def test_json_is_the_report_and_nothing_else(compiler: FakeCompiler, edgec: Run) -> None:
     result = edgec("compile", "net.onnx", "-t", "tflite", "-o", "out", "--json")
 
