@@ -11,7 +11,7 @@ from functools import reduce
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from edgec.calibration import (
     DEFAULT,
@@ -39,11 +39,11 @@ from edgec.original import provable
 from edgec.passes import (
     RECIPES,
     STATIC_INT8,
-    CorrectBiases,
     Pass,
     PassRecord,
     Pipeline,
     QuantizeGraph,
+    RoundWeights,
     Sample,
     Scheme,
     recipe_named,
@@ -75,10 +75,18 @@ __all__ = [
     "targets_for",
 ]
 
-EFFORTS = ("fast", "default")
+EFFORTS = ("fast", "default", "full")
 
-_WALK_BYTES = 512 << 20
-_LEAST_SAMPLES, _MOST_SAMPLES = 8, 64
+
+class _Share(NamedTuple):
+    """How many calibration samples recovery may hold what layers make of, and in how much."""
+
+    samples: int
+    bytes: int
+
+
+_WALKED = {"default": _Share(32, 512 << 20), "full": _Share(128, 1 << 30)}
+_LEAST_SAMPLES = 8
 WEIGHT_SCALES = ("channel", "tensor")
 
 
@@ -100,7 +108,8 @@ class CompileOptions:
         Share of the elements kept by the range method "percentile", in percent.
     effort
         What is done to keep the accuracy of a quantized model: "fast" finds ranges only,
-        "default" corrects biases by what the float model computes; see `EFFORTS`.
+        "default" and "full" round weights and set biases by what the float model computes, on
+        some calibration samples and on more of them; see `EFFORTS`.
     weight_scales
         "channel" or "tensor": what has a scale of its own.
     shapes
@@ -394,14 +403,17 @@ def calibrated(
         found = replace(more, ranges=ranges, report=report)
 
 
-def _some(graph: Graph, data: Split) -> tuple[Mapping[str, Array], ...]:
-    """Return the calibration samples that the graph is walked through with.
+def _recovery(effort: str, graph: Graph, data: Split) -> tuple[Pass, ...]:
+    """Return what is done to a quantized graph to bring it near to its float model.
 
-    Of large models fewer are taken: what a layer yields is held for all of them.
+    Of large models fewer samples are taken: what a layer yields is held for all of them.
     """
-    room = _WALK_BYTES // max(cost(graph).peak_activation_bytes, 1)
-    count = max(_LEAST_SAMPLES, min(_MOST_SAMPLES, room))
-    return tuple(islice(data.calibration(), count))
+    if effort == "fast":
+        return ()
+    share = _WALKED[effort]
+    room = share.bytes // max(2 * cost(graph).peak_activation_bytes, 1)
+    count = max(_LEAST_SAMPLES, min(share.samples, room))
+    return (RoundWeights(graph, tuple(islice(data.calibration(), count))),)
 
 
 def quantization(
@@ -409,9 +421,7 @@ def quantization(
 ) -> tuple[Pass, ...]:
     """Return the passes that quantize a graph, with the effort asked for."""
     step = QuantizeGraph(calibration, target.scheme(), options.keep_float)
-    if options.effort == "fast":
-        return (step,)
-    return (step, CorrectBiases(graph, _some(graph, data)))
+    return (step, *_recovery(options.effort, graph, data))
 
 
 def _compile_for(

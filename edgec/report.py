@@ -17,7 +17,7 @@ from edgec.errors import Diagnostic
 from edgec.files import REPORT_SCHEMA
 from edgec.frontend import Loaded
 from edgec.numerics import Agreement
-from edgec.passes import PassRecord
+from edgec.passes import LayerRecord, PassRecord
 from edgec.proof import Evaluation
 from edgec.targets import Port
 
@@ -141,6 +141,15 @@ def _line(target: str, r: PassRecord, sqnr_db: float | None) -> dict[str, Any]:
         "error": r.error,
         "sqnr_db": None if sqnr_db is None else round(sqnr_db, 2),
         "diagnostics": [asdict(d) for d in r.diagnostics],
+        **({"layers": [_layer(found) for found in r.layers]} if r.layers else {}),
+    }
+
+
+def _layer(r: LayerRecord) -> dict[str, Any]:
+    return {
+        "layer": r.layer,
+        "sqnr_db": [round(r.before_db, 2), round(r.after_db, 2)],
+        "kept": r.kept,
     }
 
 

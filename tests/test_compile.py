@@ -116,11 +116,11 @@ def test_ledger_has_a_line_for_every_pass(result: Result) -> None:
         *(("", p.name) for p in lossless()),
         *(("tflite", p.name) for p in tflite.prepare()),
         ("tflite", "quantize"),
-        ("tflite", "correct-biases"),
+        ("tflite", "round-weights"),
         *(("tflite", p.name) for p in tflite.finish()),
         *(("onnxruntime", p.name) for p in runtime.prepare()),
         ("onnxruntime", "quantize"),
-        ("onnxruntime", "correct-biases"),
+        ("onnxruntime", "round-weights"),
         *(("onnxruntime", p.name) for p in runtime.finish()),
     ]
     by_name = {line["pass"]: line for line in result.report["ledger"]}
@@ -136,8 +136,10 @@ def test_a_fast_compilation_finds_ranges_only() -> None:
     report = compile_model(MODEL, options).report
 
     assert report["options"]["effort"] == "fast"
-    assert "correct-biases" not in [line["pass"] for line in report["ledger"]]
-    with pytest.raises(OptionError, match="there is no effort 'none'; known: fast, default"):
+    assert "round-weights" not in [line["pass"] for line in report["ledger"]]
+    with pytest.raises(
+        OptionError, match="there is no effort 'none'; known: fast, default, full"
+    ):
         compile_model(MODEL, replace(options, effort="none"))
 
 

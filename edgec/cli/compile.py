@@ -79,11 +79,12 @@ Example:
 )
 @click.option(
     "--effort",
-    type=click.Choice(["fast", "default"]),
+    type=click.Choice(["fast", "default", "full"]),
     default="default",
     show_default=True,
     help="What is done to keep the accuracy of a quantized model: fast finds ranges only, "
-    "default corrects biases by what the float model computes.",
+    "default and full round weights and set biases by what the float model computes, full on "
+    "more of the samples.",
 )
 @shape_option
 @click.option(

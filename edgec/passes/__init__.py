@@ -3,6 +3,7 @@
 from edgec.passes.absorb_expands import AbsorbExpands
 from edgec.passes.base import (
     Exact,
+    LayerRecord,
     Lossy,
     Pass,
     PassRecord,
@@ -50,6 +51,7 @@ from edgec.passes.recognize_norms import RecognizeNorms
 from edgec.passes.recognize_pixel_shuffle import RecognizePixelShuffle
 from edgec.passes.recognize_softmax import RecognizeSoftmax
 from edgec.passes.recognize_stored_weights import RecognizeStoredWeights
+from edgec.passes.round_weights import RoundWeights
 from edgec.passes.share_constants import ShareConstants
 from edgec.passes.simplify_pools import SimplifyPools
 from edgec.passes.unpack_weights import UnpackWeights
@@ -85,6 +87,7 @@ __all__ = [
     "FuseActivations",
     "FuseFullyConnected",
     "JoinMoves",
+    "LayerRecord",
     "Lossy",
     "MergeArithmetic",
     "MergeCasts",
@@ -105,6 +108,7 @@ __all__ = [
     "RecognizePixelShuffle",
     "RecognizeSoftmax",
     "RecognizeStoredWeights",
+    "RoundWeights",
     "Sample",
     "Scheme",
     "ShareConstants",
@@ -143,6 +147,7 @@ PASSES: tuple[type[Pass], ...] = (
     ExpandFunctions,
     QuantizeGraph,
     CorrectBiases,
+    RoundWeights,
     ComputeInFloat32,
     DecomposeDeterminants,
     DecomposeEinsum,

@@ -16,7 +16,17 @@ from edgec.ir import Array, Graph, unload, verify
 from edgec.numerics import relative_error
 from edgec.passes.rounding import rounding_floor
 
-__all__ = ["Exact", "Lossy", "Pass", "PassRecord", "Pipeline", "Promise", "Sample", "Within"]
+__all__ = [
+    "Exact",
+    "LayerRecord",
+    "Lossy",
+    "Pass",
+    "PassRecord",
+    "Pipeline",
+    "Promise",
+    "Sample",
+    "Within",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,26 @@ Promise = Exact | Within | Lossy
 _MOST_TURNS = 50  # each pass makes a graph smaller or simpler; real models need 2 to 4
 
 
+@dataclass(frozen=True, slots=True)
+class LayerRecord:
+    """What a lossy pass did to one layer, judged on samples that it was not fitted to.
+
+    Parameters
+    ----------
+    layer
+        Its name in the user's model.
+    before_db, after_db
+        Signal-to-noise ratio of the layer's results, or of what the pass says it looks at.
+    kept
+        What was kept: "plain" if the layer is as it was.
+    """
+
+    layer: str
+    before_db: float
+    after_db: float
+    kept: str
+
+
 class Pass(ABC):
     """A function from graph to graph, with options.
 
@@ -76,6 +106,10 @@ class Pass(ABC):
     @abstractmethod
     def run(self, graph: Graph) -> Graph:
         """Return the rewritten graph."""
+
+    def run_recorded(self, graph: Graph) -> tuple[Graph, tuple[LayerRecord, ...]]:
+        """Return the rewritten graph, and what was done to each layer if the pass tells."""
+        return self.run(graph), ()
 
     def diagnostics(self, graph: Graph) -> tuple[Diagnostic, ...]:
         """What the pass could not do to `graph`, which it has not run on yet."""
@@ -92,6 +126,8 @@ class PassRecord:
     error
         How far it moved the outputs on the sample, relative to the largest element of each;
         ``None`` if that was not evaluated.
+    layers
+        What it did to each layer, if it tells.
     """
 
     name: str
@@ -102,6 +138,7 @@ class PassRecord:
     error: float | None
     seconds: float
     diagnostics: tuple[Diagnostic, ...] = ()
+    layers: tuple[LayerRecord, ...] = ()
 
 
 class Sample(dict[str, Array]):
@@ -192,7 +229,7 @@ class _State:
         graph, before = self.graph, self.price
         start = time.perf_counter()
         problems = step.diagnostics(graph)
-        after = step.run(graph)
+        after, layers = step.run_recorded(graph)
         seconds = time.perf_counter() - start
         error: float | None = None
         changed = after is not graph
@@ -207,7 +244,7 @@ class _State:
             error = 0.0
         promise = str(step.promise)
         return PassRecord(
-            step.name, promise, changed, before, self.price, error, seconds, problems
+            step.name, promise, changed, before, self.price, error, seconds, problems, layers
         )
 
 

@@ -119,6 +119,13 @@ class Walk:
 
     def hold(self, node: Node, results: Iterable[Mapping[str, Array]]) -> None:
         """Take the outputs of a node for what they are from here on."""
+        for _ in self.passed(node, results):
+            pass
+
+    def passed(
+        self, node: Node, results: Iterable[Mapping[str, Array]]
+    ) -> Iterator[Mapping[str, Array]]:
+        """Hold the outputs of a node, and yield each result on its way; it may have more."""
         now = self._position[node.outputs[0].name]
         kept: dict[str, list[Array]] = {}
         for result in results:
@@ -127,6 +134,7 @@ class Walk:
                 name = value.name if pair is None else pair.output.name
                 if self._last.get(name, -1) > now:
                     kept.setdefault(name, []).append(self._stored(result[value.name], pair))
+            yield result
         for value in self._sources(node):
             if self._last[value.name] == now:
                 self._held.pop(value.name, None)
