@@ -208,10 +208,8 @@ def _best(layer: QuantizedLayer, weight: Array, fit: Moments, judge: Moments) ->
     """Return the rounding whose results are nearest to those of the float layer."""
     stored, shape = layer.stored, fit.yx.shape
     top = int(np.abs(stored.weight.astype(np.int64)).max(initial=0))
-    limits = (
-        max(-top, np.iinfo(stored.weight.dtype).min),
-        min(top, np.iinfo(stored.weight.dtype).max),
-    )
+    lowest, highest = layer.dtype.limits
+    limits = max(-top, lowest), min(top, highest)
     scale = np.broadcast_to(stored.grid.scale, shape[0] * shape[1]).reshape(shape[:2])
     steps = np.broadcast_to(layer.bias_grid(stored.grid).scale, scale.size).reshape(shape[:2])
     old = stored.weight.astype(np.float64).reshape(shape)
@@ -229,7 +227,7 @@ def _best(layer: QuantizedLayer, weight: Array, fit: Moments, judge: Moments) ->
         return _Choice.plain(layer)
     worse = error > plainly
     q, free = np.where(worse[:, :, None], old, q), np.where(worse, bias, free)
-    integers = q.reshape(stored.weight.shape).astype(stored.weight.dtype)
+    integers = q.reshape(stored.weight.shape).astype(np.int32).astype(stored.weight.dtype)
     return _Choice("rounded", integers, np.clip(free.reshape(-1), -(2**31), 2**31 - 1))
 
 

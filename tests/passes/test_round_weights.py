@@ -24,6 +24,8 @@ from tests.targets.graphs import Feeds, Net, quantized, random
 COARSE = Scheme(DType.INT8, 7)
 """Weights of 4 bits, whose rounding costs much."""
 
+PACKED = Scheme(packed=(Conv, GroupedConv))
+
 
 def smooth(count: int, *shape: int, first: int = 0) -> list[Feeds]:
     """Return samples whose elements go together, as those of images do."""
@@ -91,11 +93,13 @@ def test_every_kind_of_layer_is_rounded(op: Op, weight: Array, shape: tuple[int,
     after, (record,) = RoundWeights(graph, feeds).run_recorded(before)
 
     assert (record.layer, record.kept) == ("y", "rounded")
-    assert record.after_db > record.before_db + 0.5
-    assert gained(graph, before, after, smooth(32, *shape, first=500)) > 0.5
+    assert record.after_db > record.before_db + 0.2
+    assert gained(graph, before, after, smooth(32, *shape, first=500)) > 0.2
 
 
-@pytest.mark.parametrize("scheme", [INT8, UINT8, COARSE], ids=["int8", "uint8", "4bit"])
+@pytest.mark.parametrize(
+    "scheme", [INT8, UINT8, COARSE, PACKED], ids=["int8", "uint8", "4bit", "int4"]
+)
 def test_grids_and_bits_stay(scheme: Scheme) -> None:
     graph, feeds = deep(), smooth(16, 1, 4, 8, 8)
     before = quantized(graph, *feeds, scheme=scheme)
@@ -105,10 +109,11 @@ def test_grids_and_bits_stay(scheme: Scheme) -> None:
     changed = 0
     for name in "adgy":
         (old, by), *_ = dequantized(before, layer(before, name))
-        (new, with_), (bias, _) = dequantized(after, layer(after, name))
-        assert (with_, new.dtype, bias.dtype) == (by, np.dtype(np.int8), np.dtype(np.int32))
+        (new, with_), *biases = dequantized(after, layer(after, name))
+        assert (with_, new.dtype) == (by, old.dtype)
+        assert all(bias.dtype == np.int32 for bias, _ in biases)
         assert np.abs(new.astype(int)).max() <= scheme.weight_max
-        changed += int((old != new).sum())
+        changed += int((old.astype(int) != new.astype(int)).sum())
     assert changed
     grids = [
         {n.output.name: n.op.params for n in g.nodes if isinstance(n.op, Dequantize)}
