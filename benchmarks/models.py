@@ -19,7 +19,9 @@ __all__ = [
     "DATA",
     "LABELLED",
     "SHAPES",
+    "UNLABELLED",
     "Labelled",
+    "Unlabelled",
     "example_feeds",
     "loader",
     "sensible_feeds",
@@ -183,6 +185,7 @@ LABELLED: dict[str, Labelled] = {
     "resnet8": Labelled("mlperf_tiny/resnet8_cifar10.onnx", _cifar_raw, points=0.5),
     "kws_ds_cnn": Labelled("mlperf_tiny/kws_ds_cnn.onnx", _keywords, points=1.0),
     "resnet20": Labelled("cifar10/resnet20_cifar10.onnx", _cifar_normalised, points=0.7),
+    "resnet56": Labelled("cifar10/resnet56_cifar10.onnx", _cifar_normalised, points=0.7),
     "efficientnet_lite0": Labelled(
         "imagenet/efficientnet_lite0.onnx",
         _imagenet(224, 127, 128, 0),
@@ -195,4 +198,100 @@ LABELLED: dict[str, Labelled] = {
         points=1.0,
         agreement=0.975,
     ),
+    "mobilenet_v1_025": Labelled(
+        "imagenet/mobilenet_v1_025_128.onnx", _imagenet(128, 127.5, 127.5, 1), points=1.5
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unlabelled:
+    """A model with samples that float outputs judge.
+
+    Parameters
+    ----------
+    split
+        Returns calibration inputs and test inputs.
+    measure
+        What it is judged by: "agreement", "sqnr" or "psnr".
+    """
+
+    file: str
+    input: str
+    split: Callable[[], tuple[Array, Array]]
+    measure: str
+
+
+_MOST_IMAGES = 200
+"""Test images of the models whose inputs and outputs are large."""
+
+
+def _parts(x: Array, most: int | None = None) -> tuple[Array, Array]:
+    """Return samples 0, 10, 20, ... and the others, or as many of these, evenly spread."""
+    chosen = np.arange(len(x)) % 10 == 0
+    others = x[~chosen]
+    step = 1 if most is None else -(-len(others) // most)
+    return np.ascontiguousarray(x[chosen]), np.ascontiguousarray(others[::step])
+
+
+def _visual_wake_words() -> tuple[Array, Array]:
+    return _parts(_float(loader().imagenet(96)[0]) / np.float32(255))
+
+
+def _yolox() -> tuple[Array, Array]:
+    images = loader().imagenet(416)[0].transpose(0, 3, 1, 2)
+    calibration, test = _parts(images, _MOST_IMAGES)
+    return _float(calibration), _float(test)
+
+
+def _luma() -> tuple[Array, Array]:
+    """Return luma in 0..1, of ITU-R BT.601."""
+    images = loader().imagenet(128)[0]
+    weights = np.array([0.299, 0.587, 0.114], np.float32) / np.float32(255)
+    return _parts((_float(images) @ weights)[:, None], _MOST_IMAGES)
+
+
+def _palms() -> tuple[Array, Array]:
+    """Return images in 0..1, as MediaPipe feeds its palm detector."""
+    calibration, test = _parts(loader().imagenet(192)[0], _MOST_IMAGES)
+    return _float(calibration) / np.float32(255), _float(test) / np.float32(255)
+
+
+_PADDING = 256
+_PART = 1024
+
+
+def _magika() -> tuple[Array, Array]:
+    """Return the files of this checkout as Magika's models of version 3 see them.
+
+    The first and the last 1,024 bytes, without white space at the ends of the file, padded
+    behind and before (google/magika, python/src/magika/magika.py).
+    """
+    root = Path(__file__).resolve().parents[1]
+    folders = ("benchmarks", "docs", "edgec", "examples", "tests")
+    files = [*root.glob("*.*"), *(f for name in folders for f in (root / name).rglob("*.*"))]
+    plain = (f for f in files if f.is_file() and "__pycache__" not in f.parts)
+    texts = [data for f in sorted(plain) if len(data := f.read_bytes()) >= 16]
+    return _parts(np.stack([_ends(data) for data in texts]))
+
+
+def _ends(data: bytes) -> Array:
+    block = 4 * _PART
+    first, last = data[:block].lstrip()[:_PART], data[-block:].rstrip()[-_PART:]
+    found = np.full(2 * _PART, _PADDING, np.int32)
+    found[: len(first)] = np.frombuffer(first, np.uint8)
+    found[2 * _PART - len(last) :] = np.frombuffer(last, np.uint8)
+    return found
+
+
+UNLABELLED: dict[str, Unlabelled] = {
+    "vww": Unlabelled(
+        "mlperf_tiny/vww_mobilenetv1_025_96.onnx", "input", _visual_wake_words, "agreement"
+    ),
+    "yolox_nano": Unlabelled("vision/yolox_nano.onnx", "images", _yolox, "sqnr"),
+    "espcn_x2": Unlabelled("vision/espcn_x2.onnx", "IteratorGetNext:0", _luma, "psnr"),
+    "palm_detection_lite": Unlabelled(
+        "vision/palm_detection_lite.onnx", "input_1", _palms, "sqnr"
+    ),
+    "magika": Unlabelled("text/magika.onnx", "bytes", _magika, "agreement"),
 }
