@@ -46,6 +46,7 @@ from edgec.passes import (
     RoundWeights,
     Sample,
     Scheme,
+    StoreWeights,
     recipe_named,
     simplify,
 )
@@ -222,8 +223,9 @@ def compile_model(
     targets = targets_for(options)
     loaded = load(model, options.shapes)
     check_interface(loaded.graph, targets)
-    calibrates = options.recipe is not None
-    data = Split(loaded, options.calibration, options.preprocess, calibrates=calibrates)
+    data = Split(
+        loaded, options.calibration, options.preprocess, calibrates=_calibrates(options)
+    )
     labelled = labelled_samples(loaded, options)
     check_layers(loaded.graph, options.keep_float)
     original: Original | None = None
@@ -306,12 +308,17 @@ def _check(options: CompileOptions) -> None:
     device_named(options.device)
 
 
+def _calibrates(options: CompileOptions) -> bool:
+    """Whether ranges of activations are needed."""
+    return options.recipe is not None and recipe_named(options.recipe).needs_samples
+
+
 def targets_for(options: CompileOptions) -> list[Target]:
     """Return the targets asked for, with their options."""
     _check(options)
     if not options.targets:
         raise OptionError("no target is given")
-    if options.recipe is not None and options.calibration is None:
+    if _calibrates(options) and options.calibration is None:
         raise OptionError(f"recipe {options.recipe} needs samples: give --calibration")
     if options.weight_scales != "channel" and options.recipe is None:
         raise OptionError("--weight-scales goes with a recipe only")
@@ -436,7 +443,14 @@ def _compile_for(
 ) -> Compiled:
     """Return the artifact for one target; calibration is shared where the graph is the same."""
     graph, records = _run(target.prepare(), graph, sample, say)
-    if options.recipe is not None:
+    if options.recipe is not None and not _calibrates(options):
+        recipe, packed = target.recipe, target.scheme().packed
+        storing = StoreWeights(
+            recipe.weight_bits, recipe.per_channel, packed, options.keep_float
+        )
+        graph, rewritten = _run((storing,), graph, None, say)
+        records += rewritten
+    elif options.recipe is not None:
         calibration = next((c for g, c in calibrations if g is graph), None)
         if calibration is None:
             calibration = calibrated(graph, data, schemes, options, say)
@@ -450,6 +464,7 @@ def _compile_for(
     artifact = target.compile(graph)
     notes = (*artifact.notes, *(d for r in records for d in r.diagnostics))
     quantized = any(isinstance(node.op, Quantize) for node in graph.nodes)
+    quantized |= any(r.changed for r in records if r.name == StoreWeights.name)
     unload(c.array for c in graph.constants.values())
     return Compiled(
         target.name, artifact, cost(graph), quantized, records, target.settings(), notes

@@ -61,7 +61,7 @@ def build_report(
         "calibration": data
         and {
             **data,
-            "ranges": ranges if options.recipe else None,
+            "ranges": None if told is None else ranges,
             "report": None if told is None else told.to_dict(),
         },
         "evaluation": evaluation

@@ -37,8 +37,9 @@ def in_float32(graph: Graph, dtypes: Sequence[DType], *, interface: bool = False
     Parameters
     ----------
     interface
-        Whether inputs and outputs become float32 too. They keep their types otherwise: a cast
-        follows each such input and precedes each such output.
+        Whether inputs and outputs become float32 too, and constants stay as they are stored
+        where a cast reads them. Otherwise inputs and outputs keep their types: a cast follows
+        each such input and precedes each such output.
     """
     if not any(v.type.dtype in dtypes for v in graph.values()):
         return graph
@@ -60,7 +61,8 @@ class _Widening:
 
     def graph(self) -> Graph:
         for node in self.source.nodes:
-            if not any(v.type.dtype in self.dtypes for v in (*node.reads, *node.outputs)):
+            narrow = any(v.type.dtype in self.dtypes for v in (*node.reads, *node.outputs))
+            if not narrow or (self.interface and self._reads_back(node)):
                 self.b.copy(node)
                 continue
             op = _widened(node.op, self.dtypes)
@@ -72,6 +74,11 @@ class _Widening:
             self._emit(node, Identity() if same else op, inputs)
         found = self.b.finish()
         return replace(found, inputs=tuple(map(self._port, self.source.inputs)))
+
+    def _reads_back(self, node: Node) -> bool:
+        """Whether a node makes floats of 32 bits of what is stored in fewer."""
+        stored = self.source.constant(node.inputs[0]) if node.inputs else None
+        return node.op == Cast(DType.FLOAT32) and stored is not None
 
     def _port(self, value: Value) -> Value:
         return _as_float32(value) if self.interface and self._is_other(value) else value

@@ -54,6 +54,7 @@ from edgec.passes.recognize_stored_weights import RecognizeStoredWeights
 from edgec.passes.round_weights import RoundWeights
 from edgec.passes.share_constants import ShareConstants
 from edgec.passes.simplify_pools import SimplifyPools
+from edgec.passes.store_weights import StoreWeights
 from edgec.passes.unpack_weights import UnpackWeights
 from edgec.passes.unroll_loops import UnrollLoops
 from edgec.passes.unroll_recurrent import UnrollRecurrent
@@ -113,6 +114,7 @@ __all__ = [
     "Scheme",
     "ShareConstants",
     "SimplifyPools",
+    "StoreWeights",
     "UnpackWeights",
     "UnrollLoops",
     "UnrollRecurrent",

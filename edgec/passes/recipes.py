@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from edgec.errors import OptionError
 
@@ -16,7 +17,10 @@ class Recipe:
     Parameters
     ----------
     weight_bits
-        Of the layers whose kernels take so few; the others have 8.
+        Of the layers whose kernels take so few; the others have 8. 16 are float16.
+    activations
+        "int8"; or "float", where only weights are stored in fewer bits; or "dynamic", where
+        kernels quantize what they read as they run.
     per_channel
         Whether weights have a scale for each output channel, or one for all.
     """
@@ -24,7 +28,13 @@ class Recipe:
     name: str
     summary: str
     weight_bits: int = 8
+    activations: Literal["int8", "float", "dynamic"] = "int8"
     per_channel: bool = True
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether ranges of activations have to be found."""
+        return self.activations == "int8"
 
 
 STATIC_INT8 = Recipe("static_wi8_ai8", "int8 weights and activations")
@@ -35,6 +45,23 @@ RECIPES: tuple[Recipe, ...] = (
         "static_wi4_ai8",
         "int4 weights of convolutions and fully connected layers, int8 activations",
         weight_bits=4,
+    ),
+    Recipe(
+        "dynamic_wi8_afp32",
+        "int8 weights; activations are quantized by the kernels as they run",
+        activations="dynamic",
+    ),
+    Recipe(
+        "weight_only_wi8_afp32", "int8 weights, which are read as floats", activations="float"
+    ),
+    Recipe(
+        "weight_only_wi4_afp32",
+        "int4 weights, which are read as floats",
+        weight_bits=4,
+        activations="float",
+    ),
+    Recipe(
+        "fp16", "float16 weights, which are read as floats", weight_bits=16, activations="float"
     ),
 )
 

@@ -14,7 +14,7 @@ from edgec.errors import Diagnostic, UnsupportedError
 from edgec.export import Outside
 from edgec.ir import Array, ContainerType, DType, Graph, QuantParams, Value
 from edgec.ops import quantize_array
-from edgec.passes import Pass, Scheme
+from edgec.passes import Pass, Recipe, Scheme
 
 __all__ = ["Artifact", "Port", "Runner", "Target"]
 
@@ -139,6 +139,7 @@ class Target(ABC):
 
     name: ClassVar[str]
     description: ClassVar[str]
+    recipe: Recipe
 
     @abstractmethod
     def scheme(self) -> Scheme:

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from edgec.errors import Diagnostic, ModelError, NumericsError, OptionError, UnsupportedError
 from edgec.ir import Array, Graph
+from edgec.ops import FullyConnected, MatMul
 from edgec.passes import STATIC_INT8, Pass, Recipe, Scheme
 from edgec.targets.base import Artifact, Port, Runner, Target
 from edgec.targets.onnxruntime.absorb import AbsorbActivations
@@ -18,6 +19,7 @@ from edgec.targets.onnxruntime.devices import Device, this_device
 from edgec.targets.onnxruntime.expand_slow import ExpandSlowActivations
 from edgec.targets.onnxruntime.pad_integers import PadIntegers
 from edgec.targets.onnxruntime.part_pools import PartPools
+from edgec.targets.onnxruntime.place_stored_weights import PlaceStoredWeights
 
 __all__ = ["OnnxRuntime"]
 
@@ -50,12 +52,13 @@ class OnnxRuntime(Target):
 
     @override
     def scheme(self) -> Scheme:
-        if self.recipe.weight_bits < 8:
+        if self.recipe.weight_bits < 8 and self.recipe.needs_samples:
             raise OptionError(
                 f"onnxruntime has no kernels for recipe {self.recipe.name}: its layers would "
                 "be computed in float; take static_wi8_ai8, or compile for tflite"
             )
-        return replace(self.device.scheme, per_channel=self.recipe.per_channel)
+        packed = (FullyConnected, MatMul) if self.recipe.weight_bits == 4 else ()
+        return replace(self.device.scheme, packed=packed, per_channel=self.recipe.per_channel)
 
     @override
     def settings(self) -> dict[str, str]:
@@ -63,7 +66,13 @@ class OnnxRuntime(Target):
 
     @override
     def finish(self) -> tuple[Pass, ...]:
-        return (AbsorbActivations(), PadIntegers(), ExpandSlowActivations(), PartPools())
+        return (
+            AbsorbActivations(),
+            PlaceStoredWeights(),
+            PadIntegers(),
+            ExpandSlowActivations(),
+            PartPools(),
+        )
 
     @override
     def check(self, graph: Graph) -> tuple[Diagnostic, ...]:

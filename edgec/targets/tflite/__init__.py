@@ -157,7 +157,7 @@ class Tflite(Target):
 
         model_ports = (*graph.inputs, *graph.outputs)
         graph = _with_float32_interface(graph)
-        b = Lowering(graph)
+        b = Lowering(graph, hybrid=self.recipe.activations == "dynamic")
         inputs = bind_inputs(b, self.io_dtype, self.io_layout)
         b.run(lower)
         outputs = bind_outputs(b, self.io_dtype, self.io_layout)

@@ -7,6 +7,7 @@ import numpy as np
 from edgec.ir import DType, Graph, Node, Op, Value
 from edgec.ops import (
     OPS,
+    Cast,
     Compress,
     Concat,
     ConstantOfShape,
@@ -24,6 +25,7 @@ from edgec.ops import (
     TensorScatter,
 )
 from edgec.targets.tflite import kernels
+from edgec.targets.tflite.grids import kept_constant
 from edgec.targets.tflite.kernels.kernel import Constraint
 
 __all__ = ["CONSTRAINTS", "TOLD_BY_DATA", "computed_parameter"]
@@ -87,6 +89,8 @@ def _types(graph: Graph, node: Node) -> str | None:
     if isinstance(node.op, Quantize | Dequantize):
         allowed = {DType.FLOAT32, DType.INT4, DType.INT8, DType.UINT8, DType.INT32}
         return None if node.op.dtype in allowed else f"it stores {node.op.dtype.value}"
+    if isinstance(node.op, Cast) and kept_constant(graph, node.output) is not None:
+        return None
     takes = kernels.LOWERINGS[type(node.op)].dtypes
     for value in (*node.reads, *node.outputs):
         if value.type.dtype not in takes:

@@ -21,10 +21,12 @@ from edgec.ir import (
     QuantRule,
     Role,
     SameAsInput,
+    Value,
 )
 from edgec.ops import (
     Add,
     AveragePool,
+    Cast,
     Conv,
     Dequantize,
     FullyConnected,
@@ -41,7 +43,14 @@ from edgec.ops import (
 from edgec.targets.tflite.padding import counts, padding
 from edgec.targets.tflite.resizing import builtin_form
 
-__all__ = ["PACKED_WEIGHTS", "is_plain", "misfits", "prescribed", "quantized_by"]
+__all__ = [
+    "PACKED_WEIGHTS",
+    "is_plain",
+    "kept_constant",
+    "misfits",
+    "prescribed",
+    "quantized_by",
+]
 
 _PRODUCT = 256
 """A step of a product is fewer steps of its result: XNNPACK refuses the file otherwise."""
@@ -55,6 +64,26 @@ _COARSEST = 2.0**64
 _TERM = 64
 """A step of a term is no more steps of the sum: LiteRT's kernel wraps at 16 bits, which two
 terms of 255 steps just stay below."""
+
+
+def kept_constant(graph: Graph, value: Value) -> tuple[Array, QuantParams | None] | None:
+    """Return what a value is read from, if that is a constant stored in fewer bits.
+
+    The grid is ``None`` for float16.
+    """
+    node = graph.producers.get(value)
+    if node is None or not isinstance(node.op, Dequantize | Cast):
+        return None
+    array = graph.constant(node.inputs[0])
+    if array is None:
+        return None
+    if isinstance(node.op, Dequantize):
+        return array, node.op.params
+    return (
+        (array, None)
+        if array.dtype == np.float16 and value.type.dtype is DType.FLOAT32
+        else None
+    )
 
 
 def quantized_by(graph: Graph, node: Node) -> Quantize | None:

@@ -19,8 +19,16 @@ import numpy as np
 
 from edgec.errors import Diagnostic, InternalError
 from edgec.ir import Array, DType, Graph, Node, QuantParams, Value
-from edgec.ops import Dequantize, Quantize, dequantize_array, quantize_array
-from edgec.targets.tflite.grids import misfits
+from edgec.ops import (
+    Cast,
+    Conv,
+    Dequantize,
+    FullyConnected,
+    Quantize,
+    dequantize_array,
+    quantize_array,
+)
+from edgec.targets.tflite.grids import kept_constant, misfits
 from edgec.targets.tflite.model import Model, Operator, Tensor
 from edgec.targets.tflite.versions import least_version
 
@@ -30,6 +38,9 @@ Perm = tuple[int, ...]
 """Stored axis ``k`` is axis ``perm[k]`` of the value."""
 
 NHWC: Perm = (0, 2, 3, 1)
+
+_UNPACKED_BY_RUNTIME = {DType.INT8: 2, DType.INT4: 6, DType.FLOAT16: 3}
+"""Types of constants that DEQUANTIZE reads, and its version."""
 
 _LARGE = 1024
 """Elements from which on integers are worth an operator that makes floats of them."""
@@ -49,10 +60,17 @@ def identity(rank: int) -> Perm:
 
 
 class Lowering:
-    """Builds one model; the functions in ``kernels`` add the operators."""
+    """Builds one model; the functions in ``kernels`` add the operators.
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    Parameters
+    ----------
+    hybrid
+        Whether kernels that can are to read stored weights as they are, and to quantize the
+        activations themselves as they run.
+    """
+
+    def __init__(self, graph: Graph, *, hybrid: bool = False) -> None:
+        self.graph, self._hybrid = graph, hybrid
         self.model = Model(graph.name)
         self.stored: dict[Value, Stored] = {}
         self._views: dict[tuple[int, Perm, Perm], int] = {}
@@ -125,6 +143,22 @@ class Lowering:
 
     # ---- grids --------------------------------------------------------------------------
 
+    def kept(self, value: Value) -> tuple[Array, QuantParams | None] | None:
+        """Return the constant that `value` is read from, stored in fewer bits than a float."""
+        return kept_constant(self.graph, value)
+
+    def is_hybrid(self, node: Node) -> bool:
+        """Whether a layer's kernel reads int8 weights, and activations as floats.
+
+        XNNPACK takes no such depthwise convolution, and LiteRT's own is ten times slower.
+        """
+        if not self._hybrid or not isinstance(node.op, Conv | FullyConnected):
+            return False
+        kept = self.kept(node.inputs[1])
+        if kept is None or kept[1] is None or kept[0].dtype != np.int8 or kept[0].ndim > 4:
+            return False
+        return not any(kept[1].zero_point) and self.output_grid(node)[1] is None
+
     def pair_before(self, value: Value) -> tuple[Value, QuantParams] | None:
         """Return the int8 value that `value` is dequantized from, and its grid."""
         node = self.graph.producers.get(value)
@@ -191,9 +225,8 @@ class Lowering:
         array = self.graph.constant(value)
         if array is not None:
             return self._permuted_constant(value.name, array, perm, None)
-        before = self.pair_before(value)
-        if before is not None and (array := self.graph.constant(before[0])) is not None:
-            return self._real_constant(value, array, before[1], perm)
+        if (kept := self.kept(value)) is not None:
+            return self._real_constant(value, *kept, perm)
         if value not in self.stored:
             self._dequantize(value)
         return self.in_order(self.stored[value], perm)
@@ -203,7 +236,7 @@ class Lowering:
         before = self.pair_before(value)
         if before is not None and (integer or value not in self.stored):
             value = before[0]
-        if self.graph.constant(value) is not None:
+        if self.graph.constant(value) is not None or self.kept(value) is not None:
             return None
         return self.stored[value].perm
 
@@ -277,22 +310,25 @@ class Lowering:
         self.stored[value] = Stored(index, held.perm)
 
     def _real_constant(
-        self, value: Value, array: Array, grid: QuantParams, perm: Perm | None
+        self, value: Value, array: Array, grid: QuantParams | None, perm: Perm | None
     ) -> int:
-        """Return the float form of a constant that is stored on integers.
+        """Return the float form of a constant that is stored on integers, or in float16.
 
-        Large ones of 8 bits stay so in the file: the runtime unpacks them once, as it loads.
+        Large ones stay so in the file: the runtime unpacks them once, as it loads.
         It does not unpack what nothing but the caller reads.
         """
-        small = array.dtype != np.int8 or array.size < _LARGE
+        dtype = DType.of(array.dtype)
+        small = dtype not in _UNPACKED_BY_RUNTIME or array.size < _LARGE
         if small or value in self.graph.outputs:
-            real = dequantize_array(array, grid)
+            real = array.astype(np.float32) if grid is None else dequantize_array(array, grid)
             return self._permuted_constant(value.name, real, perm, None)
         source = self._permuted_constant(value.name, array, perm, grid)
         if source not in self._unpacked:
             info = self.info(source)
             index = self.tensor(f"{info.name}/real", DType.FLOAT32, info.shape)
-            version = 2 if grid.axis is None else 5
+            version = _UNPACKED_BY_RUNTIME[dtype]
+            if grid is not None and grid.axis is not None:
+                version = max(version, 5)
             self.operator("DEQUANTIZE", [source], [index], "Dequantize", version)
             self._unpacked[source] = index
         return self._unpacked[source]
@@ -416,5 +452,7 @@ class Lowering:
                     self.quantize(node, quantize)
                 case Dequantize():
                     pass  # written when something reads the float value
+                case Cast() if self.kept(node.output) is not None:
+                    pass
                 case _:
                     kernels(self, node)

@@ -46,11 +46,14 @@ def _conv(b: Lowering, node: Node, op: Convolution) -> None:
         return
     depthwise = isinstance(op, DepthwiseConv)
     order = (*range(1, w.type.rank), 0) if depthwise else channels_last(w.type.rank)
-    weight = as_weights(b, w, order, integer=integer)
+    hybrid = b.is_hybrid(node)
+    weight = as_weights(b, w, order, integer=integer or hybrid)
     bias = bias_of(b, node, integer, source, weight)
     version = 3 if integer else 2 if any(d != 1 for d in op.dilation) else 1
     if b.info(weight).dtype is DType.INT4:
         version = 7
+    if hybrid:
+        version = 5
     code, options = "CONV_2D", "Conv2D"
     if depthwise:
         code, options = "DEPTHWISE_CONV_2D", "DepthwiseConv2D"

@@ -10,7 +10,8 @@ import numpy as np
 
 from edgec.errors import InternalError
 from edgec.ir import DType, Graph, Node, Op, QuantParams
-from edgec.ops import Activation, Dequantize, LeakyRelu
+from edgec.ops import Activation, LeakyRelu
+from edgec.targets.tflite.grids import kept_constant
 from edgec.targets.tflite.lower import Lowering, Perm
 
 __all__ = [
@@ -213,11 +214,8 @@ def elementwise(
 def constant_parameters(graph: Graph, node: Node) -> str | None:
     """Weights and biases are constants."""
     for value in node.inputs[1:]:
-        producer = graph.producers.get(value)
-        source = (
-            producer.inputs[0] if producer and isinstance(producer.op, Dequantize) else value
-        )
-        if not value.is_absent and graph.constant(source) is None:
+        known = graph.constant(value) is not None or kept_constant(graph, value) is not None
+        if not value.is_absent and not known:
             return f"{value} is computed"
     return None
 

@@ -35,7 +35,8 @@ def _fully_connected(b: Lowering, node: Node, op: FullyConnected) -> None:
     shape = b.info(source).shape
     if len(shape) < 2 or shape[-1] != length:
         source, shape = b.get(node.inputs[0], (0, 1), integer=integer), (0, 0)
-    weight = b.get(node.inputs[1], (0, 1), integer=integer)
+    hybrid = b.is_hybrid(node)
+    weight = b.get(node.inputs[1], (0, 1), integer=integer or hybrid)
     bias = bias_of(b, node, integer, source, weight)
     grid = b.info(weight).quant
     per_channel = grid is not None and len(grid.scale) > 1
@@ -43,6 +44,8 @@ def _fully_connected(b: Lowering, node: Node, op: FullyConnected) -> None:
     version = 12 if per_channel else 5 if keep else 4 if integer else 1
     if b.info(weight).dtype is DType.INT4:
         version = max(version, 10)
+    if hybrid:
+        version = max(version, 9)
     target = b.flat(node, (*shape[:-1], units) if keep else node.output.type.ints)
     b.operator(
         "FULLY_CONNECTED",
@@ -52,6 +55,7 @@ def _fully_connected(b: Lowering, node: Node, op: FullyConnected) -> None:
         version,
         fusedActivationFunction=FUSED[op.activation],
         keepNumDims=keep,
+        asymmetricQuantizeInputs=hybrid,
     )
     b.settle(node, target)
 
