@@ -181,7 +181,8 @@ def faults(agreement: Agreement, *, quantized: bool, limits: Limits) -> tuple[Di
             Diagnostic(
                 f"signal-to-noise ratio is {agreement.sqnr_db:.1f} dB, less than "
                 f"{limits.min_sqnr_db:g}",
-                hint="try --ranges minmax, more calibration samples, or --keep-float LAYER",
+                hint="more samples, --keep-float LAYER or a recipe of more bits may help; "
+                "edgec debug names the layers",
             )
         )
     if not quantized and not agreement.max_relative_error <= limits.max_float_error:

@@ -13,6 +13,15 @@ __all__ = ["command"]
 
 _PATH = click.Path(path_type=Path)
 
+_RECIPES = (
+    "static_wi8_ai8",
+    "static_wi4_ai8",
+    "dynamic_wi8_afp32",
+    "weight_only_wi8_afp32",
+    "weight_only_wi4_afp32",
+    "fp16",
+)
+
 _EXAMPLE = """\b
 Example:
   edgec compile net.onnx -t tflite --recipe static_wi8_ai8 \\
@@ -41,7 +50,7 @@ Example:
 )
 @click.option(
     "--recipe",
-    type=click.Choice(["static_wi8_ai8", "static_wi4_ai8"]),
+    type=click.Choice(_RECIPES),
     help="How to quantize: integers of so many bits as weights (w) and activations (a). "
     "Without it all stays float32.",
 )

@@ -148,6 +148,7 @@ PASSES: tuple[type[Pass], ...] = (
     FoldChannelShuffles,
     ExpandFunctions,
     QuantizeGraph,
+    StoreWeights,
     CorrectBiases,
     RoundWeights,
     ComputeInFloat32,
