@@ -159,8 +159,8 @@ class TestFaults:
 
         assert said(found, min_sqnr_db=3) == []
         assert said(found) == [
-            "signal-to-noise ratio is 3.0 dB, less than 5 (try --ranges minmax, more "
-            "calibration samples, or --keep-float LAYER)"
+            "signal-to-noise ratio is 3.0 dB, less than 5 (more samples, --keep-float LAYER or "
+            "a recipe of more bits may help; edgec debug names the layers)"
         ]
 
     def test_too_large_an_error(self) -> None:
