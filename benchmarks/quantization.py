@@ -18,7 +18,7 @@ from benchmarks.artifacts import Bench, Made, Settings
 from benchmarks.fidelity import Interval, mean_difference, sqnr_difference
 from benchmarks.models import LABELLED, UNLABELLED
 from benchmarks.scoring import Case, Scores
-from edgec.compiler import EFFORTS
+from edgec.options import EFFORTS
 
 __all__ = ["main"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,15 +9,11 @@ from functools import reduce
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from edgec.calibration import (
-    DEFAULT,
-    METHODS,
     Calibration,
     CalibrationReport,
-    Percentile,
-    RangeMethod,
     calibrate,
 )
 from edgec.contents import Pieces
@@ -33,12 +27,11 @@ from edgec.errors import (
 from edgec.files import json_bytes, write_files
 from edgec.frontend import Loaded, load
 from edgec.interface import check_interface
-from edgec.ir import Array, Dim, DType, Graph, trim, unload
+from edgec.ir import Array, DType, Graph, trim, unload
 from edgec.ops import Quantize
+from edgec.options import CompileOptions, calibrates, check_layers, range_method, targets_for
 from edgec.original import provable
 from edgec.passes import (
-    RECIPES,
-    STATIC_INT8,
     Pass,
     PassRecord,
     Pipeline,
@@ -47,36 +40,26 @@ from edgec.passes import (
     Sample,
     Scheme,
     StoreWeights,
-    recipe_named,
     simplify,
 )
 from edgec.passes.quantization_plan import plan
 from edgec.proof import (
-    Limits,
     metric_named,
 )
 from edgec.report import build_report
-from edgec.split import Source, Split, open_for
-from edgec.targets import TARGETS, Artifact, OnnxRuntime, Target, Tflite
-from edgec.targets.onnxruntime.devices import device_named
-from edgec.targets.tflite.interface import IoDtype, IoLayout
+from edgec.split import Split, open_for
+from edgec.targets import Artifact, Target
 from edgec.verdict import Original, Progress, Proof, counter, proven, recorded
 
 __all__ = [
-    "EFFORTS",
-    "WEIGHT_SCALES",
     "CompileOptions",
     "Compiled",
     "Result",
     "calibrated",
-    "check_layers",
     "compile_model",
     "labelled_samples",
     "quantization",
-    "targets_for",
 ]
-
-EFFORTS = ("fast", "default", "full")
 
 
 class _Share(NamedTuple):
@@ -88,76 +71,6 @@ class _Share(NamedTuple):
 
 _WALKED = {"default": _Share(32, 512 << 20), "full": _Share(128, 1 << 30)}
 _LEAST_SAMPLES = 8
-WEIGHT_SCALES = ("channel", "tensor")
-
-
-@dataclass(frozen=True, slots=True)
-class CompileOptions:
-    """What to compile for, and how.
-
-    Parameters
-    ----------
-    targets
-        Names of targets; one artifact each.
-    recipe
-        Name of one of :data:`edgec.passes.RECIPES`; ``None`` leaves float32.
-    calibration, evaluation
-        Samples: one array for each input; evaluation data have ``labels`` too.
-    ranges
-        Method that finds activation ranges; see :data:`edgec.calibration.METHODS`.
-    percentile
-        Share of the elements kept by the range method "percentile", in percent.
-    effort
-        What is done to keep the accuracy of a quantized model: "fast" finds ranges only,
-        "default" and "full" round weights and set biases by what the float model computes, on
-        some calibration samples and on more of them; see `EFFORTS`.
-    weight_scales
-        "channel" or "tensor": what has a scale of its own.
-    shapes
-        Shapes of inputs that the model leaves open.
-    io_dtype, io_layout
-        Of the TFLite file's inputs and outputs.
-    keep_float
-        Layers that are not quantized.
-    metric
-        ``module:function`` that judges outputs; accuracy otherwise.
-    label_offset
-        Added to every label.
-    preprocess
-        How images in a folder become the input.
-    device
-        CPU that the ONNX Runtime artifact is for; this machine's otherwise.
-    verify
-        Whether every pass is held to its promise on one sample.
-    prove
-        Whether the artifacts are run and compared with the model. If not, what comes out is
-        what edgec believes to be right, and no golden file is written.
-    max_float_error
-        Largest error of a float artifact, relative to the range of its output.
-    min_sqnr_db
-        Least signal-to-noise ratio of a quantized artifact.
-    """
-
-    targets: tuple[str, ...]
-    recipe: str | None = None
-    calibration: Source | None = None
-    evaluation: Source | None = None
-    ranges: str | None = None
-    percentile: float | None = None
-    effort: str = "default"
-    weight_scales: str = "channel"
-    shapes: Mapping[str, tuple[Dim, ...]] = field(default_factory=dict)
-    io_dtype: str = "float32"
-    io_layout: str = "keep"
-    keep_float: tuple[str, ...] = ()
-    metric: str | None = None
-    label_offset: int = 0
-    preprocess: str | None = None
-    device: str | None = None
-    verify: bool = True
-    prove: bool = True
-    max_float_error: float = Limits().max_float_error
-    min_sqnr_db: float = Limits().min_sqnr_db
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +137,7 @@ def compile_model(
     loaded = load(model, options.shapes)
     check_interface(loaded.graph, targets)
     data = Split(
-        loaded, options.calibration, options.preprocess, calibrates=_calibrates(options)
+        loaded, options.calibration, options.preprocess, calibrates=calibrates(options)
     )
     labelled = labelled_samples(loaded, options)
     check_layers(loaded.graph, options.keep_float)
@@ -283,62 +196,6 @@ class _Clock:
         self._last = now
 
 
-def _check(options: CompileOptions) -> None:
-    """Raise if an option makes no sense, used or not."""
-    known = {
-        "recipe": (options.recipe, tuple(r.name for r in RECIPES)),
-        "weight scales": (options.weight_scales, WEIGHT_SCALES),
-        "range method": (options.ranges, tuple(METHODS)),
-        "effort": (options.effort, EFFORTS),
-        "io dtype": (options.io_dtype, get_args(IoDtype)),
-        "io layout": (options.io_layout, get_args(IoLayout)),
-    }
-    for what, (value, choices) in known.items():
-        if value is not None and value not in choices:
-            raise OptionError(f"there is no {what} {value!r}; known: {', '.join(choices)}")
-    for name in ("max_float_error", "min_sqnr_db"):
-        if not math.isfinite(getattr(options, name)):
-            raise OptionError(f"{name} must be a number, but is {getattr(options, name)}")
-    if options.evaluation is not None and not options.prove:
-        raise OptionError("--eval runs the artifacts, which --no-proof leaves out")
-    if options.percentile is not None and (options.ranges or DEFAULT) != Percentile.name:
-        raise OptionError("--percentile goes with --ranges percentile only")
-    if options.percentile is not None and not 50 < options.percentile <= 100:
-        raise OptionError("--percentile must be above 50 and at most 100")
-    device_named(options.device)
-
-
-def _calibrates(options: CompileOptions) -> bool:
-    """Whether ranges of activations are needed."""
-    return options.recipe is not None and recipe_named(options.recipe).needs_samples
-
-
-def targets_for(options: CompileOptions) -> list[Target]:
-    """Return the targets asked for, with their options."""
-    _check(options)
-    if not options.targets:
-        raise OptionError("no target is given")
-    if _calibrates(options) and options.calibration is None:
-        raise OptionError(f"recipe {options.recipe} needs samples: give --calibration")
-    if options.weight_scales != "channel" and options.recipe is None:
-        raise OptionError("--weight-scales goes with a recipe only")
-    recipe = STATIC_INT8 if options.recipe is None else recipe_named(options.recipe)
-    recipe = replace(recipe, per_channel=options.weight_scales == "channel")
-    found: list[Target] = []
-    for name in dict.fromkeys(options.targets):
-        match name:
-            case Tflite.name:
-                io = {"io_dtype": options.io_dtype, "io_layout": options.io_layout}
-                found.append(Tflite(**io, recipe=recipe))  # type: ignore[arg-type]
-            case OnnxRuntime.name:
-                found.append(OnnxRuntime(device_named(options.device), recipe))
-            case _:
-                known = ", ".join(t.name for t in TARGETS)
-                raise OptionError(f"there is no target {name!r}; known: {known}")
-        found[-1].scheme()  # a recipe that it lacks should show before all the work
-    return found
-
-
 def _run(
     passes: tuple[Pass, ...], graph: Graph, sample: Sample | None, say: Progress
 ) -> tuple[Graph, tuple[PassRecord, ...]]:
@@ -391,7 +248,7 @@ def calibrated(
     every
         Whether to find those too that are needed only if further layers stay in float.
     """
-    method = _method(options)
+    method = range_method(options)
     found = Calibration(MappingProxyType({}), "", 0)
     while True:
         plans = [plan(graph, options.keep_float, s.floating, found.ranges) for s in schemes]
@@ -443,7 +300,7 @@ def _compile_for(
 ) -> Compiled:
     """Return the artifact for one target; calibration is shared where the graph is the same."""
     graph, records = _run(target.prepare(), graph, sample, say)
-    if options.recipe is not None and not _calibrates(options):
+    if options.recipe is not None and not calibrates(options):
         recipe, packed = target.recipe, target.scheme().packed
         storing = StoreWeights(
             recipe.weight_bits, recipe.per_channel, packed, options.keep_float
@@ -469,22 +326,6 @@ def _compile_for(
     return Compiled(
         target.name, artifact, cost(graph), quantized, records, target.settings(), notes
     )
-
-
-def _method(options: CompileOptions) -> RangeMethod:
-    if options.percentile is not None:
-        return Percentile(options.percentile)
-    return METHODS[options.ranges or DEFAULT]()
-
-
-def check_layers(graph: Graph, keep_float: tuple[str, ...]) -> None:
-    """Raise ``OptionError`` if a name is no layer of the model."""
-    layers = list(dict.fromkeys(o for node in graph.nodes for o in node.origin))
-    for name in keep_float:
-        if name not in layers:
-            near = difflib.get_close_matches(name, layers, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "edgec inspect lists the layers"
-            raise OptionError(f"--keep-float {name!r} names no layer of the model; {hint}")
 
 
 def labelled_samples(

@@ -8,17 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from edgec.calibration import Calibration
-from edgec.compiler import (
-    CompileOptions,
-    calibrated,
-    check_layers,
-    labelled_samples,
-    targets_for,
-)
+from edgec.compiler import CompileOptions, calibrated, labelled_samples
 from edgec.errors import DataError, OptionError
 from edgec.frontend import Loaded, load
 from edgec.interface import check_interface
 from edgec.ir import Graph
+from edgec.options import check_layers, targets_for
 from edgec.original import provable, reference
 from edgec.passes import Pipeline, simplify
 from edgec.split import Split

@@ -22,7 +22,8 @@ from edgec.proof import Evaluation
 from edgec.targets import Port
 
 if TYPE_CHECKING:
-    from edgec.compiler import Compiled, CompileOptions
+    from edgec.compiler import Compiled
+    from edgec.options import CompileOptions
 
 __all__ = ["build_report"]
 

@@ -34,7 +34,8 @@ from edgec.split import Split
 from edgec.targets import Runner
 
 if TYPE_CHECKING:
-    from edgec.compiler import Compiled, CompileOptions
+    from edgec.compiler import Compiled
+    from edgec.options import CompileOptions
 
 __all__ = [
     "Original",

@@ -46,6 +46,7 @@ LAYERS = [
     "interface",
     "original",
     "proof",
+    "options",
     "verdict",
     "report",
     "compiler",

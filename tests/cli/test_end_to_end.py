@@ -79,7 +79,8 @@ def test_a_recipe_without_samples_is_wrong_usage(edgec: Run, tmp_path: Path) -> 
 def test_the_options_are_those_of_the_compiler() -> None:
     from edgec.calibration import METHODS
     from edgec.cli.compile import command
-    from edgec.compiler import WEIGHT_SCALES, CompileOptions
+    from edgec.compiler import CompileOptions
+    from edgec.options import WEIGHT_SCALES
     from edgec.passes import RECIPES
     from edgec.targets import TARGETS
     from edgec.targets.onnxruntime.devices import DEVICES

@@ -1,0 +1,174 @@
+"""What to compile for, and how."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import get_args
+
+from edgec.calibration import DEFAULT, METHODS, Percentile, RangeMethod
+from edgec.errors import OptionError
+from edgec.ir import Dim, Graph
+from edgec.passes import RECIPES, STATIC_INT8, recipe_named
+from edgec.proof import Limits
+from edgec.split import Source
+from edgec.targets import TARGETS, OnnxRuntime, Target, Tflite
+from edgec.targets.onnxruntime.devices import device_named
+from edgec.targets.tflite.interface import IoDtype, IoLayout
+
+__all__ = [
+    "EFFORTS",
+    "WEIGHT_SCALES",
+    "CompileOptions",
+    "calibrates",
+    "check_layers",
+    "range_method",
+    "targets_for",
+]
+
+EFFORTS = ("fast", "default", "full")
+WEIGHT_SCALES = ("channel", "tensor")
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """What to compile for, and how.
+
+    Parameters
+    ----------
+    targets
+        Names of targets; one artifact each.
+    recipe
+        Name of one of :data:`edgec.passes.RECIPES`; ``None`` leaves float32.
+    calibration, evaluation
+        Samples: one array for each input; evaluation data have ``labels`` too.
+    ranges
+        Method that finds activation ranges; see :data:`edgec.calibration.METHODS`.
+    percentile
+        Share of the elements kept by the range method "percentile", in percent.
+    effort
+        What is done to keep the accuracy of a quantized model: "fast" finds ranges only,
+        "default" and "full" round weights and set biases by what the float model computes, on
+        some calibration samples and on more of them; see `EFFORTS`.
+    weight_scales
+        "channel" or "tensor": what has a scale of its own.
+    shapes
+        Shapes of inputs that the model leaves open.
+    io_dtype, io_layout
+        Of the TFLite file's inputs and outputs.
+    keep_float
+        Layers that are not quantized.
+    metric
+        ``module:function`` that judges outputs; accuracy otherwise.
+    label_offset
+        Added to every label.
+    preprocess
+        How images in a folder become the input.
+    device
+        CPU that the ONNX Runtime artifact is for; this machine's otherwise.
+    verify
+        Whether every pass is held to its promise on one sample.
+    prove
+        Whether the artifacts are run and compared with the model. If not, what comes out is
+        what edgec believes to be right, and no golden file is written.
+    max_float_error
+        Largest error of a float artifact, relative to the range of its output.
+    min_sqnr_db
+        Least signal-to-noise ratio of a quantized artifact.
+    """
+
+    targets: tuple[str, ...]
+    recipe: str | None = None
+    calibration: Source | None = None
+    evaluation: Source | None = None
+    ranges: str | None = None
+    percentile: float | None = None
+    effort: str = "default"
+    weight_scales: str = "channel"
+    shapes: Mapping[str, tuple[Dim, ...]] = field(default_factory=dict)
+    io_dtype: str = "float32"
+    io_layout: str = "keep"
+    keep_float: tuple[str, ...] = ()
+    metric: str | None = None
+    label_offset: int = 0
+    preprocess: str | None = None
+    device: str | None = None
+    verify: bool = True
+    prove: bool = True
+    max_float_error: float = Limits().max_float_error
+    min_sqnr_db: float = Limits().min_sqnr_db
+
+
+def _check(options: CompileOptions) -> None:
+    """Raise if an option makes no sense, used or not."""
+    known = {
+        "recipe": (options.recipe, tuple(r.name for r in RECIPES)),
+        "weight scales": (options.weight_scales, WEIGHT_SCALES),
+        "range method": (options.ranges, tuple(METHODS)),
+        "effort": (options.effort, EFFORTS),
+        "io dtype": (options.io_dtype, get_args(IoDtype)),
+        "io layout": (options.io_layout, get_args(IoLayout)),
+    }
+    for what, (value, choices) in known.items():
+        if value is not None and value not in choices:
+            raise OptionError(f"there is no {what} {value!r}; known: {', '.join(choices)}")
+    for name in ("max_float_error", "min_sqnr_db"):
+        if not math.isfinite(getattr(options, name)):
+            raise OptionError(f"{name} must be a number, but is {getattr(options, name)}")
+    if options.evaluation is not None and not options.prove:
+        raise OptionError("--eval runs the artifacts, which --no-proof leaves out")
+    if options.percentile is not None and (options.ranges or DEFAULT) != Percentile.name:
+        raise OptionError("--percentile goes with --ranges percentile only")
+    if options.percentile is not None and not 50 < options.percentile <= 100:
+        raise OptionError("--percentile must be above 50 and at most 100")
+    device_named(options.device)
+
+
+def calibrates(options: CompileOptions) -> bool:
+    """Whether ranges of activations are needed."""
+    return options.recipe is not None and recipe_named(options.recipe).needs_samples
+
+
+def targets_for(options: CompileOptions) -> list[Target]:
+    """Return the targets asked for, with their options."""
+    _check(options)
+    if not options.targets:
+        raise OptionError("no target is given")
+    if calibrates(options) and options.calibration is None:
+        raise OptionError(f"recipe {options.recipe} needs samples: give --calibration")
+    if options.weight_scales != "channel" and options.recipe is None:
+        raise OptionError("--weight-scales goes with a recipe only")
+    recipe = STATIC_INT8 if options.recipe is None else recipe_named(options.recipe)
+    recipe = replace(recipe, per_channel=options.weight_scales == "channel")
+    found: list[Target] = []
+    for name in dict.fromkeys(options.targets):
+        match name:
+            case Tflite.name:
+                io = {"io_dtype": options.io_dtype, "io_layout": options.io_layout}
+                found.append(Tflite(**io, recipe=recipe))  # type: ignore[arg-type]
+            case OnnxRuntime.name:
+                found.append(OnnxRuntime(device_named(options.device), recipe))
+            case _:
+                known = ", ".join(t.name for t in TARGETS)
+                raise OptionError(f"there is no target {name!r}; known: {known}")
+        found[-1].scheme()  # a recipe that it lacks should show before all the work
+    return found
+
+
+def range_method(options: CompileOptions) -> RangeMethod:
+    """Return how ranges follow from the samples."""
+    if options.percentile is not None:
+        return Percentile(options.percentile)
+    return METHODS[options.ranges or DEFAULT]()
+
+
+def check_layers(graph: Graph, keep_float: tuple[str, ...]) -> None:
+    """Raise ``OptionError`` if a name is no layer of the model."""
+    layers = list(dict.fromkeys(o for node in graph.nodes for o in node.origin))
+    for name in keep_float:
+        if name not in layers:
+            near = difflib.get_close_matches(name, layers, 1)
+            hint = f"did you mean {near[0]!r}?" if near else "edgec inspect lists the layers"
+            raise OptionError(f"--keep-float {name!r} names no layer of the model; {hint}")
