@@ -113,13 +113,16 @@ class Bench:
         )
 
     def compiled(self, label: str, model: Path, target: str, options: Sequence[str]) -> Made:
-        """Run ``edgec compile``; what it makes is kept by what is in it."""
+        """Run ``edgec compile``; what it makes is kept by what is in it.
+
+        Nothing is refused for its fidelity, so that it can be shown.
+        """
         out = self.cache / "out"
         shutil.rmtree(out, ignore_errors=True)
         usage = _run(
             [
                 *(sys.executable, "-m", "edgec", "compile", str(model), "--quiet"),
-                *("-t", target, "-o", str(out), *options),
+                *("-t", target, "-o", str(out), "--min-sqnr=-100", *options),
             ]
         )
         return self._kept(label, out / f"{model.stem}{ENDINGS[target]}", usage)
@@ -201,5 +204,7 @@ def _shape(case: Case) -> list[str]:
 
 
 def _why(usage: Usage) -> str:
+    """Return the last that a tool said, where that is no advice."""
     lines = [line.strip() for line in usage.output.splitlines() if line.strip()]
-    return f"exit code {usage.exit_code}: {(lines or ['no output'])[-1][:200]}"
+    told = [line for line in lines if not line.startswith("hint:")]
+    return f"exit code {usage.exit_code}: {(told or ['no output'])[-1][:200]}"

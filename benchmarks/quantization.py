@@ -8,6 +8,7 @@ and the exit code is 1, where a bound does not hold.
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,17 +16,27 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.artifacts import Bench, Made, Settings
-from benchmarks.fidelity import Interval, mean_difference, sqnr_difference
+from benchmarks.compile_cost import write_samples
+from benchmarks.fidelity import agrees, packed_share
+from benchmarks.kernels import kernels
 from benchmarks.models import LABELLED, UNLABELLED
-from benchmarks.scoring import Case, Scores
+from benchmarks.scoring import Case
+from benchmarks.tables import (
+    accuracy,
+    agreement,
+    bound,
+    compared,
+    float_accuracy,
+    heading,
+    rows,
+)
 from edgec.options import EFFORTS
+from edgec.targets.tflite.reader import read_tflite
 
 __all__ = ["main"]
 
 TARGETS = ("tflite", "onnxruntime")
 MODELS = (*LABELLED, *UNLABELLED)
-
-Row = tuple[Made, Scores]
 
 
 def main() -> int:
@@ -60,17 +71,22 @@ def main() -> int:
 
 def peers(bench: Bench, case: Case) -> list[Made]:
     """Return what other tools make of a model."""
-    found = [bench.peer(case, "onnxruntime", ("MinMax", "Entropy", "Percentile"))]
+    found = [onnxruntime_peer(bench, case)]
     plain = bench.float_tflite(case)
     if plain.path is None:
         found.append(plain)
     else:
         found.append(bench.peer(case, "calibrator", ("",), model=plain.path))
     if "aimet" in bench.pythons:
-        found.append(bench.peer(case, "aimet", ("plain", "equalized")))
+        found.append(bench.peer(case, "aimet", ("min_max", "tf_enhanced", "min_max+equalized")))
     if "quark" in bench.pythons:
-        found.append(bench.peer(case, "quark", ("A8W8", "S8S8_AAWS")))
+        found.append(bench.peer(case, "quark", ("U8S8_AAWS", "INT8_CNN_DEFAULT")))
     return found
+
+
+def onnxruntime_peer(bench: Bench, case: Case) -> Made:
+    """Return what ``onnxruntime.quantization`` makes with the best of its methods."""
+    return bench.peer(case, "onnxruntime", ("MinMax", "Entropy", "Percentile"))
 
 
 def models(bench: Bench, names: Sequence[str]) -> int:
@@ -93,124 +109,6 @@ def _beside_peers(bench: Bench, case: Case) -> int:
     return failures
 
 
-def compared(case: Case, ours: Row, others: Sequence[Row]) -> int:
-    """Print how an artifact compares with the best of the others; return how much fails.
-
-    The bound is on what the model is judged by; the rest is told.
-    """
-    failures = 0
-    for measure in _measures(case, ours[1]):
-        what, value, difference = measure
-        best = max(others, key=lambda row: value(row[1]))
-        found = difference(ours[1], best[1])
-        judged = what.split()[0] == case.measure
-        bad = judged and found.is_worse
-        failures += bad
-        verdict = "FAIL" if bad else "holds" if judged else ""
-        word = "worse" if found.is_worse else "better" if found.is_better else "equal"
-        print(
-            f"    {ours[0].label}: {what} {found} against {best[0].label}: {word}  {verdict}",
-            flush=True,
-        )
-    return failures
-
-
-Measure = tuple[str, Callable[[Scores], float], Callable[[Scores, Scores], Interval]]
-
-
-def _measures(case: Case, scores: Scores) -> list[Measure]:
-    found: list[Measure] = []
-    if scores.right is not None:
-        found.append(("accuracy", _accuracy, _of_shares("right")))
-    if scores.agreed is not None:
-        found.append(("agreement", _agreement, _of_shares("agreed")))
-    kind = "psnr" if case.measure == "psnr" else "sqnr"
-    found += [(f"{kind} of {name}", *_of_noise(name)) for name in scores.noise]
-    return found
-
-
-def _of_shares(field: str) -> Callable[[Scores, Scores], Interval]:
-    return lambda a, b: mean_difference(getattr(a, field), getattr(b, field))
-
-
-def _of_noise(
-    name: str,
-) -> tuple[Callable[[Scores], float], Callable[[Scores, Scores], Interval]]:
-    return (
-        lambda s: s.sqnr(name),
-        lambda a, b: sqnr_difference(a.noise[name], b.noise[name]),
-    )
-
-
-def _accuracy(scores: Scores) -> float:
-    return 0.0 if scores.right is None else float(100 * scores.right.mean())
-
-
-def _agreement(scores: Scores) -> float:
-    return 0.0 if scores.agreed is None else float(100 * scores.agreed.mean())
-
-
-def heading(bench: Bench, case: Case) -> None:
-    """Print what the float model reaches."""
-    text = f"{case.name}: {len(case.calibration)} calibrate, {len(case.test)} score"
-    if (reached := float_accuracy(bench, case)) is not None:
-        text += f", float {reached:.2f} %"
-    print(text, flush=True)
-    print(
-        f"  {'':38} {'acc':>6} {'drop':>6} {'agree':>6} {'SQNR':>6} {'bytes':>9} "
-        f"{'CPU s':>6} {'s':>6} {'MB':>5}"
-    )
-
-
-def float_accuracy(bench: Bench, case: Case) -> float | None:
-    """Return the accuracy of the float model in percent, if there are labels."""
-    classes = bench.floating(case).classes
-    if case.labels is None or classes is None:
-        return None
-    return float(100 * (classes.argmax(axis=1) == case.labels).mean())
-
-
-def rows(bench: Bench, case: Case, made: Sequence[Made]) -> list[Row]:
-    """Print a line for each artifact; return those that there are, with their scores."""
-    found: list[Row] = []
-    reached = float_accuracy(bench, case)
-    for one in made:
-        if one.path is None:
-            print(f"  {one.label:38} failed: {one.reason}", flush=True)
-            continue
-        try:
-            scores = bench.scores(one, case)
-        except Exception as error:  # noqa: BLE001  (runtimes raise plain exceptions)
-            print(f"  {one.label:38} does not run: {str(error).splitlines()[0]}", flush=True)
-            continue
-        found.append((one, scores))
-        print(f"  {_line(one, scores, case, reached)}", flush=True)
-    return found
-
-
-def _line(one: Made, scores: Scores, case: Case, reached: float | None) -> str:
-    right = drop = agreed = ""
-    if scores.right is not None and reached is not None:
-        right, drop = f"{_accuracy(scores):.2f}", f"{reached - _accuracy(scores):.2f}"
-    if scores.agreed is not None:
-        agreed = f"{_agreement(scores):.2f}"
-    values = [
-        scores.psnr(n) if case.measure == "psnr" else scores.sqnr(n) for n in scores.noise
-    ]
-    usage, size = one.usage, 0 if one.path is None else one.path.stat().st_size
-    return (
-        f"{one.label:38} {right:>6} {drop:>6} {agreed:>6} "
-        f"{' '.join(f'{v:6.2f}' for v in values)} {size:9} "
-        f"{usage.cpu_s:6.1f} {usage.wall_s:6.1f} {usage.peak_bytes / 1e6:5.0f}"
-    )
-
-
-def bound(text: str, holds: bool) -> int:
-    """Print a bound and whether it holds; return 1 if not."""
-    print(f"    {text}  {'holds' if holds else 'FAIL'}", flush=True)
-    return int(not holds)
-
-
 def efficientnet(bench: Bench, names: Sequence[str]) -> int:
     """Judge EfficientNet-Lite0 in int8 by the bounds of its own."""
     case = bench.case("efficientnet_lite0")
@@ -226,7 +124,7 @@ def efficientnet(bench: Bench, names: Sequence[str]) -> int:
             failures += 1
             continue
         label, scores = ours[-1][0].label, ours[-1][1]
-        drop, agreed = reached - _accuracy(scores), _agreement(scores)
+        drop, agreed = reached - accuracy(scores), agreement(scores)
         ahead = scores.worst_sqnr - best[1].worst_sqnr
         failures += bound(f"{label}: drop {drop:.2f} points (at most 0.5)", drop <= 0.5 + 1e-9)
         failures += bound(f"{label}: agreement {agreed:.2f} % (at least 99)", agreed >= 99)
@@ -235,9 +133,120 @@ def efficientnet(bench: Bench, names: Sequence[str]) -> int:
     return failures
 
 
+def per_tensor(bench: Bench, names: Sequence[str]) -> int:
+    """Judge weights with one scale a layer, plain and recovered."""
+    failures = 0
+    for name in chosen(names, ("efficientnet_lite0", "mobilenet_v1_025")):
+        case = bench.case(name)
+        heading(bench, case)
+        for target in TARGETS:
+            settings = [Settings(target, e, weight_scales="tensor") for e in bench.efforts]
+            failures += _dropped(bench, case, settings, 1.5)
+    return failures
+
+
+def _dropped(bench: Bench, case: Case, settings: Sequence[Settings], most: float) -> int:
+    """Print a row for each setting; return 1 if the last one falls too far below float."""
+    ours = rows(bench, case, [bench.edgec(case, one) for one in settings])
+    if not ours or ours[-1][0].label != str(settings[-1]):
+        return bound(f"{settings[-1]}: no artifact", holds=False)
+    drop = (float_accuracy(bench, case) or 0.0) - accuracy(ours[-1][1])
+    text = f"{ours[-1][0].label}: drop {drop:.2f} points (at most {most:g})"
+    return bound(text, drop <= most + 1e-9)
+
+
+_INT4 = {"resnet20": 1.5, "resnet56": 1.5, "efficientnet_lite0": 3.0}
+
+
+def int4(bench: Bench, names: Sequence[str]) -> int:
+    """Judge weights in 4 bits, beside those in 8."""
+    failures = 0
+    for name in chosen(names, tuple(_INT4)):
+        case = bench.case(name)
+        heading(bench, case)
+        rows(bench, case, [bench.edgec(case, Settings("tflite", bench.efforts[-1]))])
+        settings = [Settings("tflite", e, "static_wi4_ai8") for e in bench.efforts]
+        failures += _dropped(bench, case, settings, _INT4[name])
+        made = bench.edgec(case, settings[-1])
+        if made.path is not None:
+            share = packed_share(read_tflite(made.path))
+            text = f"{made.label}: {100 * share:.1f} % of the weights that can have 4 bits do"
+            failures += bound(f"{text} (at least 90)", share >= 0.9)
+    return failures
+
+
+_LIMITS = {"default": (30.0, None), "full": (180.0, 2e9)}
+
+
+def cost(bench: Bench, names: Sequence[str]) -> int:
+    """Judge what compiling EfficientNet-Lite0 on 200 samples takes."""
+    failures = 0
+    samples, case = bench.cache / "cost-200.npz", bench.case("efficientnet_lite0")
+    if not samples.exists():
+        write_samples(samples, 200)
+    print(f"efficientnet_lite0, 200 samples, load {os.getloadavg()[0]:.1f}")
+    for target in TARGETS:
+        for effort in bench.efforts:
+            options = ["--recipe", "static_wi8_ai8", "--calibration", str(samples)]
+            made = bench.compiled(
+                str(Settings(target, effort)),
+                case.model,
+                target,
+                [*options, "--effort", effort],
+            )
+            if made.path is None:
+                failures += bound(f"{made.label}: {made.reason}", holds=False)
+                continue
+            usage = made.usage
+            text = f"{made.label}: {usage.cpu_s:.1f} CPU s, {usage.wall_s:.1f} s"
+            text += f", {usage.peak_bytes / 1e6:.0f} MB"
+            seconds, size = _LIMITS.get(effort, (None, None))
+            good = (seconds is None or usage.wall_s < seconds) and (
+                size is None or usage.peak_bytes < size
+            )
+            limits = [f"{seconds:g} s"] if seconds else []
+            limits += [f"{size / 1e6:g} MB"] if size else []
+            failures += bound(f"{text} (limits: {', '.join(limits) or 'none'})", good)
+    return failures
+
+
+def arrives(bench: Bench, names: Sequence[str]) -> int:
+    """Judge TFLite made of models that another tool quantized."""
+    failures = 0
+    for name in chosen(names, tuple(LABELLED)):
+        case = bench.case(name)
+        heading(bench, case)
+        found = rows(bench, case, [onnxruntime_peer(bench, case)])
+        if not found or found[0][0].path is None:
+            failures += 1
+            continue
+        theirs, source = found[0], found[0][0].path
+        options = ["--shape", f"{case.input}={','.join(map(str, case.shape))}"]
+        label = "edgec tflite of the same"
+        ours = rows(bench, case, [bench.compiled(label, source, "tflite", options)])
+        if not ours:
+            failures += 1
+            continue
+        failures += compared(case, ours[0], [theirs])
+        one, other = ours[0][1].classes, theirs[1].classes
+        if one is not None and other is not None:
+            print(f"    top-1 agreement of the two {100 * agrees(one, other).mean():.2f} %")
+    return failures
+
+
+def chosen(names: Sequence[str], of: Sequence[str]) -> list[str]:
+    """Return those of a command's models that were asked for."""
+    return [name for name in of if name in names]
+
+
 _COMMANDS: dict[str, Callable[[Bench, Sequence[str]], int]] = {
     "efficientnet": efficientnet,
+    "per-tensor": per_tensor,
+    "int4": int4,
     "models": models,
+    "cost": cost,
+    "kernels": kernels,
+    "arrives": arrives,
 }
 
 
