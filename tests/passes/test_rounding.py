@@ -7,7 +7,7 @@ import pytest
 
 from edgec.evaluate import evaluate
 from edgec.ir import Array, DType, Graph
-from edgec.ops import Add, Cast, Equal, Gather, MatMul, Mul, ReduceSum, Sub
+from edgec.ops import RNN, Add, Cast, Equal, Gather, MatMul, Mul, ReduceSum, Relu, Sub
 from edgec.passes.rounding import rounding_floor
 from tests.models import Sketch
 
@@ -79,3 +79,14 @@ def test_what_is_given_in_float64_may_be_computed_in_float32() -> None:
 
     assert floor(plain, ones) < 1e-15
     assert floor(single, ones) == pytest.approx(2**-23, rel=0.1)
+
+
+@pytest.mark.parametrize(("size", "least", "most"), [(1e-6, 1e-2, 10), (1.0, 0, 1e-5)])
+def test_recurrent_layers_are_off_however_little_they_yield(
+    size: float, least: float, most: float
+) -> None:
+    s = Sketch(3, 1, 4)
+    y, _ = s.adds(RNN(), s.x, s.random(1, 5, 4), s.random(1, 5, 5))
+    graph = s.graph(s.add(Relu(), y))
+
+    assert least < floor(graph, np.full((3, 1, 4), size, np.float32)) < most
