@@ -59,14 +59,31 @@ def test_the_worst_layers_are_kept_in_the_order_of_the_model() -> None:
     assert found.runs == len(model.asked)
 
 
-def test_a_layer_that_a_larger_one_makes_needless_goes_back() -> None:
-    # By harm the order is 0, 1, 2; the first two are needed to get below 0.05, but 2 alone
-    # with 0 would do as well: what is left has no layer to spare.
-    model = Model([0.3, 0.04, 0.03, 0, 0, 0, 0, 0])
+def most(noise: float) -> Required:
+    """Return the goal that holds up to a sum of noises; the signal's energy is 1.75."""
+    return Required(sqnr_db=10 * np.log10(1.75 / noise) - 0.01)
 
-    found = bisect(LAYERS, model, Required(sqnr_db=15))
 
-    assert found.kept == ("layer0", "layer1")
+def test_one_that_does_much_is_better_than_many_that_do_little() -> None:
+    found = bisect(LAYERS, Model([0.1, 0.1, 0.1, 0, 0, 0, 0, 0.3]), most(0.3))
+
+    assert found.kept == ("layer7",)
+
+
+def test_what_was_ranked_too_high_goes_back() -> None:
+    ranking = Model([0.5, 0.4, 0.3, 0.2, 0, 0, 0, 0])
+
+    found = bisect(LAYERS, Model([0, 0, 0, 0.5, 0, 0, 0, 0]), most(0.1), rank=ranking)
+
+    assert found.kept == ("layer3",)
+
+
+def test_of_two_that_could_go_back_the_lower_ranked_does() -> None:
+    ranking = Model([0.5, 0.4, 0.3, 0, 0, 0, 0, 0])
+
+    found = bisect(LAYERS, Model([0.2, 0.2, 0.5, 0, 0, 0, 0, 0]), most(0.25), rank=ranking)
+
+    assert found.kept == ("layer0", "layer2")
 
 
 @given(st.lists(st.floats(0, 1), min_size=8, max_size=8), st.floats(0, 40))

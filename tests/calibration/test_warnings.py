@@ -220,6 +220,16 @@ def test_halves_that_disagree() -> None:
     assert "more samples would change its range" in said[0].message
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_halves_that_disagree_on_one_side(sign: int) -> None:
+    x = np.abs(pictures(24))
+    x[1::2] *= 8
+    net = Net(x=(1, 3, SIDE, SIDE))
+    graph = net.graph(net.add("y", Relu(), "x"))
+
+    assert "halves" in kinds(x * np.float32(sign), graph)
+
+
 # ---- figures
 
 
