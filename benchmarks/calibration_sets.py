@@ -92,7 +92,7 @@ def _stored(data: str) -> Array:
     name, _, size = data.partition(" ")
     if name == "imagenet":
         return np.asarray(load.imagenet(int(size))[0][::7][:_COUNT], np.float32)
-    x = load.keywords()[0][::7] if name == "keywords" else getattr(load, name)("train")[0]
+    x = load.keywords()[0][::7] if name == "keywords" else getattr(load, name)("test")[0]
     x = np.asarray(x[:_COUNT], np.float32)
     return x[..., None] if x.ndim == 3 else x
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from edgec.evaluate import Evaluator
 from edgec.ir import Array, Graph
@@ -53,12 +54,16 @@ class Found:
         Fidelity with none and with these in float.
     runs
         How many graphs were measured.
+    alone
+        Fidelity with only one layer in integers, by layer, the worst first; empty if the goal
+        holds anyway.
     """
 
     kept: Names
     before: Agreement
     after: Agreement
     runs: int
+    alone: Mapping[str, Agreement] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def fidelity(
@@ -132,4 +137,5 @@ def bisect(
         rest = [n for n in kept if n != name]
         if required.holds(measured(rest)):
             kept = rest
-    return Found(tuple(n for n in layers if n in kept), before, measured(kept), runs)
+    after, alone = measured(kept), MappingProxyType({name: harm[name] for name in order})
+    return Found(tuple(n for n in layers if n in kept), before, after, runs, alone)

@@ -5,31 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from edgec.calibration import (
-    Calibration,
-    CalibrationReport,
-    calibrate,
-)
+from edgec.calibrating import calibrated, suspicions, told_by
+from edgec.calibration import Calibration, CalibrationReport
 from edgec.contents import Pieces
 from edgec.cost import Cost, cost
 from edgec.data import Samples
 from edgec.errors import (
     DataError,
     Diagnostic,
-    OptionError,
+    NumericsError,
 )
 from edgec.files import json_bytes, write_files
 from edgec.frontend import Loaded, load
 from edgec.interface import check_interface
 from edgec.ir import Array, DType, Graph, trim, unload
 from edgec.ops import Quantize
-from edgec.options import CompileOptions, calibrates, check_layers, range_method, targets_for
+from edgec.options import CompileOptions, calibrates, check_layers, targets_for
 from edgec.original import provable
 from edgec.passes import (
     Pass,
@@ -42,20 +37,18 @@ from edgec.passes import (
     StoreWeights,
     simplify,
 )
-from edgec.passes.quantization_plan import plan
 from edgec.proof import (
     metric_named,
 )
 from edgec.report import build_report
 from edgec.split import Split, open_for
 from edgec.targets import Artifact, Target
-from edgec.verdict import Original, Progress, Proof, counter, proven, recorded
+from edgec.verdict import Original, Progress, Proof, proven, recorded
 
 __all__ = [
     "CompileOptions",
     "Compiled",
     "Result",
-    "calibrated",
     "compile_model",
     "labelled_samples",
     "quantization",
@@ -155,7 +148,12 @@ def compile_model(
     proof = Proof({}, None, None)
     if original is not None:
         runners = {c.target: t.load(c.artifact) for t, c in zip(targets, compiled, strict=True)}
-        proof = proven(original, runners, compiled, data, labelled, options, say)
+        try:
+            proof = proven(original, runners, compiled, data, labelled, options, say)
+        except NumericsError as error:
+            raise NumericsError(
+                error.summary, (*error.diagnostics, *suspicions(told))
+            ) from error
         runners.clear()
     clock.lap("prove")
     stem = model.stem
@@ -221,50 +219,7 @@ def _compiled(
         for target in targets
     ]
     clock.lap("compile")
-    return records, compiled, _told(calibrations)
-
-
-def _told(calibrations: Sequence[tuple[Graph, Calibration]]) -> CalibrationReport | None:
-    """Return one report; targets that prepare the graph otherwise add what they measured."""
-    reports = [c.report for _, c in calibrations if c.report is not None]
-    return reduce(CalibrationReport.joined, reports) if reports else None
-
-
-def calibrated(
-    graph: Graph,
-    data: Split,
-    schemes: Sequence[Scheme],
-    options: CompileOptions,
-    say: Progress,
-    *,
-    every: bool = False,
-) -> Calibration:
-    """Return the ranges of all values that any of the schemes needs.
-
-    What the ranges show may keep layers in float, and then other values are needed.
-
-    Parameters
-    ----------
-    every
-        Whether to find those too that are needed only if further layers stay in float.
-    """
-    method = range_method(options)
-    found = Calibration(MappingProxyType({}), "", 0)
-    while True:
-        plans = [plan(graph, options.keep_float, s.floating, found.ranges) for s in schemes]
-        if not any(p.nodes for p in plans):
-            raise OptionError(
-                "no layer of this model can be quantized; leave out --recipe", plans[0].reasons
-            )
-        values = dict.fromkeys(v for p in plans for v in (p.computed if every else p.measured))
-        missing = tuple(v for v in values if v.name not in found.ranges)
-        if not missing and found.samples:
-            return found
-        tick = counter(say, "calibrate", data.calibration_count)
-        more = calibrate(graph, missing, data.calibration(), method, tick)
-        ranges = MappingProxyType({**found.ranges, **more.ranges})
-        report = more.report if found.report is None else found.report.joined(more.report)
-        found = replace(more, ranges=ranges, report=report)
+    return records, compiled, told_by(c for _, c in calibrations)
 
 
 def _recovery(effort: str, graph: Graph, data: Split) -> tuple[Pass, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ def debug_model(
         "samples": study.count,
         "output": _figures(whole),
         "layers": [layer.to_dict() for layer in layers],
+        "in_float": [asdict(reason) for reason in study.plan.reasons],
         "bisect": None,
     }
     if debug.bisect:
@@ -107,6 +108,8 @@ class _Study:
         self.prepared, self.options = prepared, options
         self.count = min(samples, prepared.data.proof_count)
         float_model = Evaluator(prepared.graph, optimize=True)
+        scheme, ranges = prepared.target.scheme(), prepared.calibration.ranges
+        self.plan = plan(prepared.graph, options.keep_float, scheme.floating, ranges)
         self.wants = [float_model.run(f) for f in islice(prepared.data.proof(), self.count)]
 
     def quantized(self, keep_float: Sequence[str], effort: str) -> Graph:
@@ -119,10 +122,8 @@ class _Study:
     def layers(self) -> tuple[LayerError, ...]:
         """Return the error of every layer, in the order of the model."""
         p, options = self.prepared, self.options
-        scheme, ranges = p.target.scheme(), p.calibration.ranges
-        planned = plan(p.graph, options.keep_float, scheme.floating, ranges)
         quantized = self.quantized(options.keep_float, options.effort)
-        return waterfall(p.graph, planned, quantized, p.data.proof(), self.count)
+        return waterfall(p.graph, self.plan, quantized, p.data.proof(), self.count)
 
     def keepable(self, layers: Sequence[LayerError]) -> list[str]:
         """Return a name for every layer that the user's model has a name for.
@@ -159,6 +160,7 @@ def _search(found: Found, required: Required) -> dict[str, Any]:
         "before": _figures(found.before),
         "after": _figures(found.after),
         "measured": found.runs,
+        "alone": [{"layer": name, **_figures(a)} for name, a in found.alone.items()],
     }
 
 
@@ -166,6 +168,7 @@ def _command(model: Path, options: CompileOptions, found: Found) -> str:
     """Return the command line that compiles with these layers in float."""
     words = ["edgec", "compile", str(model), "-t", options.targets[0]]
     words += ["--recipe", str(options.recipe), "--effort", options.effort]
+    words += [] if options.weight_scales == "channel" else ["--weight-scales", "tensor"]
     if isinstance(options.calibration, Path):
         words += ["--calibration", str(options.calibration)]
     given = {

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgec.calibrating import calibrated
 from edgec.calibration import Calibration
-from edgec.compiler import CompileOptions, calibrated, labelled_samples
+from edgec.compiler import CompileOptions, labelled_samples
 from edgec.errors import DataError, OptionError
 from edgec.frontend import Loaded, load
 from edgec.interface import check_interface

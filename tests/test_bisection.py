@@ -54,6 +54,8 @@ def test_the_worst_layers_are_kept_in_the_order_of_the_model() -> None:
     found = bisect(LAYERS, model, Required(sqnr_db=30))
 
     assert found.kept == ("layer2", "layer6")
+    assert list(found.alone)[:2] == ["layer6", "layer2"]
+    assert found.alone["layer6"].sqnr_db == pytest.approx(10 * np.log10(1.75 / 0.2), abs=0.01)
     assert found.before.sqnr_db < 10
     assert found.after.sqnr_db > 30
     assert found.runs == len(model.asked)

@@ -48,6 +48,7 @@ LAYERS = [
     "proof",
     "options",
     "verdict",
+    "calibrating",
     "report",
     "compiler",
     "preparation",

@@ -121,8 +121,9 @@ class _Watch:
                 "may lie outside of them",
                 "give at least 32 samples, better a few hundred",
             )
+        alone = all(given.is_constant for given in self._inputs)
         for given in self._inputs:
-            yield from given.warnings()
+            yield from given.warnings(alone=alone)
         yield from self._scale.warnings({w.name: (w.low, w.high) for w in self._inputs})
         for output in self._outputs.values():
             yield from output.warnings()
@@ -161,7 +162,7 @@ def _unsettled(tensors: Sequence[Tensor]) -> Iterator[Warned]:
     moved = [t for t in moved if surely_outside(t) > _OUTSIDE]
     if moved:
         worst = moved[0]
-        others = f", and {len(moved) - 1} more" if len(moved) > 1 else ""
+        others = f" and those of {len(moved) - 1} others" if len(moved) > 1 else ""
         yield Warned(
             "halves",
             worst.layer,

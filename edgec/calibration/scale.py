@@ -97,7 +97,8 @@ class ScaleProbe:
             # Samples that hardly differ vary little, whatever their size.
             if whole > _LOW and ratio < _HIGH:
                 return
-            size = "large" if ratio >= _HIGH else "small"
+            large = ratio >= _HIGH
+            size, way = ("large", "divide") if large else ("small", "multiply")
             reach = ", ".join(
                 f"{v.name!r} goes from {ends[v.name][0]:.4g} to {ends[v.name][1]:.4g}"
                 for v in self._inputs
@@ -108,7 +109,7 @@ class ScaleProbe:
                 candidate.layer,
                 f"its inputs seem far too {size}: what it adds up varies {ratio:.3g} times as "
                 f"much as {candidate.what} implies",
-                f"scale the samples as in training, such as by 255; input {reach}",
+                f"{way} the samples by what training did, for instance by 255; input {reach}",
             )
             return
 

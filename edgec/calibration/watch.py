@@ -60,19 +60,29 @@ class InputWatch:
         """How rough images are as given, over how rough in the other order; 0 if unknown."""
         return self._given / self._other if self._other else 0.0
 
-    def warnings(self) -> Iterator[Warned]:
-        """Yield what looks wrong."""
-        size = 0 if self._first is None else self._first.size
-        place = f"input {self.name!r}"
+    @property
+    def is_constant(self) -> bool:
+        """Whether all samples are the same."""
+        return self.count > 1 and self._same
+
+    def warnings(self, *, alone: bool) -> Iterator[Warned]:
+        """Yield what looks wrong.
+
+        Parameters
+        ----------
+        alone
+            Whether every other input is constant too. Masks and lengths, which are integers,
+            may well be the same for all samples beside data that are not.
+        """
+        place, first = f"input {self.name!r}", self._first
+        counts = first is not None and first.size > 1 and (alone or _is_real(first))
         many = "give samples that differ, of every kind that the model will meet"
-        if self.count > 1 and self._same and size > 1:
+        if counts and self.is_constant:
             yield Warned("constant", place, f"all {self.count} samples are the same", many)
-        elif self._flat and 2 * self._flat > self.count and self.count > 1:
-            message = f"{self._flat} of {self.count} samples hold one number everywhere"
-            yield Warned("constant", place, message, many)
-        elif self._flat == self.count == 1:
-            message = "the sample holds one number everywhere"
-            yield Warned("constant", place, message, many)
+        elif counts and 2 * self._flat > self.count:
+            which = f"{self._flat} of {self.count} samples hold"
+            which = "the sample holds" if self.count == 1 else which
+            yield Warned("constant", place, f"{which} one number everywhere", many)
         if self.roughness > _ROUGHER:
             given, other = ("NCHW", "NHWC") if self._axis == 1 else ("NHWC", "NCHW")
             back = (0, 3, 1, 2) if self._axis == 1 else (0, 2, 3, 1)
@@ -84,6 +94,10 @@ class InputWatch:
                 f"if the samples were brought to this shape by reshape, use "
                 f"x.transpose{back} of the {other} array instead",
             )
+
+
+def _is_real(x: Array) -> bool:
+    return x.dtype.kind not in "biuO"
 
 
 def channel_axis(t: TensorType) -> int | None:

@@ -44,10 +44,24 @@ Examples:
 )
 @click.option(
     "--effort",
-    type=click.Choice(["fast", "default"]),
+    type=click.Choice(["fast", "default", "full"]),
     default="default",
     show_default=True,
     help="What is done to keep the accuracy, as in edgec compile.",
+)
+@click.option(
+    "--recipe",
+    type=click.Choice(["static_wi8_ai8", "static_wi4_ai8"]),
+    default="static_wi8_ai8",
+    show_default=True,
+    help="How to quantize, as in edgec compile.",
+)
+@click.option(
+    "--weight-scales",
+    type=click.Choice(["channel", "tensor"]),
+    default="channel",
+    show_default=True,
+    help="Whether weights have a scale for each output channel, or one.",
 )
 @click.option(
     "--bisect",
@@ -81,7 +95,7 @@ def command(
 ) -> None:
     """Say which layers quantization hurts, and which to keep in float.
 
-    For each layer of MODEL, an ONNX file: how far int8 is from float with that layer alone
+    For each layer of MODEL, an ONNX file: how far integers are from float with that layer alone
     quantized, and in the quantized model as it is, the worst first. Nothing is written.
     """
     from edgec.bisection import Required
@@ -93,9 +107,7 @@ def command(
     from edgec.files import json_bytes
 
     target = options.pop("target")
-    settings = CompileOptions(
-        **options, targets=(target,), recipe="static_wi8_ai8", shapes=parse_shapes(shapes)
-    )
+    settings = CompileOptions(**options, targets=(target,), shapes=parse_shapes(shapes))
     check_inputs(model, settings)
     debug = DebugOptions(samples, bisect, Required(min_sqnr, min_agreement))
     with progress(quiet=as_json) as tell:

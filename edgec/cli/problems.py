@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from edgec.cli.names import short
 from edgec.cli.numbers import at, bytes_text, share_text
 
 __all__ = ["problems", "warning_text"]
@@ -16,6 +17,7 @@ _LOW_SQNR_DB = 10.0
 """Below this the noise is a third of the signal."""
 
 _LOW_AGREEMENT = 0.95
+_LONGEST = 100  # letters of a layer's name
 
 
 def problems(report: Mapping[str, Any]) -> list[str]:
@@ -38,7 +40,8 @@ def _warnings(report: Mapping[str, Any]) -> Iterator[str]:
 
 def warning_text(warned: Mapping[str, str]) -> str:
     """Return one sentence about the samples."""
-    return f"The samples look wrong. {warned['where']}: {warned['message']}; {warned['hint']}."
+    where = short(warned["where"], _LONGEST)
+    return f"The samples look wrong. {where}: {warned['message']}; {warned['hint']}."
 
 
 def _of_artifact(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> Iterator[str]:

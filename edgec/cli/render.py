@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgec.cli.names import short
 from edgec.cli.numbers import at, bytes_text, change_text, count_text, share_text
 from edgec.cli.problems import problems
 from edgec.files import json_bytes
 
-__all__ = ["console", "print_list", "print_report", "score_text", "short", "table"]
+__all__ = ["console", "print_list", "print_report", "score_text", "table"]
 
 _LEAST_COLUMNS = 140
 
@@ -36,14 +37,6 @@ def table(*columns: str, text: int = 1) -> Table:
         right = i >= text
         made.add_column(name, justify="right" if right else "left", no_wrap=right)
     return made
-
-
-def short(name: str, most: int = 60) -> str:
-    """Return a name, or its two ends: exporters make names of hundreds of letters."""
-    if len(name) <= most:
-        return name
-    end = (most - 1) // 2
-    return f"{name[: most - 1 - end]}…{name[-end:]}"
 
 
 def print_list(rows: Sequence[Mapping[str, str]], *, as_json: bool) -> None:

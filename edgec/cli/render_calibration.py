@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.text import Text
 
+from edgec.cli.names import short
 from edgec.cli.problems import warning_text
-from edgec.cli.render import console, short, table
+from edgec.cli.render import console, table
 
 __all__ = ["print_calibration"]
 

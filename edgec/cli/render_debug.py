@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.text import Text
+
+from edgec.cli.names import short
 from edgec.cli.numbers import share_text
-from edgec.cli.render import console, short, table
+from edgec.cli.render import console, table
 
 __all__ = ["print_debug"]
 
@@ -50,6 +53,9 @@ def print_debug(found: Mapping[str, Any]) -> None:
         f"{found['file']} for {found['target']}: outputs at {_output(found['output'])} on "
         f"{found['samples']} samples"
     )
+    for d in found["in_float"]:
+        text = Text("note  ", style="bold yellow")
+        out.print(text.append(f"{short(d['where'])}: {d['message']}", "not bold default"))
     if found["bisect"] is not None:
         _print_search(found["bisect"])
 

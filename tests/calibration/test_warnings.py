@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,6 +106,21 @@ def test_a_number_for_each_sample_is_no_constant() -> None:
     graph = net.graph(net.add("y", Relu(), "x"))
 
     assert kinds(f32([[1]] * 20), graph) == set()
+
+
+def test_masks_may_be_the_same_beside_data_that_differ() -> None:
+    net = Net(x=(1, 3, SIDE, SIDE))
+    mask = Value("mask", TensorType(DType.INT64, (1, 5)))
+    graph = replace(net.graph(net.add("y", Relu(), "x")), inputs=(*net.inputs, mask))
+    ones = np.ones((1, 5), np.int64)
+
+    def said(samples: Array) -> list[str]:
+        feeds = ({"x": x[None], "mask": ones} for x in samples)
+        report = calibrate(graph, list(net.inputs), feeds).report
+        return [] if report is None else [w.where for w in report.warnings]
+
+    assert said(pictures(20)) == []
+    assert said(np.repeat(pictures(1), 20, axis=0)) == ["input 'x'", "input 'mask'"]
 
 
 @pytest.mark.parametrize(("factor", "size"), [(255, "large"), (1 / 255, "small")])

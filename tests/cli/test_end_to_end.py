@@ -128,6 +128,19 @@ def test_wrong_samples_are_said_first(edgec: Run, tmp_path: Path) -> None:
     assert "scale" in [w["kind"] for w in report["calibration"]["report"]["warnings"]]
 
 
+def test_wrong_samples_are_said_where_an_artifact_is_refused(
+    edgec: Run, tmp_path: Path
+) -> None:
+    with np.load(CALIBRATION) as stored:
+        np.savez(tmp_path / "wrong.npz", **{k: 255 * v for k, v in stored.items()})
+    given = ("--calibration", "wrong.npz", "--recipe", "static_wi8_ai8", "-o", "out")
+
+    result = edgec("compile", str(MODEL), "-t", "tflite", *given, "--min-sqnr", "150")
+
+    assert result.exit_code == 6
+    assert "the samples look wrong: its inputs seem far too large" in result.output
+
+
 def test_calibrate_names_what_is_not_there(edgec: Run) -> None:
     result = edgec("calibrate", str(MODEL), "--calibration", "nothing.npz")
 
@@ -181,6 +194,17 @@ def test_what_bisect_keeps_in_float_is_enough_when_compiled(
         *("--bisect", "--min-sqnr", goal),
     )
     assert found["command"] in shown.stdout
+
+
+def test_debug_says_what_stays_in_float(edgec: Run) -> None:
+    first = debugged(edgec, "--order", "model")["layers"][0]["layer"].split(" + ")[0]
+
+    found = debugged(edgec, "--keep-float", first)
+    shown = edgec("debug", str(MODEL), "--calibration", str(CALIBRATION), "--keep-float", first)
+
+    assert [d["where"].split(" + ")[0] for d in found["in_float"]] == [first]
+    assert "stays in float: as asked for with --keep-float" in shown.stdout
+    assert not [la for la in found["layers"] if la["layer"].startswith(first)]
 
 
 def test_bisect_has_nothing_to_do_where_the_goal_holds(edgec: Run) -> None:
