@@ -148,15 +148,18 @@ def test_calibrate_names_what_is_not_there(edgec: Run) -> None:
     assert "cannot read nothing.npz: there is no such file" in result.output
 
 
+DEBUG = ("debug", str(MODEL), "--calibration", str(CALIBRATION), "--effort", "fast")
+
+
 def debugged(edgec: Run, *args: str) -> dict[str, Any]:
-    result = edgec("debug", str(MODEL), "--calibration", str(CALIBRATION), *args, "--json")
+    result = edgec(*DEBUG, *args, "--json")
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)
     return found
 
 
 def test_debug_lists_the_worst_layers_first(edgec: Run, tmp_path: Path) -> None:
-    shown = edgec("debug", str(MODEL), "--calibration", str(CALIBRATION))
+    shown = edgec(*DEBUG)
 
     assert shown.exit_code == 0, shown.output
     assert shown.stdout.splitlines()[0].split()[:4] == [
@@ -189,10 +192,7 @@ def test_what_bisect_keeps_in_float_is_enough_when_compiled(
     (artifact,) = json.loads((tmp_path / "out" / "report.json").read_text())["artifacts"]
     assert artifact["fidelity"]["sqnr_db"] == pytest.approx(found["after"]["sqnr_db"], abs=0.7)
     assert artifact["fidelity"]["sqnr_db"] > before + 3
-    shown = edgec(
-        *("debug", str(MODEL), "--calibration", str(CALIBRATION), "-t", target),
-        *("--bisect", "--min-sqnr", goal),
-    )
+    shown = edgec(*DEBUG, "-t", target, "--bisect", "--min-sqnr", goal)
     assert found["command"] in shown.stdout
 
 
@@ -223,7 +223,7 @@ def test_bisect_has_nothing_to_do_where_the_goal_holds(edgec: Run) -> None:
     ],
 )
 def test_debug_refuses_what_makes_no_sense(edgec: Run, args: list[str], message: str) -> None:
-    result = edgec("debug", str(MODEL), "--calibration", str(CALIBRATION), *args)
+    result = edgec(*DEBUG, *args)
 
     assert result.exit_code == 2
     assert message in result.output
