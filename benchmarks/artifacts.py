@@ -142,14 +142,24 @@ class Bench:
             held = replace(case, test=case.calibration[fit:], labels=None)
             tried = [self._peer(case, tool, method, fit, model) for method in methods]
             found = {
-                method: self.scores(made, held).worst_sqnr
+                method: reached
                 for method, made in zip(methods, tried, strict=True)
-                if made.path is not None
+                if (reached := self._reached(made, held)) is not None
             }
             if not found:
                 return tried[0]
             best = max(found, key=lambda method: found[method])
         return self._peer(case, tool, best, count, model)
+
+    def _reached(self, made: Made, case: Case) -> float | None:
+        """Return the SQNR of an artifact, ``None`` if there is none or it does not run."""
+        if made.path is None:
+            return None
+        try:
+            return self.scores(made, case).worst_sqnr
+        except Exception as error:  # noqa: BLE001  (runtimes raise plain exceptions)
+            print(f"  {made.label:38} does not run: {str(error).splitlines()[0]}", flush=True)
+            return None
 
     def _peer(self, case: Case, tool: str, method: str, count: int, model: Path | None) -> Made:
         script = PEERS / f"quantize_{tool}.py"

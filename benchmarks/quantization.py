@@ -20,6 +20,7 @@ from benchmarks.compile_cost import write_samples
 from benchmarks.fidelity import agrees, packed_share
 from benchmarks.kernels import kernels
 from benchmarks.models import LABELLED, UNLABELLED
+from benchmarks.processes import measure
 from benchmarks.scoring import Case
 from benchmarks.tables import (
     accuracy,
@@ -60,6 +61,8 @@ def main() -> int:
     )
     given = {"aimet": arguments.aimet_python, "quark": arguments.quark_python}
     pythons = {tool: python for tool, python in given.items() if python}
+    for tool, python in pythons.items():
+        print(f"{tool} {_version(python, _PACKAGES[tool])}")
     with tempfile.TemporaryDirectory() as folder:
         cache = arguments.cache or Path(folder)
         cache.mkdir(parents=True, exist_ok=True)
@@ -67,6 +70,14 @@ def main() -> int:
         failures = sum(_COMMANDS[name](bench, arguments.models) for name in names)
     print(f"{failures} bounds failed" if failures else "all bounds hold")
     return int(failures > 0)
+
+
+_PACKAGES = {"aimet": "aimet-onnx", "quark": "amd-quark"}
+
+
+def _version(python: str, package: str) -> str:
+    code = f"from importlib.metadata import version; print(version({package!r}))"
+    return measure([python, "-c", code]).output.strip()
 
 
 def peers(bench: Bench, case: Case) -> list[Made]:
@@ -99,11 +110,10 @@ def _beside_peers(bench: Bench, case: Case) -> int:
     others = rows(bench, case, peers(bench, case))
     failures = 0
     for target in TARGETS:
-        ours = rows(
-            bench, case, [bench.edgec(case, Settings(target, e)) for e in bench.efforts]
-        )
-        if not ours or ours[-1][0].label != str(Settings(target, bench.efforts[-1])):
-            failures += 1
+        made = [bench.edgec(case, Settings(target, e)) for e in bench.efforts]
+        ours = rows(bench, case, made)
+        if not ours or ours[-1][0] is not made[-1]:
+            failures += bound(f"{made[-1].label}: no artifact", holds=False)
         elif others:
             failures += compared(case, ours[-1], others)
     return failures
@@ -120,8 +130,8 @@ def efficientnet(bench: Bench, names: Sequence[str]) -> int:
     for target in TARGETS:
         made = [bench.edgec(case, Settings(target, e)) for e in bench.efforts]
         ours = rows(bench, case, made)
-        if not ours:
-            failures += 1
+        if not ours or ours[-1][0] is not made[-1]:
+            failures += bound(f"{made[-1].label}: no artifact", holds=False)
             continue
         label, scores = ours[-1][0].label, ours[-1][1]
         drop, agreed = reached - accuracy(scores), agreement(scores)
@@ -147,8 +157,9 @@ def per_tensor(bench: Bench, names: Sequence[str]) -> int:
 
 def _dropped(bench: Bench, case: Case, settings: Sequence[Settings], most: float) -> int:
     """Print a row for each setting; return 1 if the last one falls too far below float."""
-    ours = rows(bench, case, [bench.edgec(case, one) for one in settings])
-    if not ours or ours[-1][0].label != str(settings[-1]):
+    made = [bench.edgec(case, one) for one in settings]
+    ours = rows(bench, case, made)
+    if not ours or ours[-1][0] is not made[-1]:
         return bound(f"{settings[-1]}: no artifact", holds=False)
     drop = (float_accuracy(bench, case) or 0.0) - accuracy(ours[-1][1])
     text = f"{ours[-1][0].label}: drop {drop:.2f} points (at most {most:g})"

@@ -87,8 +87,9 @@ def heading(bench: Bench, case: Case) -> None:
     if (reached := float_accuracy(bench, case)) is not None:
         text += f", float {reached:.2f} %"
     print(text, flush=True)
+    ratio = "PSNR" if case.measure == "psnr" else "SQNR"
     print(
-        f"  {'':38} {'acc':>6} {'drop':>6} {'agree':>6} {'SQNR':>6} {'bytes':>9} "
+        f"  {'':38} {'acc':>6} {'drop':>6} {'agree':>6} {ratio:>6} {'bytes':>9} "
         f"{'CPU s':>6} {'s':>6} {'MB':>5}"
     )
 
