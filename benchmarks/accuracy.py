@@ -1,6 +1,7 @@
 """Accuracy of int8 artifacts against the float model they were made from.
 
-From the root of the checkout: ``python -m benchmarks.accuracy [--ranges METHOD] [MODEL ...]``.
+From the root of the checkout:
+``python -m benchmarks.accuracy [--ranges METHOD] [--effort EFFORT] [MODEL ...]``.
 Every artifact runs in its own runtime, on the same samples as the float model; a line ends
 with FAIL, and the exit code is 1, where a bound does not hold.
 """
@@ -18,6 +19,7 @@ def main() -> int:
     """Measure the models named on the command line, all by default."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--ranges", default=None)
+    parser.add_argument("--effort", default="default")
     parser.add_argument("models", nargs="*", default=list(LABELLED))
     arguments = parser.parse_args()
     failed = False
@@ -25,16 +27,21 @@ def main() -> int:
         "model               target       samples   float    int8    drop   limit  agree  SQNR"
     )
     for name in arguments.models:
-        failed |= not measure(name, arguments.ranges)
+        failed |= not measure(name, arguments.ranges, arguments.effort)
     return int(failed)
 
 
-def measure(name: str, ranges: str | None) -> bool:
+def measure(name: str, ranges: str | None, effort: str) -> bool:
     """Print one line an artifact; return whether all bounds hold."""
     model = LABELLED[name]
     calibration, evaluation = model.samples()
     options = CompileOptions(
-        ("tflite", "onnxruntime"), "static_wi8_ai8", calibration, evaluation, ranges=ranges
+        ("tflite", "onnxruntime"),
+        "static_wi8_ai8",
+        calibration,
+        evaluation,
+        ranges=ranges,
+        effort=effort,
     )
     start = time.process_time()
     report = compile_model(DATA / "models" / model.file, options).report

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from edgec.calibrating import calibrated, suspicions, told_by
 from edgec.calibration import Calibration, CalibrationReport
@@ -31,7 +30,6 @@ from edgec.passes import (
     PassRecord,
     Pipeline,
     QuantizeGraph,
-    RoundWeights,
     Sample,
     Scheme,
     StoreWeights,
@@ -40,6 +38,7 @@ from edgec.passes import (
 from edgec.proof import (
     metric_named,
 )
+from edgec.recovery import recovery
 from edgec.report import build_report
 from edgec.split import Split, open_for
 from edgec.targets import Artifact, Target
@@ -53,17 +52,6 @@ __all__ = [
     "labelled_samples",
     "quantization",
 ]
-
-
-class _Share(NamedTuple):
-    """How many calibration samples recovery may hold what layers make of, and in how much."""
-
-    samples: int
-    bytes: int
-
-
-_WALKED = {"default": _Share(32, 512 << 20), "full": _Share(128, 1 << 30)}
-_LEAST_SAMPLES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,25 +210,13 @@ def _compiled(
     return records, compiled, told_by(c for _, c in calibrations)
 
 
-def _recovery(effort: str, graph: Graph, data: Split) -> tuple[Pass, ...]:
-    """Return what is done to a quantized graph to bring it near to its float model.
-
-    Of large models fewer samples are taken: what a layer yields is held for all of them.
-    """
-    if effort == "fast":
-        return ()
-    share = _WALKED[effort]
-    room = share.bytes // max(2 * cost(graph).peak_activation_bytes, 1)
-    count = max(_LEAST_SAMPLES, min(share.samples, room))
-    return (RoundWeights(graph, tuple(islice(data.calibration(), count))),)
-
-
 def quantization(
     target: Target, graph: Graph, calibration: Calibration, data: Split, options: CompileOptions
 ) -> tuple[Pass, ...]:
     """Return the passes that quantize a graph, with the effort asked for."""
     step = QuantizeGraph(calibration, target.scheme(), options.keep_float)
-    return (step, *_recovery(options.effort, graph, data))
+    given = options.ranges is not None or options.percentile is not None
+    return (step, *recovery(options.effort, step, graph, data, ranges=not given))
 
 
 def _compile_for(

@@ -50,8 +50,9 @@ class CompileOptions:
         Share of the elements kept by the range method "percentile", in percent.
     effort
         What is done to keep the accuracy of a quantized model: "fast" finds ranges only,
-        "default" and "full" round weights and set biases by what the float model computes, on
-        some calibration samples and on more of them; see `EFFORTS`.
+        "default" chooses among range methods, rounds weights and sets biases by what the float
+        model computes on some of the samples; "full" does so on more of them; see `EFFORTS`.
+        Ranges stay where a method is given.
     weight_scales
         "channel" or "tensor": what has a scale of its own.
     shapes

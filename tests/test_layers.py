@@ -43,6 +43,7 @@ LAYERS = [
     "targets",
     "data",
     "split",
+    "recovery",
     "interface",
     "original",
     "proof",

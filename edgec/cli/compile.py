@@ -91,9 +91,9 @@ Example:
     type=click.Choice(["fast", "default", "full"]),
     default="default",
     show_default=True,
-    help="What is done to keep the accuracy of a quantized model: fast finds ranges only, "
-    "default and full round weights and set biases by what the float model computes, full on "
-    "more of the samples.",
+    help="What is done to keep the accuracy of a quantized model: fast finds ranges only; "
+    "default chooses ranges, rounds weights and sets biases by what the float model computes; "
+    "full does so on more of the samples.",
 )
 @shape_option
 @click.option(

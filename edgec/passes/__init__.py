@@ -12,6 +12,7 @@ from edgec.passes.base import (
     Sample,
     Within,
 )
+from edgec.passes.choose_ranges import ChooseRanges
 from edgec.passes.compute_in_float32 import ComputeInFloat32
 from edgec.passes.correct_biases import CorrectBiases
 from edgec.passes.decompose_block_products import DecomposeBlockProducts
@@ -64,6 +65,7 @@ __all__ = [
     "RECIPES",
     "STATIC_INT8",
     "AbsorbExpands",
+    "ChooseRanges",
     "ComputeInFloat32",
     "CorrectBiases",
     "DecomposeBlockProducts",
@@ -149,6 +151,7 @@ PASSES: tuple[type[Pass], ...] = (
     ExpandFunctions,
     QuantizeGraph,
     StoreWeights,
+    ChooseRanges,
     CorrectBiases,
     RoundWeights,
     ComputeInFloat32,

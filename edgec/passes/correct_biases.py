@@ -22,7 +22,7 @@ from edgec.passes.quantized_layers import (
     quantized_layers,
     with_parameters,
 )
-from edgec.passes.walk import Walk, output_error
+from edgec.passes.walk import Walk, output_errors
 
 __all__ = ["CorrectBiases"]
 
@@ -92,7 +92,7 @@ class CorrectBiases(Pass):
             walk.hold(node, ({name: y} for y in found.moved(moved)))
         made = with_parameters(graph, changes)
         judges = list(compress(self.samples, held_out(len(self.samples))))
-        plainly, now = (output_error(self.reference, g, judges) for g in (graph, made))
+        plainly, now = output_errors(self.reference, (graph, made), judges)
         if now < plainly:
             return made, tuple(records)
         plain = (replace(r, after_db=r.before_db, kept="plain") for r in records)

@@ -140,8 +140,11 @@ def _layer(graph: Graph, node: Node) -> QuantizedLayer | None:
         return None
     if not isinstance(by, Dequantize) or not isinstance(given, Dequantize):
         raise InternalError(f"{node.layer} is no quantized layer")
+    channels = node.output.type.shape[1]
+    if not isinstance(channels, int):
+        return None
     if bias is None:
-        bias = np.zeros(node.output.type.ints[1], np.int32)
+        bias = np.zeros(channels, np.int32)
     shared = len(graph.users[rest[0].inputs[0]]) + len(graph.users[rest[0].output]) > 2
     return QuantizedLayer(
         node,

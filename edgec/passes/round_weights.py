@@ -22,13 +22,16 @@ from edgec.passes.quantized_layers import (
     quantized_layers,
     with_parameters,
 )
-from edgec.passes.walk import Walk, output_error
+from edgec.passes.walk import Walk, output_errors
 
 __all__ = ["RoundWeights"]
 
 _DAMPING = 0.01
 _PULLS = (1.0, 0.1)
 """Dampings with which weights are moved before they are rounded."""
+
+_WHOLE = 48
+"""Samples up to which the float model's results are held in float32, which is faster."""
 
 _MOST_INPUTS = 2304
 _ROWS_PER_INPUT, _LEAST_ROWS = 32, 8192
@@ -96,7 +99,7 @@ class RoundWeights(Pass):
                 changes[node.output.name] = layer, now
         made = with_parameters(graph, changes)
         judges = list(compress(self.samples, held_out(len(self.samples))))
-        plainly, better = (output_error(self.reference, g, judges) for g in (graph, made))
+        plainly, better = output_errors(self.reference, (graph, made), judges)
         if better < plainly:
             return made, tuple(records)
         plain = (replace(r, after_db=r.before_db, kept="plain") for r in records)
@@ -108,7 +111,7 @@ class _Beside:
 
     def __init__(self, graph: Graph, samples: Sequence[Mapping[str, Array]]) -> None:
         self.graph = graph
-        self._walk = Walk(graph, samples, half=True)
+        self._walk = Walk(graph, samples, half=len(samples) > _WHOLE)
         self._left = {n.outputs[0].name: n for n in self._walk.nodes}
 
     def reach(self, layer: QuantizedLayer) -> Node | None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import MappingProxyType
 
 import numpy as np
 
 from edgec.evaluate import Evaluator
-from edgec.ir import Array, Constant, Graph, Node, Value
+from edgec.ir import Array, Constant, ContainerType, DType, Graph, Node, Value
 from edgec.ops import Dequantize, Quantize, Softmax, dequantize_array
 
-__all__ = ["Walk", "output_error"]
+__all__ = ["Walk", "output_errors"]
+
+_THREADS, _AHEAD = 2, 4
+"""Samples are run in threads, each sample in one, so that the numbers are always the same."""
 
 _HALF_MAX = 30000.0
 """Magnitude up to which numbers may be held in float16, with room for sums of two."""
@@ -80,7 +85,7 @@ class Walk:
         made = self.graph.producers.get(value)
         if made is None or not isinstance(made.op, Dequantize):
             for array in self._held[value.name]:
-                yield _whole(array)
+                yield _whole(array, value)
             return
         for array in self._held[made.inputs[0].name]:
             yield _real(array, made.op)
@@ -114,8 +119,11 @@ class Walk:
         sources = self._sources(Node(node.op, tuple(read), node.outputs))
         graph = Graph(node.layer, sources, node.outputs, (*pairs, node), known)
         evaluator = Evaluator(graph)
-        for k in range(self.count):
-            yield evaluator.run({v.name: _whole(self._held[v.name][k]) for v in sources})
+
+        def result(k: int) -> dict[str, Array]:
+            return evaluator.run({v.name: _whole(self._held[v.name][k], v) for v in sources})
+
+        yield from _each_of(result, self.count)
 
     def hold(self, node: Node, results: Iterable[Mapping[str, Array]]) -> None:
         """Take the outputs of a node for what they are from here on."""
@@ -143,13 +151,17 @@ class Walk:
     def _stored(self, array: Array, pair: Node | None) -> Array:
         if pair is not None and isinstance(pair.op, Quantize):
             return _quantized(array, pair.op)
-        if self._half and array.dtype == np.float32 and np.abs(array).max() < _HALF_MAX:
-            return array.astype(np.float16)
+        if not self._half or not isinstance(array, np.ndarray) or array.dtype != np.float32:
+            return array  # a sequence may pass, too
+        return array.astype(np.float16) if np.abs(array).max(initial=0) < _HALF_MAX else array
+
+
+def _whole(array: Array, value: Value) -> Array:
+    """Return what is held of a value as it was computed."""
+    if isinstance(value.type, ContainerType):
         return array
-
-
-def _whole(array: Array) -> Array:
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    halved = value.type.dtype is DType.FLOAT32 and array.dtype == np.float16
+    return array.astype(np.float32) if halved else array
 
 
 def _quantized(x: Array, op: Quantize) -> Array:
@@ -177,28 +189,53 @@ def _along(x: Array, op: Quantize | Dequantize) -> tuple[Array, Array]:
     return scale.reshape(shape), zero.reshape(shape)
 
 
-def output_error(reference: Graph, graph: Graph, feeds: Sequence[Mapping[str, Array]]) -> float:
-    """Return the squared error of a graph's outputs, relative to the reference's.
+def output_errors(
+    reference: Graph, graphs: Sequence[Graph], feeds: Sequence[Mapping[str, Array]]
+) -> list[float]:
+    """Return the squared errors of graphs' outputs, relative to the reference's.
 
     Each output and each sample counts alike, whatever its magnitude. A softmax is judged by
     what it reads, as it flattens all but the largest numbers; what they have in common does not
     count, as it does not change the result.
     """
     outputs, axes = _judged(reference)
-    found = {v.name: v for v in graph.values()}
     want = Evaluator(reference, outputs, optimize=True)
-    got = Evaluator(graph, [found[v.name] for v in outputs], optimize=True)
-    total = 0.0
-    for feed in feeds:
-        wanted, made = want.run(feed), got.run(feed)
-        for name, axis in axes.items():
-            real, error = wanted[name].astype(np.float64), made[name].astype(np.float64)
-            error -= real
-            if axis is not None:
-                error -= error.mean(axis, keepdims=True)
-                real -= real.mean(axis, keepdims=True)
-            total += float((error**2).sum() / max(float((real**2).sum()), 1e-30))
-    return total
+    wanted = list(_each(want, feeds))
+    totals: list[float] = []
+    for graph in graphs:
+        found = {v.name: v for v in graph.values()}
+        got = Evaluator(graph, [found[v.name] for v in outputs], optimize=True)
+        total = 0.0
+        for made, reals in zip(_each(got, feeds), wanted, strict=True):
+            for name, axis in axes.items():
+                real, error = reals[name].astype(np.float64), made[name].astype(np.float64)
+                error -= real
+                if axis is not None:
+                    error -= error.mean(axis, keepdims=True)
+                    real -= real.mean(axis, keepdims=True)
+                total += float((error**2).sum() / max(float((real**2).sum()), 1e-30))
+        totals.append(total)
+    return totals
+
+
+def _each(
+    evaluator: Evaluator, feeds: Sequence[Mapping[str, Array]]
+) -> Iterator[dict[str, Array]]:
+    return _each_of(lambda k: evaluator.run(feeds[k]), len(feeds))
+
+
+def _each_of(
+    result: Callable[[int], dict[str, Array]], count: int
+) -> Iterator[dict[str, Array]]:
+    """Yield a result for each of several samples in order, some of them computed ahead."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        ahead: deque[Future[dict[str, Array]]] = deque()
+        for k in range(count):
+            ahead.append(pool.submit(result, k))
+            if len(ahead) > _AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def _judged(graph: Graph) -> tuple[tuple[Value, ...], dict[str, int | None]]:

@@ -8,7 +8,7 @@ import pytest
 from edgec.evaluate import Evaluator
 from edgec.ir import Array, Graph, Node
 from edgec.ops import Add, Conv, Dequantize, Quantize, Relu, Softmax
-from edgec.passes.walk import Walk, output_error
+from edgec.passes.walk import Walk, output_errors
 from tests.targets.graphs import Feeds, Net, quantized, random, tiny_cnn
 
 
@@ -83,6 +83,11 @@ class TestWalk:
                 np.testing.assert_array_equal(next(walk.inputs(node, 0)), want)
             walk.hold(node, walk.run(node))
         assert len(nodes) == 2
+
+
+def output_error(reference: Graph, graph: Graph, feeds: Sequence[Feeds]) -> float:
+    (error,) = output_errors(reference, [graph], feeds)
+    return error
 
 
 class TestOutputError:
