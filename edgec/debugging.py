@@ -68,8 +68,9 @@ def debug_model(
         prepare(model, options, progress, every=debug.bisect), options, debug.samples
     )
     say("compare layers", 0, 0)
-    layers = study.layers()
-    whole = study.measured(options.keep_float)
+    quantized = study.quantized(options.keep_float, options.effort)
+    layers = study.layers(quantized)
+    whole = study.fidelity(quantized)
     if debug.required.agreement is not None and whole.top1 is None:
         raise OptionError("--min-agreement needs an output of shape [N, classes]")
     found: dict[str, Any] = {
@@ -86,10 +87,10 @@ def debug_model(
         total = sum(layer.macs for layer in layers)
         result = bisect(
             names,
-            lambda kept: study.measured((*options.keep_float, *kept)),
+            lambda kept: study.measured(kept, options.effort) if kept else whole,
             debug.required,
             lambda done, of: counter(say, "search", of)(done),
-            rank=lambda kept: study.measured((*options.keep_float, *kept), effort="fast"),
+            rank=lambda kept: study.measured(kept, "fast"),
         )
         macs = sum(la.macs for la in layers if set(la.names) & set(result.kept))
         found["bisect"] = {
@@ -119,10 +120,9 @@ class _Study:
         steps = quantization(p.target, p.graph, p.calibration, p.data, options)
         return Pipeline(steps).run(p.graph)[0]
 
-    def layers(self) -> tuple[LayerError, ...]:
+    def layers(self, quantized: Graph) -> tuple[LayerError, ...]:
         """Return the error of every layer, in the order of the model."""
-        p, options = self.prepared, self.options
-        quantized = self.quantized(options.keep_float, options.effort)
+        p = self.prepared
         return waterfall(p.graph, self.plan, quantized, p.data.proof(), self.count)
 
     def keepable(self, layers: Sequence[LayerError]) -> list[str]:
@@ -138,10 +138,13 @@ class _Study:
             found.update(dict.fromkeys((*same, *layer.names)[:1]))
         return list(found)
 
-    def measured(self, keep_float: Sequence[str], effort: str = "") -> Agreement:
-        """Return how close the model is with some layers in float."""
-        graph = self.quantized(keep_float, effort or self.options.effort)
-        graph, _ = Pipeline(self.prepared.target.finish()).run(graph)
+    def measured(self, kept: Sequence[str], effort: str) -> Agreement:
+        """Return how close the model is with further layers in float."""
+        return self.fidelity(self.quantized((*self.options.keep_float, *kept), effort))
+
+    def fidelity(self, quantized: Graph) -> Agreement:
+        """Return how close a quantized model is, as the target finishes it."""
+        graph, _ = Pipeline(self.prepared.target.finish()).run(quantized)
         return fidelity(graph, self.wants, islice(self.prepared.data.proof(), self.count))
 
 
