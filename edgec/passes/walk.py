@@ -104,7 +104,7 @@ class Walk:
         """
         given = dict(constants or {})
         pairs: list[Node] = []
-        read = [v for v in node.reads if v not in given]
+        read = [v for v in dict.fromkeys(node.reads) if v not in given]  # x * x reads one
         for value in read:
             made = self.graph.producers.get(value)
             if (array := self.graph.constant(value)) is not None:

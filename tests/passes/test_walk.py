@@ -43,6 +43,19 @@ class TestWalk:
             for name, array in want.items():
                 np.testing.assert_array_equal(array, found[name][k])
 
+    def test_a_node_may_read_one_dequantized_value_twice(self) -> None:
+        net = Net(x=(1, 4))
+        net.add("a", Relu(), "x")
+        graph = net.graph(net.add("y", Add(), "a", "a"))
+        feed = {"x": random(1, 4)}
+        made = quantized(graph, feed)
+
+        found = self.walked(made, [feed])
+
+        (value,) = [n.output for n in made.nodes if isinstance(n.op, Add)]
+        want = Evaluator(made, [value]).run(feed)
+        np.testing.assert_array_equal(want[value.name], found[value.name][0])
+
     def test_real_numbers_are_held_in_half_the_memory_where_they_fit(self) -> None:
         net = Net(x=(1, 4))
         net.add("a", Relu(), "x")
