@@ -40,8 +40,9 @@ from edgec.proof import (
 )
 from edgec.recovery import recovery
 from edgec.report import build_report
+from edgec.speed import Speed, check_speed, compared
 from edgec.split import Split, open_for
-from edgec.targets import Artifact, Target
+from edgec.targets import Artifact, Runner, Target
 from edgec.verdict import Original, Progress, Proof, proven, recorded
 
 __all__ = [
@@ -64,6 +65,8 @@ class Compiled:
         Of the graph that the artifact was made from.
     is_quantized
         Whether activations are integers, by edgec's doing or as the model came.
+    plain
+        The same graph in float32, if there is one to time the artifact beside.
     """
 
     target: str
@@ -73,6 +76,7 @@ class Compiled:
     records: tuple[PassRecord, ...]
     settings: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
+    plain: Artifact | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,7 @@ def compile_model(
     records, compiled, told = _compiled(loaded.graph, targets, data, options, say, clock)
     trim()  # their graphs are gone
     proof = Proof({}, None, None)
+    speeds: dict[str, Speed] = {}
     if original is not None:
         runners = {c.target: t.load(c.artifact) for t, c in zip(targets, compiled, strict=True)}
         try:
@@ -142,8 +147,10 @@ def compile_model(
             raise NumericsError(
                 error.summary, (*error.diagnostics, *suspicions(told))
             ) from error
+        clock.lap("prove")
+        speeds = _speeds(targets, compiled, runners, data, options, say)
         runners.clear()
-    clock.lap("prove")
+    clock.lap("time")
     stem = model.stem
     report = build_report(
         loaded=loaded,
@@ -157,6 +164,7 @@ def compile_model(
         notes=(*(original.form.notes if original else ()), *data.notes),
         stem=stem,
         golden=proof.golden,
+        speeds=speeds,
         seconds=clock.seconds,
     )
     files = {f"{stem}{c.artifact.suffix}": c.artifact.data for c in compiled}
@@ -231,6 +239,7 @@ def _compile_for(
 ) -> Compiled:
     """Return the artifact for one target; calibration is shared where the graph is the same."""
     graph, records = _run(target.prepare(), graph, sample, say)
+    plain = _plain(target, graph, options, say)
     if options.recipe is not None and not calibrates(options):
         recipe, packed = target.recipe, target.scheme().packed
         storing = StoreWeights(
@@ -255,8 +264,44 @@ def _compile_for(
     quantized |= any(r.changed for r in records if r.name == StoreWeights.name)
     unload(c.array for c in graph.constants.values())
     return Compiled(
-        target.name, artifact, cost(graph), quantized, records, target.settings(), notes
+        target.name, artifact, cost(graph), quantized, records, target.settings(), notes, plain
     )
+
+
+def _plain(
+    target: Target, graph: Graph, options: CompileOptions, say: Progress
+) -> Artifact | None:
+    """Return the float artifact that a quantized one is timed beside, if it is to be."""
+    wanted = options.recipe is not None and options.prove and options.compare_speed
+    if not wanted or not target.runs_here:
+        return None
+    if sum(c.array.nbytes for c in graph.constants.values()) > _TIMED_BYTES:
+        return None
+    return target.for_floats().compile(_run(target.finish(), graph, None, say)[0])
+
+
+def _speeds(
+    targets: Sequence[Target],
+    compiled: Sequence[Compiled],
+    runners: Mapping[str, Runner],
+    data: Split,
+    options: CompileOptions,
+    say: Progress,
+) -> dict[str, Speed]:
+    """Time quantized artifacts beside float ones; raise if one is not as fast as required."""
+    found: dict[str, Speed] = {}
+    for target, c in zip(targets, compiled, strict=True):
+        if c.plain is not None and c.is_quantized:
+            say(f"time {target.name}", 0, 0)
+            plain = target.load(c.plain)
+            found[c.target] = compared(runners[c.target], plain, data.first())
+    if options.require_speedup is not None:
+        check_speed(found, [c.target for c in compiled], options.require_speedup)
+    return found
+
+
+_TIMED_BYTES = 256 << 20
+"""Of constants: a float artifact beside would take too much memory and time."""
 
 
 def labelled_samples(

@@ -76,6 +76,10 @@ class CompileOptions:
         what edgec believes to be right, and no golden file is written.
     max_float_error
         Largest error of a float artifact, relative to the range of its output.
+    compare_speed
+        Whether quantized artifacts are timed beside float ones.
+    require_speedup
+        How many times as fast as the float one every quantized artifact must be.
     min_sqnr_db
         Least signal-to-noise ratio of a quantized artifact.
     """
@@ -98,6 +102,8 @@ class CompileOptions:
     device: str | None = None
     verify: bool = True
     prove: bool = True
+    compare_speed: bool = True
+    require_speedup: float | None = None
     max_float_error: float = Limits().max_float_error
     min_sqnr_db: float = Limits().min_sqnr_db
 
@@ -124,6 +130,16 @@ def _check(options: CompileOptions) -> None:
         raise OptionError("--percentile goes with --ranges percentile only")
     if options.percentile is not None and not 50 < options.percentile <= 100:
         raise OptionError("--percentile must be above 50 and at most 100")
+    if options.require_speedup is not None:
+        if not options.require_speedup > 0:
+            raise OptionError(f"--require-speedup is {options.require_speedup}: above 0 only")
+        if options.recipe is None:
+            raise OptionError("--require-speedup goes with a recipe only")
+        if not (options.prove and options.compare_speed):
+            raise OptionError(
+                "--require-speedup runs the artifacts, which --no-proof and "
+                "--no-speed leave out"
+            )
     device_named(options.device)
 
 

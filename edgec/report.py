@@ -19,6 +19,7 @@ from edgec.frontend import Loaded
 from edgec.numerics import Agreement
 from edgec.passes import LayerRecord, PassRecord
 from edgec.proof import Evaluation
+from edgec.speed import Speed, converting
 from edgec.targets import Port
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def build_report(
     notes: Sequence[Diagnostic],
     stem: str,
     golden: bytes | None,
+    speeds: Mapping[str, Speed],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return the report; only what is under "run" varies from one run to the next."""
@@ -88,8 +90,16 @@ def build_report(
         "run": {
             "seconds": {**seconds, "passes": [round(r.seconds, 4) for _, r in steps]},
             "profile": {},
+            "speed": {
+                c.target: _speed(c, speeds[c.target]) for c in compiled if c.target in speeds
+            },
         },
     }
+
+
+def _speed(made: Compiled, speed: Speed) -> dict[str, Any]:
+    more = {} if made.plain is None else converting(made.artifact, made.plain)
+    return {**asdict(speed), "slower": speed.is_slower, "converting": more}
 
 
 def _model(loaded: Loaded, records: Sequence[PassRecord]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.data import InputSpec, Preprocessing, Samples, open_samples
+from edgec.data import InputSpec, Samples
 from edgec.errors import DataError, Diagnostic, OptionError
 from edgec.frontend import Loaded
 from edgec.ir import Array, ContainerType, DType, Graph, TensorType
@@ -38,6 +38,8 @@ def open_for(
     DataError, OptionError
         If the data do not fit the model.
     """
+    from edgec.data import Preprocessing, open_samples  # they take long to load
+
     for value in loaded.graph.inputs:
         if isinstance(value.type, ContainerType):
             raise OptionError(

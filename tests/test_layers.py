@@ -48,6 +48,7 @@ LAYERS = [
     "original",
     "proof",
     "options",
+    "speed",
     "verdict",
     "calibrating",
     "report",

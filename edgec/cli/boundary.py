@@ -6,7 +6,6 @@ import errno
 import io
 import os
 import platform
-import secrets
 import shlex
 import sys
 import tempfile
@@ -167,6 +166,8 @@ def _about(arguments: Sequence[str]) -> dict[str, bytes]:
 
 def _write_dump(files: Mapping[str, bytes]) -> Path | None:
     """Write a dump under the current folder, or else where temporary files go."""
+    import secrets  # it takes long to load
+
     name = f"edgec-dump-{secrets.token_hex(4)}"
     for parent in (Path(), Path(tempfile.gettempdir())):
         folder = parent / name

@@ -55,6 +55,20 @@ Example:
     "Without it all stays float32.",
 )
 @click.option(
+    "--require-speedup",
+    type=float,
+    is_flag=False,
+    flag_value=1.0,
+    metavar="[TIMES]",
+    help="Fail (exit code 3) unless every quantized artifact is so many times as fast as the "
+    "float one on this machine; once if no number is given.",
+)
+@click.option(
+    "--no-speed",
+    is_flag=True,
+    help="Do not time quantized artifacts beside float ones.",
+)
+@click.option(
     "--weight-scales",
     type=click.Choice(["channel", "tensor"]),
     default="channel",
@@ -173,6 +187,7 @@ def command(
     quiet: bool,
     no_verify: bool,
     no_proof: bool,
+    no_speed: bool,
     **options: Any,
 ) -> None:
     """Compile MODEL, an ONNX file, for one or more targets.
@@ -188,6 +203,7 @@ def command(
         shapes=parse_shapes(shapes),
         verify=not no_verify,
         prove=not no_proof,
+        compare_speed=not no_speed,
     )
     result = build(model, settings, output, quiet=quiet or as_json)
     if as_json:

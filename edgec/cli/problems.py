@@ -23,7 +23,8 @@ _LONGEST = 100  # letters of a layer's name
 def problems(report: Mapping[str, Any]) -> list[str]:
     """Return one sentence for each thing a user would not want to find out later."""
     found = list(_warnings(report))
-    found += [p for a in report.get("artifacts") or () for p in _of_artifact(report, a)]
+    for artifact in report.get("artifacts") or ():
+        found += [*_of_speed(report, artifact), *_of_artifact(report, artifact)]
     if at(report, "options", "verify") is False:
         found.append("The passes were not verified (--no-verify).")
     if at(report, "options", "prove") is False:
@@ -42,6 +43,26 @@ def warning_text(warned: Mapping[str, str]) -> str:
     """Return one sentence about the samples."""
     where = short(warned["where"], _LONGEST)
     return f"The samples look wrong. {where}: {warned['message']}; {warned['hint']}."
+
+
+def _of_speed(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why quantizing did not pay on this machine."""
+    speed = at(report, "run", "speed", str(artifact.get("target")))
+    if not speed:
+        return
+    file = artifact.get("file")
+    if speed["slower"]:
+        more = ", ".join(f"{n} {name}" for name, n in speed["converting"].items())
+        why = f" It has {more} that the float file has not." if more else ""
+        yield (
+            f"{file} is slower than float32 on this machine: {speed['speedup']:.2f} times as "
+            f"fast ({speed['latency_ms']:g} ms, float {speed['float_latency_ms']:g} ms).{why}"
+        )
+    if speed["size_bytes"] >= speed["float_size_bytes"]:
+        yield (
+            f"{file} is no smaller than the float file: {bytes_text(speed['size_bytes'])}, "
+            f"{bytes_text(speed['float_size_bytes'])}."
+        )
 
 
 def _of_artifact(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> Iterator[str]:

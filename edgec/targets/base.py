@@ -145,6 +145,15 @@ class Target(ABC):
     def scheme(self) -> Scheme:
         """How this target wants integers."""
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine is what the target compiles for, as far as kernels go."""
+        return True
+
+    def for_floats(self) -> Target:
+        """Return the target with options that a model in float32 can have."""
+        return self
+
     def settings(self) -> dict[str, str]:
         """What the artifact depends on beside the model, for the report."""
         return {}

@@ -26,6 +26,8 @@ class Options:
     percentile: float | None = None
     effort: str = "default"
     weight_scales: str = "channel"
+    compare_speed: bool = True
+    require_speedup: float | None = None
     shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
     io_dtype: str = "float32"
     io_layout: str = "keep"

@@ -21,7 +21,17 @@ Run = Callable[..., Result]
 @pytest.fixture
 def compiled(edgec: Run) -> Result:
     return edgec(
-        *("compile", str(MODEL), "-t", "tflite", "-t", "onnxruntime", "-o", "out"),
+        *(
+            "compile",
+            str(MODEL),
+            "-t",
+            "tflite",
+            "-t",
+            "onnxruntime",
+            "-o",
+            "out",
+            "--no-speed",
+        ),
         *("--recipe", "static_wi8_ai8", "--calibration", str(CALIBRATION)),
         *("--eval", str(TEST), "--ranges", "minmax"),
     )

@@ -14,12 +14,7 @@ from edgec.ir import Array, Graph
 from edgec.ops import FullyConnected, MatMul
 from edgec.passes import STATIC_INT8, Pass, Recipe, Scheme
 from edgec.targets.base import Artifact, Port, Runner, Target
-from edgec.targets.onnxruntime.absorb import AbsorbActivations
 from edgec.targets.onnxruntime.devices import Device, this_device
-from edgec.targets.onnxruntime.expand_slow import ExpandSlowActivations
-from edgec.targets.onnxruntime.pad_integers import PadIntegers
-from edgec.targets.onnxruntime.part_pools import PartPools
-from edgec.targets.onnxruntime.place_stored_weights import PlaceStoredWeights
 
 __all__ = ["OnnxRuntime"]
 
@@ -60,12 +55,24 @@ class OnnxRuntime(Target):
         packed = (FullyConnected, MatMul) if self.recipe.weight_bits == 4 else ()
         return replace(self.device.scheme, packed=packed, per_channel=self.recipe.per_channel)
 
+    @property
+    @override
+    def runs_here(self) -> bool:
+        return self.device.name == this_device().name
+
     @override
     def settings(self) -> dict[str, str]:
         return {"device": self.device.name, "why": self.device.why}
 
     @override
     def finish(self) -> tuple[Pass, ...]:
+        # They take long to load, and other targets have no use for them.
+        from edgec.targets.onnxruntime.absorb import AbsorbActivations
+        from edgec.targets.onnxruntime.expand_slow import ExpandSlowActivations
+        from edgec.targets.onnxruntime.pad_integers import PadIntegers
+        from edgec.targets.onnxruntime.part_pools import PartPools
+        from edgec.targets.onnxruntime.place_stored_weights import PlaceStoredWeights
+
         return (
             AbsorbActivations(),
             PlaceStoredWeights(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from typing_extensions import override
@@ -75,6 +75,10 @@ class Tflite(Target):
     io_dtype: IoDtype = "float32"
     io_layout: IoLayout = "keep"
     recipe: Recipe = STATIC_INT8
+
+    @override
+    def for_floats(self) -> Tflite:
+        return replace(self, io_dtype="float32")
 
     @override
     def scheme(self) -> Scheme:
