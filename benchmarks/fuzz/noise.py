@@ -12,7 +12,7 @@ from edgec.errors import ModelError
 from edgec.evaluate import Evaluator
 from edgec.ir import Array, DType, Graph, Node, Op, TensorType, Value
 from edgec.numerics import arrays_of
-from edgec.ops import Add, Dft, Mul, Stft
+from edgec.ops import Add, Dft, LpNorm, Mul, Stft
 
 __all__ = ["NotJudged", "Reference", "difference", "reference"]
 
@@ -29,6 +29,9 @@ _LEAST = 0.01
 _REAL = (DType.FLOAT32, DType.FLOAT64)
 _TRANSFORMS = (Dft, Stft)
 """Operators whose zeros are sums that cancel; elsewhere a zero is one in every runtime."""
+_UNITS = (LpNorm,)
+"""Operators whose whole numbers are computed: kernels multiply by the inverse of a norm, and a
+line of one element need not come out as 1 exactly."""
 _OF_TRANSFORM = 1e-6
 """What stands for `_OF_LARGEST` there: ONNX Runtime 1.31 itself is off by a third of that."""
 
@@ -148,7 +151,8 @@ class _Noisy:
         inputs += [Value(k, c.type) for k, c in graph.constants.items() if k not in constants]
         nodes: list[Node] = []
         for node in graph.nodes:
-            noisy = [v for v in node.outputs if _real(known[v.name])]
+            units = isinstance(node.op, _UNITS)
+            noisy = [v for v in node.outputs if _real(known[v.name], whole=units)]
             outputs = (Value(f"{v.name}!", v.type) if v in noisy else v for v in node.outputs)
             nodes.append(Node(node.op, node.inputs, tuple(outputs), node.origin))
             for v in noisy:
@@ -182,13 +186,19 @@ class _Noisy:
         return self._session.run(feeds)
 
 
-def _real(array: object) -> bool:
-    """Whether an array holds numbers that are computed with rounding."""
+def _real(array: object, *, whole: bool = False) -> bool:
+    """Whether an array holds numbers that are computed with rounding.
+
+    Parameters
+    ----------
+    whole
+        Whether whole numbers are, too.
+    """
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         return False
     if DType.of(array.dtype) not in _REAL or not array.size:
         return False
-    return not bool((np.isfinite(array) & (array == np.round(array))).all())
+    return whole or not bool((np.isfinite(array) & (array == np.round(array))).all())
 
 
 def _sign(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

@@ -22,6 +22,7 @@ from edgec.ops import (
     Floor,
     IsInf,
     IsNaN,
+    LpNorm,
     Mul,
     NonZero,
     ReduceMin,
@@ -30,6 +31,7 @@ from edgec.ops import (
     RoiAlign,
     Round,
     Softmax,
+    TopK,
 )
 from tests.models import Sketch
 
@@ -156,3 +158,17 @@ def test_damage_is_the_same_every_time(tmp_path: Path) -> None:
     made = [files.damage(number).read_bytes() for number in (*range(30), *range(30))]
     assert made[:30] == made[30:]
     assert len(set(made)) == 30
+
+
+def test_a_unit_that_a_norm_makes_moves_like_any_number() -> None:
+    s = Sketch(1, 4)
+    unit = s.add(LpNorm(axis=-2), s.x)  # of one element each: 1 or -1
+    _, at = s.adds(TopK(axis=1, k=1), unit)
+    want = reference(s.graph(unit, at), {"x": np.array([[3, 5, -2, 4]], np.float32)})
+    moved = want.tolerances(1e-5)
+
+    values, places = (moved[v] for v in want.outputs)
+    assert values is not None
+    assert (values > 1e-6).all()
+    assert places is not None
+    assert (places >= 1).all()  # which of those that are alike is first
