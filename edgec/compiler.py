@@ -6,10 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgec.calibrating import calibrated, suspicions, told_by
-from edgec.calibration import Calibration, CalibrationReport
 from edgec.contents import Pieces
 from edgec.cost import Cost, cost
 from edgec.data import Samples
@@ -29,21 +27,21 @@ from edgec.passes import (
     Pass,
     PassRecord,
     Pipeline,
-    QuantizeGraph,
     Sample,
     Scheme,
-    StoreWeights,
     simplify,
 )
 from edgec.proof import (
     metric_named,
 )
-from edgec.recovery import recovery
 from edgec.report import build_report
 from edgec.speed import Speed, check_speed, compared
 from edgec.split import Split, open_for
 from edgec.targets import Artifact, Runner, Target
 from edgec.verdict import Original, Progress, Proof, proven, recorded
+
+if TYPE_CHECKING:
+    from edgec.calibration import Calibration, CalibrationReport
 
 __all__ = [
     "CompileOptions",
@@ -51,7 +49,6 @@ __all__ = [
     "Result",
     "compile_model",
     "labelled_samples",
-    "quantization",
 ]
 
 
@@ -144,6 +141,8 @@ def compile_model(
         try:
             proof = proven(original, runners, compiled, data, labelled, options, say)
         except NumericsError as error:
+            from edgec.calibrating import suspicions  # it takes long to load
+
             raise NumericsError(
                 error.summary, (*error.diagnostics, *suspicions(told))
             ) from error
@@ -215,16 +214,16 @@ def _compiled(
         for target in targets
     ]
     clock.lap("compile")
-    return records, compiled, told_by(c for _, c in calibrations)
+    return records, compiled, _told(calibrations)
 
 
-def quantization(
-    target: Target, graph: Graph, calibration: Calibration, data: Split, options: CompileOptions
-) -> tuple[Pass, ...]:
-    """Return the passes that quantize a graph, with the effort asked for."""
-    step = QuantizeGraph(calibration, target.scheme(), options.keep_float)
-    given = options.ranges is not None or options.percentile is not None
-    return (step, *recovery(options.effort, step, graph, data, ranges=not given))
+def _told(calibrations: Sequence[tuple[Graph, Calibration]]) -> CalibrationReport | None:
+    """Return what the samples showed, if any were calibrated on."""
+    if not calibrations:
+        return None
+    from edgec.calibrating import told_by  # it takes long to load
+
+    return told_by(c for _, c in calibrations)
 
 
 def _compile_for(
@@ -240,31 +239,29 @@ def _compile_for(
     """Return the artifact for one target; calibration is shared where the graph is the same."""
     graph, records = _run(target.prepare(), graph, sample, say)
     plain = _plain(target, graph, options, say)
-    if options.recipe is not None and not calibrates(options):
-        recipe, packed = target.recipe, target.scheme().packed
-        storing = StoreWeights(
-            recipe.weight_bits, recipe.per_channel, packed, options.keep_float
-        )
-        graph, rewritten = _run((storing,), graph, None, say)
+    stored = False
+    if options.recipe is not None:
+        from edgec.quantizing import quantized  # it takes long to load
+
+        graph, rewritten = quantized(target, graph, data, calibrations, schemes, options, say)
         records += rewritten
-    elif options.recipe is not None:
-        calibration = next((c for g, c in calibrations if g is graph), None)
-        if calibration is None:
-            calibration = calibrated(graph, data, schemes, options, say)
-            calibrations.append((graph, calibration))
-        steps = quantization(target, graph, calibration, data, options)
-        graph, rewritten = _run(steps, graph, None, say)
-        records += rewritten
+        stored = any(r.changed for r in rewritten)
     graph, finished = _run(target.finish(), graph, sample, say)
     records += finished
     say(f"emit {target.name}", 0, 0)
     artifact = target.compile(graph)
     notes = (*artifact.notes, *(d for r in records for d in r.diagnostics))
-    quantized = any(isinstance(node.op, Quantize) for node in graph.nodes)
-    quantized |= any(r.changed for r in records if r.name == StoreWeights.name)
+    came = any(isinstance(node.op, Quantize) for node in graph.nodes)
     unload(c.array for c in graph.constants.values())
     return Compiled(
-        target.name, artifact, cost(graph), quantized, records, target.settings(), notes, plain
+        target.name,
+        artifact,
+        cost(graph),
+        came or stored,
+        records,
+        target.settings(),
+        notes,
+        plain,
     )
 
 

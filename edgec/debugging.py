@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgec.bisection import Found, Required, bisect, fidelity
-from edgec.compiler import CompileOptions, quantization
+from edgec.compiler import CompileOptions
 from edgec.errors import OptionError
 from edgec.evaluate import Evaluator
 from edgec.ir import Graph
@@ -18,6 +18,7 @@ from edgec.numerics import Agreement
 from edgec.passes import Pipeline
 from edgec.passes.quantization_plan import plan
 from edgec.preparation import Prepared, prepare
+from edgec.quantizing import quantization
 from edgec.verdict import Progress, counter
 from edgec.waterfall import LayerError, waterfall
 

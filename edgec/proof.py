@@ -13,11 +13,10 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgec.calibration import Warned
 from edgec.errors import DataError, Diagnostic, EdgecError, OptionError
 from edgec.evaluate import OnnxSession
 from edgec.ir import Array, DType
@@ -26,6 +25,9 @@ from edgec.original import Form, reference
 from edgec.passes import DecomposeBlockProducts
 from edgec.passes.rounding import rounding_floor
 from edgec.targets import Runner
+
+if TYPE_CHECKING:
+    from edgec.calibration import Warned
 
 __all__ = [
     "Evaluation",

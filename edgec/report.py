@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec import __version__
-from edgec.calibration import DEFAULT, CalibrationReport
+from edgec.calibration import DEFAULT
 from edgec.contents import sha256_of
 from edgec.cost import cost
 from edgec.errors import Diagnostic
@@ -23,6 +23,7 @@ from edgec.speed import Speed, converting
 from edgec.targets import Port
 
 if TYPE_CHECKING:
+    from edgec.calibration import CalibrationReport
     from edgec.compiler import Compiled
     from edgec.options import CompileOptions
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgec.calibration import Warned, check_channels
 from edgec.data import Samples
 from edgec.errors import Diagnostic, NumericsError
 from edgec.evaluate import OnnxSession
@@ -34,6 +33,7 @@ from edgec.split import Split
 from edgec.targets import Runner
 
 if TYPE_CHECKING:
+    from edgec.calibration import Warned
     from edgec.compiler import Compiled
     from edgec.options import CompileOptions
 
@@ -176,6 +176,8 @@ def channel_warnings(
         return found
 
     rows = labels.reshape(samples.count, -1)[chosen.start : chosen.stop : chosen.step]
+    from edgec.calibration import check_channels  # it takes long to load
+
     return check_channels(classes, inputs, samples.feeds(chosen), rows)
 
 

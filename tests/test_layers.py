@@ -52,6 +52,7 @@ LAYERS = [
     "verdict",
     "calibrating",
     "report",
+    "quantizing",
     "compiler",
     "preparation",
     "waterfall",

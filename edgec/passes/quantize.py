@@ -11,46 +11,14 @@ from typing_extensions import override
 
 from edgec.calibration import Calibration
 from edgec.errors import Diagnostic, InternalError
-from edgec.ir import Array, Builder, DType, Fixed, Graph, Node, Op, QuantParams, Role, Value
+from edgec.ir import Array, Builder, DType, Fixed, Graph, Node, QuantParams, Role, Value
 from edgec.ops import Dequantize, MatMul, Mul, Quantize, quantize_array
 from edgec.passes.base import Lossy, Pass, Promise
 from edgec.passes.quantization_plan import Plan, plan
+from edgec.passes.scheme import Scheme
 from edgec.passes.weight_grids import weight_params
 
-__all__ = ["QuantizeGraph", "Scheme", "activation_params"]
-
-
-@dataclass(frozen=True, slots=True)
-class Scheme:
-    """How a device wants integers.
-
-    Parameters
-    ----------
-    activation
-        Element type of activations: int8 or uint8.
-    weight_max
-        Largest magnitude of a weight's integer. 127 is all of int8 without -128; 63 leaves
-        kernels room that add pairs of products in 16 bits.
-    packed
-        Layers whose weights have 4 bits.
-    per_channel
-        Whether weights have a scale for each output channel, or one for all.
-    floating
-        Operators that the runtime has no integer kernel for: a pair of quantize and
-        dequantize around them would only add work and error.
-    """
-
-    activation: DType = DType.INT8
-    weight_max: int = 127
-    floating: tuple[type[Op], ...] = ()
-    packed: tuple[type[Op], ...] = ()
-    per_channel: bool = True
-
-    def weights_of(self, op: Op) -> tuple[DType, int]:
-        """Return element type and largest integer of the weights of a layer."""
-        if isinstance(op, self.packed):
-            return DType.INT4, DType.INT4.limits[1]
-        return DType.INT8, self.weight_max
+__all__ = ["QuantizeGraph", "activation_params"]
 
 
 _NONE = Calibration(MappingProxyType({}), "none", 0)
