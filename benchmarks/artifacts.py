@@ -117,7 +117,7 @@ class Bench:
 
         Nothing is refused for its fidelity, so that it can be shown.
         """
-        out = self.cache / "out"
+        out = self.cache / f"out-{os.getpid()}"  # two runs may share a cache
         shutil.rmtree(out, ignore_errors=True)
         usage = _run(
             [
