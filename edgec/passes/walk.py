@@ -168,9 +168,8 @@ def _quantized(x: Array, op: Quantize) -> Array:
     """Return integers as ONNX Runtime computes them, in float32."""
     limits = np.iinfo(op.dtype.numpy)  # type: ignore[type-var]
     scale, zero = _along(x, op)
-    steps = np.rint(x / scale)
-    steps += zero
-    return np.asarray(np.clip(steps, limits.min, limits.max, out=steps).astype(op.dtype.numpy))
+    steps = np.asarray(np.rint(x / scale) + zero)  # of a scalar numpy makes a number
+    return np.asarray(np.clip(steps, limits.min, limits.max).astype(op.dtype.numpy))
 
 
 def _real(x: Array, op: Dequantize) -> Array:

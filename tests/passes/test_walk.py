@@ -7,7 +7,7 @@ import pytest
 
 from edgec.evaluate import Evaluator
 from edgec.ir import Array, Graph, Node
-from edgec.ops import Add, Conv, Dequantize, Quantize, Relu, Softmax
+from edgec.ops import Add, Conv, Dequantize, Mul, Quantize, ReduceMean, Relu, Softmax
 from edgec.passes.walk import Walk, output_errors
 from tests.targets.graphs import Feeds, Net, quantized, random, tiny_cnn
 
@@ -70,6 +70,20 @@ class TestWalk:
         np.testing.assert_array_equal(held[0], real(1, 2, float(np.float16(0.1)), 3))
         np.testing.assert_array_equal(held[1], real(1, 2, 0.1, 1e5))
         np.testing.assert_array_equal(next(walk.run(second))["y"], 2 * held[0])
+
+    def test_an_operand_may_be_read_twice_and_have_no_axes(self) -> None:
+        net = Net(x=(1, 4))
+        net.add("m", ReduceMean((0, 1), keepdims=False), "x")
+        graph = net.graph(net.add("y", Mul(), "m", "m"))
+        feeds: list[Feeds] = [{"x": real(1, 2, 3, n)} for n in range(3)]
+        made = quantized(graph, *feeds)
+
+        found = self.walked(made, feeds)
+
+        outputs = [v for n in made.nodes for v in n.outputs if v.name in found]
+        for k, feed in enumerate(feeds):
+            for name, array in Evaluator(made, outputs).run(feed).items():
+                np.testing.assert_array_equal(array, found[name][k])
 
     def test_takes_what_is_held_for_what_it_is(self) -> None:
         net = Net(x=(1, 4))
