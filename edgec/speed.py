@@ -50,11 +50,6 @@ class Speed:
         """Whether the artifact is slower than float, beyond noise."""
         return self.speedup + self.noise < 1
 
-    @property
-    def is_smaller(self) -> bool:
-        """Whether its file is smaller than that of floats."""
-        return self.size_bytes < self.float_size_bytes
-
     def reaches(self, speedup: float) -> bool:
         """Whether the artifact is so much faster than float, within noise."""
         return self.speedup + self.noise >= speedup

@@ -132,9 +132,9 @@ class _Layer:
         """The real numbers that the grid of the result covers, and its step."""
         if not isinstance(self.store.op, Quantize):
             raise InternalError(f"{self.node.layer} is not followed by a quantization")
-        info = np.iinfo(self.store.op.dtype.numpy)  # type: ignore[type-var]
+        least, most = self.store.op.dtype.limits
         scale, zero = self.store.op.params.scale[0], self.store.op.params.zero_point[0]
-        return (int(info.min) - zero) * scale, (int(info.max) - zero) * scale, scale
+        return (least - zero) * scale, (most - zero) * scale, scale
 
 
 def waterfall(

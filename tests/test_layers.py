@@ -28,6 +28,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Bottom to top: a layer imports from those before it.
 LAYERS = [
     "errors",
+    "later",
     "contents",
     "files",
     "demo",

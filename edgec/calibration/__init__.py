@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgec.calibration.ranges import (
     DEFAULT,
@@ -14,6 +13,7 @@ from edgec.calibration.ranges import (
     Percentile,
     RangeMethod,
 )
+from edgec.later import later
 
 if TYPE_CHECKING:
     from edgec.calibration.channels import check_channels
@@ -49,8 +49,4 @@ _LATER = {
 }
 """What only those need who calibrate."""
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"edgec.calibration.{_LATER[name]}"), name)
+__getattr__ = later(__name__, _LATER)

@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from edgec.cli.options import json_option, parse_shapes, shape_option
+from edgec.cli.options import (
+    json_option,
+    parse_shapes,
+    quantization_options,
+    range_options,
+    shape_option,
+)
 
 __all__ = ["command"]
 
@@ -69,13 +75,6 @@ Example:
     help="Do not time quantized artifacts beside float ones.",
 )
 @click.option(
-    "--weight-scales",
-    type=click.Choice(["channel", "tensor"]),
-    default="channel",
-    show_default=True,
-    help="Whether each output channel or each layer has a scale of its own.",
-)
-@click.option(
     "--calibration",
     type=_PATH,
     metavar="PATH",
@@ -89,26 +88,8 @@ Example:
     metavar="PATH",
     help="Samples with an array 'labels' to measure the accuracy on.",
 )
-@click.option(
-    "--ranges",
-    type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
-    help="How activation ranges follow from the samples.",
-)
-@click.option(
-    "--percentile",
-    type=click.FloatRange(50, 100, min_open=True),
-    metavar="PERCENT",
-    help="Share of the values that --ranges percentile keeps, for instance 99.99.",
-)
-@click.option(
-    "--effort",
-    type=click.Choice(["fast", "default", "full"]),
-    default="default",
-    show_default=True,
-    help="What is done to keep the accuracy of a quantized model: fast finds ranges only; "
-    "default chooses ranges, rounds weights and sets biases by what the float model computes; "
-    "full does so on more of the samples.",
-)
+@range_options
+@quantization_options
 @shape_option
 @click.option(
     "--io-dtype",
@@ -125,12 +106,6 @@ Example:
     help="Whether images keep the model's layout or come channels last.",
 )
 @click.option(
-    "--keep-float",
-    metavar="LAYER",
-    multiple=True,
-    help="A layer that is not quantized, by its name in the model; may be repeated.",
-)
-@click.option(
     "--metric",
     metavar="MODULE:FUNCTION",
     help="A Python function that scores the outputs instead of the accuracy.",
@@ -141,11 +116,6 @@ Example:
     default=0,
     show_default=True,
     help="Added to each label before it is compared with a class.",
-)
-@click.option(
-    "--preprocess",
-    metavar="TEXT",
-    help="How images become inputs, for instance 'size=224,layout=nchw,scale=1/255'.",
 )
 @click.option(
     "--device",

@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from edgec.cli.options import calibration_options, json_option, parse_shapes, shape_option
+from edgec.cli.options import (
+    calibration_options,
+    json_option,
+    parse_shapes,
+    quantization_options,
+    shape_option,
+)
 
 __all__ = ["command"]
 
@@ -37,32 +43,13 @@ Examples:
     "after all before them, or the first of the model.",
 )
 @click.option(
-    "--keep-float",
-    metavar="LAYER",
-    multiple=True,
-    help="A layer that is not quantized, by its name in the model; may be repeated.",
-)
-@click.option(
-    "--effort",
-    type=click.Choice(["fast", "default", "full"]),
-    default="default",
-    show_default=True,
-    help="What is done to keep the accuracy, as in edgec compile.",
-)
-@click.option(
     "--recipe",
     type=click.Choice(["static_wi8_ai8", "static_wi4_ai8"]),
     default="static_wi8_ai8",
     show_default=True,
     help="How to quantize, as in edgec compile.",
 )
-@click.option(
-    "--weight-scales",
-    type=click.Choice(["channel", "tensor"]),
-    default="channel",
-    show_default=True,
-    help="Whether weights have a scale for each output channel, or one.",
-)
+@quantization_options
 @click.option(
     "--bisect",
     is_flag=True,

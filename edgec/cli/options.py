@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["calibration_options", "json_option", "parse_shapes", "shape_option"]
+__all__ = [
+    "calibration_options",
+    "json_option",
+    "parse_shapes",
+    "quantization_options",
+    "range_options",
+    "shape_option",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -36,6 +43,14 @@ def calibration_options(command: _Command) -> _Command:
             show_default=True,
             help="What the model is quantized for.",
         ),
+        range_options,
+    )
+    return _with(command, options)
+
+
+def range_options(command: _Command) -> _Command:
+    """Add the options that say how samples are read, and what follows from them."""
+    options = (
         click.option(
             "--ranges",
             type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
@@ -53,6 +68,40 @@ def calibration_options(command: _Command) -> _Command:
             help="How images become inputs, for instance 'size=224,layout=nchw,scale=1/255'.",
         ),
     )
+    return _with(command, options)
+
+
+def quantization_options(command: _Command) -> _Command:
+    """Add the options that say what becomes of layers that are quantized."""
+    options = (
+        click.option(
+            "--weight-scales",
+            type=click.Choice(["channel", "tensor"]),
+            default="channel",
+            show_default=True,
+            help="Whether each output channel or each layer has a scale of its own.",
+        ),
+        click.option(
+            "--effort",
+            type=click.Choice(["fast", "default", "full"]),
+            default="default",
+            show_default=True,
+            help="What is done to keep the accuracy of a quantized model: fast finds ranges "
+            "only; default chooses ranges, rounds weights and sets biases by what the float "
+            "model computes; full does so on more of the samples.",
+        ),
+        click.option(
+            "--keep-float",
+            metavar="LAYER",
+            multiple=True,
+            help="A layer that is not quantized, by its name in the model; may be repeated.",
+        ),
+    )
+    return _with(command, options)
+
+
+def _with(command: _Command, options: Sequence[Callable[[Any], Any]]) -> _Command:
+    """Add options to a command, in the order in which its help is to show them."""
     for option in reversed(options):
         command = option(command)
     return command

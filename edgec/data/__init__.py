@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgec.data.spec import Array, InputSpec, Samples
+from edgec.later import later
 
 if TYPE_CHECKING:
     from edgec.data.preprocessing import Preprocessing
@@ -13,11 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Array", "InputSpec", "Preprocessing", "Samples", "open_samples"]
 
-_LATER = {"Preprocessing": "edgec.data.preprocessing", "open_samples": "edgec.data.samples"}
+_LATER = {"Preprocessing": "preprocessing", "open_samples": "samples"}
 """What only those need who give samples; readers of images and arrays take long to load."""
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LATER[name]), name)
+__getattr__ = later(__name__, _LATER)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from edgec.later import later
 from edgec.passes.absorb_expands import AbsorbExpands
 from edgec.passes.base import (
     Exact,
@@ -145,8 +145,4 @@ _LATER = {
 }
 """What only those need who quantize: it takes a tenth of the time of a start to load."""
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"edgec.passes.{_LATER[name]}"), name)
+__getattr__ = later(__name__, _LATER)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 
-from edgec.ir import Array
+from edgec.ir import Array, Graph
 from edgec.ops import Activation
+from edgec.passes.base import LayerRecord
+from edgec.passes.walk import output_errors
 
-__all__ = ["LEAST_SAMPLES", "Yielded", "best_bias", "held_out", "places"]
+__all__ = ["LEAST_SAMPLES", "Yielded", "best_bias", "held_out", "judged", "places"]
 
 LEAST_SAMPLES = 8
 """With fewer an error cannot be told from chance, nor some be held out."""
@@ -25,6 +28,24 @@ def held_out(count: int) -> Array:
     found = np.zeros(count, bool)
     found[_HELD_OUT - 1 :: _HELD_OUT] = True
     return found
+
+
+def judged(
+    reference: Graph,
+    graph: Graph,
+    made: Graph,
+    samples: Sequence[Mapping[str, Array]],
+    records: Iterable[LayerRecord],
+) -> tuple[Graph, tuple[LayerRecord, ...]]:
+    """Return what was made of a graph if its outputs are nearer on the samples held out.
+
+    Else the graph as it was, with what is on record then.
+    """
+    judges = list(compress(samples, held_out(len(samples))))
+    plainly, now = output_errors(reference, (graph, made), judges)
+    if now < plainly:
+        return made, tuple(records)
+    return graph, tuple(replace(r, after_db=r.before_db, kept="plain") for r in records)
 
 
 def places(rank: int) -> tuple[int, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import compress
 from typing import ClassVar
 
 import numpy as np
@@ -15,14 +14,20 @@ from edgec.ir import Array, Graph, Node, Value
 from edgec.numerics import sqnr
 from edgec.ops import ReduceMean
 from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
-from edgec.passes.channel_means import LEAST_SAMPLES, Yielded, best_bias, held_out, places
+from edgec.passes.channel_means import (
+    LEAST_SAMPLES,
+    Yielded,
+    best_bias,
+    judged,
+    places,
+)
 from edgec.passes.quantized_layers import (
     Parameters,
     QuantizedLayer,
     quantized_layers,
     with_parameters,
 )
-from edgec.passes.walk import Walk, output_errors
+from edgec.passes.walk import Walk
 
 __all__ = ["CorrectBiases"]
 
@@ -91,12 +96,7 @@ class CorrectBiases(Pass):
             moved = (bias - before) * steps
             walk.hold(node, ({name: y} for y in found.moved(moved)))
         made = with_parameters(graph, changes)
-        judges = list(compress(self.samples, held_out(len(self.samples))))
-        plainly, now = output_errors(self.reference, (graph, made), judges)
-        if now < plainly:
-            return made, tuple(records)
-        plain = (replace(r, after_db=r.before_db, kept="plain") for r in records)
-        return graph, tuple(plain)
+        return judged(self.reference, graph, made, self.samples, records)
 
 
 def _record(

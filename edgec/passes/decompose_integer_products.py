@@ -154,11 +154,11 @@ def _reaches(b: Builder, node: Node, axis: int) -> Array:
 
 def _reach(b: Builder, node: Node, operand: int) -> float:
     """Return the largest magnitude that an operand less its zero point can have."""
-    limits = np.iinfo(node.inputs[operand].type.dtype.numpy)  # type: ignore[type-var]
+    least, most = node.inputs[operand].type.dtype.limits
     zero = _zero(b, node, operand)
     if zero is None:
-        return float(limits.max - limits.min)
-    return float(max((zero - limits.min).max(), (limits.max - zero).max()))
+        return float(most - least)
+    return float(max((zero - least).max(), (most - zero).max()))
 
 
 def _zero(b: Builder, node: Node, operand: int) -> Array | None:

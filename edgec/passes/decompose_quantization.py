@@ -198,8 +198,8 @@ def _quantize(b: Builder, node: Node, grid: _Grid) -> bool:
 
 
 def _saturated(b: Builder, node: Node, x: Value, dtype: DType) -> Value:
-    limits = np.iinfo(dtype.numpy)  # type: ignore[type-var]
-    return b.step(Clip(float(limits.min), float(limits.max)), x, of=node)
+    least, most = dtype.limits
+    return b.step(Clip(float(least), float(most)), x, of=node)
 
 
 def _dequantize(b: Builder, node: Node, grid: _Grid) -> bool:

@@ -83,7 +83,7 @@ def _lowest(dtype: DType) -> float:
     """Return a number that no finite element is below."""
     if dtype in (DType.FLOAT16, DType.FLOAT32, DType.FLOAT64):
         return float(np.finfo(dtype.name.lower()).min)
-    return -np.inf if dtype.is_float else float(np.iinfo(dtype.numpy).min)  # type: ignore[type-var]
+    return -np.inf if dtype.is_float else float(dtype.limits[0])
 
 
 def _wider(op: Convolution | Pool, more: tuple[int, ...]) -> Convolution | Pool | None:

@@ -223,7 +223,7 @@ class _Quantizer:
 
 def activation_params(low: float, high: float, dtype: DType) -> QuantParams:
     """Return scale and zero point that cover ``[low, high]``, which holds zero."""
-    lowest = int(np.iinfo(dtype.numpy).min)  # type: ignore[type-var]
+    lowest, _ = dtype.limits
     scale = float(np.float32((high - low) / 255))
     if not scale > np.finfo(np.float32).tiny:
         scale = 1 / 255  # a value that is always zero: any scale will do
@@ -233,6 +233,6 @@ def activation_params(low: float, high: float, dtype: DType) -> QuantParams:
 
 def _fixed_params(fixed: Fixed, dtype: DType) -> QuantParams:
     """Return the parameters that runtimes demand: ``[low, high)`` in 256 steps."""
-    lowest = int(np.iinfo(dtype.numpy).min)  # type: ignore[type-var]
+    lowest, _ = dtype.limits
     scale = (fixed.high - fixed.low) / 256
     return QuantParams((scale,), (lowest - round(fixed.low / scale),))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import compress
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +12,14 @@ from typing_extensions import override
 from edgec.ir import Array, Graph, Node
 from edgec.numerics import sqnr
 from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
-from edgec.passes.channel_means import LEAST_SAMPLES, Yielded, best_bias, held_out, places
+from edgec.passes.channel_means import (
+    LEAST_SAMPLES,
+    Yielded,
+    best_bias,
+    held_out,
+    judged,
+    places,
+)
 from edgec.passes.compensated_rounding import Factor, Moments, pulled, round_compensated
 from edgec.passes.patches import groups_of, patches, places_of
 from edgec.passes.quantized_layers import (
@@ -22,7 +28,7 @@ from edgec.passes.quantized_layers import (
     quantized_layers,
     with_parameters,
 )
-from edgec.passes.walk import Walk, output_errors
+from edgec.passes.walk import Walk
 
 __all__ = ["RoundWeights"]
 
@@ -98,12 +104,7 @@ class RoundWeights(Pass):
             if now is not layer.stored:
                 changes[node.output.name] = layer, now
         made = with_parameters(graph, changes)
-        judges = list(compress(self.samples, held_out(len(self.samples))))
-        plainly, better = output_errors(self.reference, (graph, made), judges)
-        if better < plainly:
-            return made, tuple(records)
-        plain = (replace(r, after_db=r.before_db, kept="plain") for r in records)
-        return graph, tuple(plain)
+        return judged(self.reference, graph, made, self.samples, records)
 
 
 class _Beside:

@@ -166,10 +166,9 @@ def _whole(array: Array, value: Value) -> Array:
 
 def _quantized(x: Array, op: Quantize) -> Array:
     """Return integers as ONNX Runtime computes them, in float32."""
-    limits = np.iinfo(op.dtype.numpy)  # type: ignore[type-var]
     scale, zero = _along(x, op)
     steps = np.asarray(np.rint(x / scale) + zero)  # of a scalar numpy makes a number
-    return np.asarray(np.clip(steps, limits.min, limits.max).astype(op.dtype.numpy))
+    return np.asarray(np.clip(steps, *op.dtype.limits).astype(op.dtype.numpy))
 
 
 def _real(x: Array, op: Dequantize) -> Array:

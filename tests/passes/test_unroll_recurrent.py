@@ -163,3 +163,19 @@ def test_long_layers_stay_and_are_reported() -> None:
     assert short.run(graph) is graph
     assert short.reason(graph.nodes[0]) == "it takes 3 steps, and up to 2 are written"
     assert UnrollRecurrent(3).reason(graph.nodes[0]) is None
+
+
+def test_next_to_nothing_is_computed_as_float64_does() -> None:
+    """Where the kernels of ONNX Runtime are off by more than what comes out is worth."""
+    net = Net(x=(3, 1, 4))
+    w, r = random(1, 5, 4, seed=1), random(1, 5, 5, seed=2)
+    net.add("y", RNN(), "x", w, r)
+    graph = unrolled(net.graph("y"))
+    x = 1e-6 * random(3, 1, 4, seed=3)
+
+    state, want = np.zeros((1, 5)), []
+    for step in x.astype(np.float64):
+        state = np.tanh(step @ w[0].T.astype(np.float64) + state @ r[0].T.astype(np.float64))
+        want.append(state)
+    got = evaluate(graph, {"x": x.astype(np.float32)})["y"][:, 0]
+    np.testing.assert_allclose(got, np.array(want), rtol=1e-5, atol=1e-12)

@@ -123,6 +123,18 @@ def test_onnxruntime_gets_what_it_reads_once_or_in_one_kernel() -> None:
     assert error < 0.02
 
 
+def test_what_is_not_dynamic_in_onnxruntime_is_told() -> None:
+    dynamic, stored = (
+        OnnxRuntime(recipe=recipe_named(name)).compile(net()).notes
+        for name in ("dynamic_wi8_afp32", "weight_only_wi8_afp32")
+    )
+
+    assert [d.message.partition(":")[0] for d in dynamic] == [
+        "convolutions read their int8 weights as floats"
+    ]
+    assert stored == ()
+
+
 def test_four_bits_in_onnxruntime_are_for_products() -> None:
     target = OnnxRuntime(recipe=recipe_named("weight_only_wi4_afp32"))
     graph, _ = Pipeline(target.finish()).run(made_for(target))

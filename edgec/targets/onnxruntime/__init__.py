@@ -108,6 +108,8 @@ class OnnxRuntime(Target):
         )
 
     def _notes(self, counts: Mapping[str, int]) -> tuple[Diagnostic, ...]:
+        if self.recipe.activations == "dynamic" and counts["Conv"]:
+            return (_FLOAT_CONVOLUTIONS,)
         if counts["DequantizeLinear"] and any(counts[k] for k in ("If", "Loop", "Scan")):
             return (*self._placed(counts), _ABORTS)
         return self._placed(counts)
@@ -126,6 +128,12 @@ class OnnxRuntime(Target):
     def load(self, artifact: Artifact) -> Runner:
         return _OrtRunner(artifact)
 
+
+_FLOAT_CONVOLUTIONS = Diagnostic(
+    "convolutions read their int8 weights as floats: only products are quantized as they run",
+    "onnxruntime",
+    "take static_wi8_ai8 for integer convolutions",
+)
 
 _ABORTS = Diagnostic(
     "ONNX Runtime 1.31 may abort on a quantized model with subgraphs",

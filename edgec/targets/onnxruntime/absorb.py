@@ -67,9 +67,9 @@ def _saturates(graph: Graph, value: Value, bounds: tuple[float, float]) -> bool:
 def _ends_within(op: Quantize, bounds: tuple[float, float]) -> bool:
     if op.params.axis is not None:
         return False
-    limits = np.iinfo(op.dtype.numpy)  # type: ignore[type-var]
+    least, most = op.dtype.limits
     scale, zero = op.params.scale[0], op.params.zero_point[0]
     low, high = bounds
-    low_kept = low == -np.inf or np.rint(low / scale) + zero <= limits.min
-    high_kept = high == np.inf or np.rint(high / scale) + zero >= limits.max
+    low_kept = low == -np.inf or np.rint(low / scale) + zero <= least
+    high_kept = high == np.inf or np.rint(high / scale) + zero >= most
     return bool(low_kept and high_kept)

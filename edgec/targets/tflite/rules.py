@@ -26,7 +26,7 @@ _WEIGHTS = {
 _MOVES = frozenset({
     "BROADCAST_TO", "CONCATENATION", "DEPTH_TO_SPACE", "DYNAMIC_UPDATE_SLICE", "GATHER",
     "GATHER_ND", "MIRROR_PAD", "PAD", "PADV2", "RESHAPE", "REVERSE_SEQUENCE", "REVERSE_V2",
-    "SELECT_V2", "SLICE", "SPACE_TO_DEPTH", "SPLIT", "SPLIT_V", "STRIDED_SLICE", "TILE",
+    "SELECT_V2", "SLICE", "SPACE_TO_DEPTH", "SPLIT", "STRIDED_SLICE", "TILE",
     "TRANSPOSE",
 })  # fmt: skip
 """Operators that move elements: on integers, the grid stays as it was."""

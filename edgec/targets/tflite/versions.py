@@ -69,7 +69,6 @@ _BY_TYPE: Mapping[str, Mapping[DType, int]] = {
     "SOFTMAX": _ORDER,
     "SPACE_TO_DEPTH": _INT8,
     "SPLIT": {DType.INT8: 2, DType.INT32: 3, DType.INT16: 4},
-    "SPLIT_V": _INT8,
     "SQRT": {DType.INT8: 2, DType.INT16: 2},
     "SQUARED_DIFFERENCE": _INT8,
     "STRIDED_SLICE": {DType.INT8: 2, DType.BOOL: 3},

@@ -190,7 +190,7 @@ def _lowest(b: Lowering, node: Node, source: int) -> Array | None:
     """Return what never wins a maximum; ``None`` where zero does not either."""
     info = b.info(source)
     if info.quant is not None:
-        lowest = np.iinfo(info.dtype.numpy).min  # type: ignore[type-var]
+        lowest, _ = info.dtype.limits
         return None if info.quant.zero_point[0] == lowest else np.array(lowest, np.int8)
     producer = b.graph.producers.get(node.inputs[0])
     activation = getattr(producer.op, "activation", None) if producer else None
