@@ -11,9 +11,16 @@ from ai_edge_litert import schema_py_generated as schema
 from edgec.compiler import CompileOptions, Result, compile_model
 from edgec.demo import MODEL, TEST
 from edgec.evaluate import evaluate
-from edgec.ir import DType, Graph
+from edgec.ir import DType, Graph, QuantParams
 from edgec.numerics import relative_error
-from edgec.ops import Activation, Conv, DepthwiseConv, FullyConnected, Reshape
+from edgec.ops import (
+    Activation,
+    Conv,
+    DepthwiseConv,
+    Dequantize,
+    FullyConnected,
+    Reshape,
+)
 from edgec.passes import RECIPES, Pipeline, StoreWeights, recipe_named
 from edgec.targets import OnnxRuntime, Tflite
 from tests.targets.graphs import Net, random
@@ -99,6 +106,16 @@ def test_tflite_reads_weights_as_they_are_stored(
     assert error < (0.03 if recipe.startswith("dynamic") else 1e-5)
 
 
+def test_dynamic_layers_take_activations_of_any_range() -> None:
+    target = Tflite(recipe=recipe_named("dynamic_wi8_afp32"))
+    artifact = target.compile(made_for(target))
+    file = schema.ModelT.InitFromObj(schema.Model.GetRootAs(artifact.data))
+    options = [op.builtinOptions for op in file.subgraphs[0].operators]
+    (layer,) = (o for o in options if isinstance(o, schema.FullyConnectedOptionsT))
+
+    assert layer.asymmetricQuantizeInputs
+
+
 @pytest.mark.parametrize("recipe", ["fp16", "weight_only_wi8_afp32", "dynamic_wi8_afp32"])
 def test_xnnpack_takes_all_of_it(recipe: str) -> None:
     target = Tflite(io_layout="nhwc", recipe=recipe_named(recipe))
@@ -146,6 +163,18 @@ def test_four_bits_in_onnxruntime_are_for_products() -> None:
     (packed,) = (graph.constants[k].array for k, t in types.items() if t is DType.INT4)
     assert packed.shape == (288, 40)
     assert int(np.abs(packed.astype(int)).max()) == 7
+
+
+def test_stored_weights_of_a_model_may_have_a_zero_point() -> None:
+    n = Net(x=(1, 16, 8, 8))
+    stored = np.random.default_rng(0).integers(-128, 128, (8, 16, 3, 3)).astype(np.int8)
+    w = n.add("w", Dequantize(QuantParams((0.02,), (5,))), stored)
+    graph = n.graph(n.add("y", Conv(), "x", w))
+    target = OnnxRuntime()
+    after, records = Pipeline(target.finish(), FEEDS).run(graph)
+
+    assert next(r for r in records if r.name == "place-stored-weights").changed
+    assert relative_error(evaluate(graph, FEEDS), evaluate(after, FEEDS)) < 1e-5
 
 
 def test_integer_layers_keep_their_pairs() -> None:
