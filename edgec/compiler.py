@@ -241,9 +241,10 @@ def _compile_for(
     plain = _plain(target, graph, options, say)
     stored = False
     if options.recipe is not None:
-        from edgec.quantizing import quantized  # it takes long to load
+        from edgec.quantizing import quantizing  # it takes long to load
 
-        graph, rewritten = quantized(target, graph, data, calibrations, schemes, options, say)
+        way = quantizing(target, graph, data, calibrations, schemes, options, say)
+        graph, rewritten = _run(way.passes(), graph, None, say)
         records += rewritten
         stored = any(r.changed for r in rewritten)
     graph, finished = _run(target.finish(), graph, sample, say)

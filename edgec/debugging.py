@@ -18,7 +18,7 @@ from edgec.numerics import Agreement
 from edgec.passes import Pipeline
 from edgec.passes.quantization_plan import plan
 from edgec.preparation import Prepared, prepare
-from edgec.quantizing import quantization
+from edgec.quantizing import Quantizing
 from edgec.verdict import Progress, counter
 from edgec.waterfall import LayerError, waterfall
 
@@ -118,7 +118,7 @@ class _Study:
         """Return the model with all other layers in integers."""
         p = self.prepared
         options = replace(self.options, keep_float=tuple(keep_float), effort=effort)
-        steps = quantization(p.target, p.graph, p.calibration, p.data, options)
+        steps = Quantizing(p.target, p.graph, p.calibration, p.data, options).passes()
         return Pipeline(steps).run(p.graph)[0]
 
     def layers(self, quantized: Graph) -> tuple[LayerError, ...]:

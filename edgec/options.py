@@ -82,6 +82,10 @@ class CompileOptions:
         How many times as fast as the float one every quantized artifact must be.
     min_sqnr_db
         Least signal-to-noise ratio of a quantized artifact.
+    max_drop
+        Largest loss of a quantized artifact, in points of accuracy where there are labels, in
+        units of the user's metric where there is one, else in points of agreement with the
+        float model. Layers get more bits until it holds.
     """
 
     targets: tuple[str, ...]
@@ -106,6 +110,7 @@ class CompileOptions:
     require_speedup: float | None = None
     max_float_error: float = Limits().max_float_error
     min_sqnr_db: float = Limits().min_sqnr_db
+    max_drop: float | None = None
 
 
 def _check(options: CompileOptions) -> None:

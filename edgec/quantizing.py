@@ -2,22 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 
 from edgec.calibrating import calibrated
 from edgec.calibration import Calibration
 from edgec.ir import Graph
 from edgec.options import CompileOptions, calibrates
-from edgec.passes import Pass, PassRecord, Pipeline, QuantizeGraph, Scheme, StoreWeights
+from edgec.passes import Pass, Precision, QuantizeGraph, Scheme, StoreWeights
 from edgec.recovery import recovery
 from edgec.split import Split
 from edgec.targets import Target
 from edgec.verdict import Progress
 
-__all__ = ["quantization", "quantized"]
+__all__ = ["AS_THE_RECIPE_SAYS", "Mix", "Quantizing", "quantizing"]
+
+Mix = Mapping[str, Precision]
+"""The precision of layers that is not what the recipe says, by the name of what they yield."""
+
+AS_THE_RECIPE_SAYS: Mix = MappingProxyType({})
 
 
-def quantized(
+@dataclass(frozen=True, slots=True)
+class Quantizing:
+    """A float graph, with all that is needed to quantize it for one target.
+
+    Parameters
+    ----------
+    graph
+        As the target wants it.
+    calibration
+        ``None`` for recipes that leave activations in float.
+    """
+
+    target: Target
+    graph: Graph
+    calibration: Calibration | None
+    data: Split
+    options: CompileOptions
+
+    def passes(
+        self, mix: Mix = AS_THE_RECIPE_SAYS, effort: str | None = None
+    ) -> tuple[Pass, ...]:
+        """Return the passes that quantize the graph, with the effort asked for or another."""
+        recipe, scheme = self.target.recipe, self.target.scheme()
+        kept, each = self.options.keep_float, recipe.per_channel
+        halves = _named(mix, "float16")
+        extra = (StoreWeights(16, only=halves),) if halves else ()
+        if self.calibration is None:
+            first = StoreWeights(recipe.weight_bits, each, scheme.packed, (*kept, *mix))
+            bytes_ = _named(mix, "int8")
+            more = (StoreWeights(8, each, only=bytes_),) if bytes_ else ()
+            return (first, *more, *extra)
+        step = QuantizeGraph(
+            self.calibration,
+            scheme,
+            kept,
+            spared=(*halves, *_named(mix, "float32")),
+            whole=_named(mix, "int8"),
+        )
+        given = self.options.ranges is not None or self.options.percentile is not None
+        effort = effort or self.options.effort
+        steps = recovery(effort, step, self.graph, self.data, ranges=not given)
+        return (step, *steps, *extra)
+
+
+def _named(mix: Mix, precision: Precision) -> tuple[str, ...]:
+    return tuple(name for name, found in mix.items() if found == precision)
+
+
+def quantizing(
     target: Target,
     graph: Graph,
     data: Split,
@@ -25,8 +80,8 @@ def quantized(
     schemes: Sequence[Scheme],
     options: CompileOptions,
     say: Progress,
-) -> tuple[Graph, tuple[PassRecord, ...]]:
-    """Quantize a graph for one target.
+) -> Quantizing:
+    """Return what is needed to quantize a graph for one target.
 
     Parameters
     ----------
@@ -36,23 +91,11 @@ def quantized(
     schemes
         Of all targets, whose values are calibrated at once.
     """
-    recipe, scheme = target.recipe, target.scheme()
-    if calibrates(options):
-        calibration = next((c for g, c in calibrations if g is graph), None)
-        if calibration is None:
-            calibration = calibrated(graph, data, schemes, options, say)
-            calibrations.append((graph, calibration))
-        steps = quantization(target, graph, calibration, data, options)
-    else:
-        bits, each = recipe.weight_bits, recipe.per_channel
-        steps = (StoreWeights(bits, each, scheme.packed, options.keep_float),)
-    return Pipeline(steps, None, lambda name: say(name, 0, 0)).run(graph)
-
-
-def quantization(
-    target: Target, graph: Graph, calibration: Calibration, data: Split, options: CompileOptions
-) -> tuple[Pass, ...]:
-    """Return the passes that quantize a graph, with the effort asked for."""
-    step = QuantizeGraph(calibration, target.scheme(), options.keep_float)
-    given = options.ranges is not None or options.percentile is not None
-    return (step, *recovery(options.effort, step, graph, data, ranges=not given))
+    if not calibrates(options):
+        return Quantizing(target, graph, None, data, options)
+    calibration = next((c for g, c in calibrations if g is graph), None)
+    if calibration is None:
+        every = options.max_drop is not None  # other layers may come to stay in float
+        calibration = calibrated(graph, data, schemes, options, say, every=every)
+        calibrations.append((graph, calibration))
+    return Quantizing(target, graph, calibration, data, options)

@@ -54,7 +54,7 @@ from edgec.passes.recognize_norms import RecognizeNorms
 from edgec.passes.recognize_pixel_shuffle import RecognizePixelShuffle
 from edgec.passes.recognize_softmax import RecognizeSoftmax
 from edgec.passes.recognize_stored_weights import RecognizeStoredWeights
-from edgec.passes.scheme import Scheme
+from edgec.passes.scheme import Precision, Scheme
 from edgec.passes.share_constants import ShareConstants
 from edgec.passes.simplify_pools import SimplifyPools
 from edgec.passes.unpack_weights import UnpackWeights
@@ -109,6 +109,7 @@ __all__ = [
     "Pass",
     "PassRecord",
     "Pipeline",
+    "Precision",
     "Promise",
     "QuantizeGraph",
     "Recipe",

@@ -71,6 +71,7 @@ def plan(
     keep_float: Collection[str] = (),
     floating: tuple[type[Op], ...] = (),
     ranges: Mapping[str, tuple[float, float]] = _NO_RANGES,
+    spared: Collection[str] = (),
 ) -> Plan:
     """Return which nodes of a float graph are quantized.
 
@@ -82,10 +83,13 @@ def plan(
         Operators that stay in float, because the runtime has no integer kernel for them.
     ranges
         What calibration saw, by name, if it has: some values turn out to be masks.
+    spared
+        Layers that stay in float because their integers would lose too much.
     """
+    unwanted = _Unwanted(frozenset(keep_float), frozenset(spared))
     mixed: dict[tuple[str, ...], str] = {}
     while True:
-        nodes, reasons = _quantizable(graph, keep_float, floating, ranges, mixed)
+        nodes, reasons = _quantizable(graph, unwanted, floating, ranges, mixed)
         groups = _Groups()
         for node in graph.nodes:
             if (rule := nodes.get(node.output_names)) is not None:
@@ -103,9 +107,24 @@ def plan(
     return Plan(nodes, group_of, fixed, measured, computed, tuple(reasons))
 
 
+@dataclass(frozen=True, slots=True)
+class _Unwanted:
+    """Layers that stay in float, by who wants it."""
+
+    asked: frozenset[str]
+    spared: frozenset[str]
+
+    def why(self, node: Node) -> str:
+        """Return why a node is among them; empty if it is not."""
+        names = (*node.origin, *node.output_names)
+        if not self.asked.isdisjoint(names):
+            return "as asked for with --keep-float"
+        return "" if self.spared.isdisjoint(names) else "integers lose more than --max-drop"
+
+
 def _quantizable(
     graph: Graph,
-    keep_float: Collection[str],
+    unwanted: _Unwanted,
     floating: tuple[type[Op], ...],
     ranges: Mapping[str, tuple[float, float]],
     mixed: Mapping[tuple[str, ...], str],
@@ -115,9 +134,7 @@ def _quantizable(
     integer: set[Value] = set()  # outputs of quantized nodes
     reasons: list[Diagnostic] = []
     for node in graph.nodes:
-        why = mixed.get(node.output_names) or _obstacle(
-            graph, node, keep_float, ranges, integer
-        )
+        why = mixed.get(node.output_names) or _obstacle(graph, node, unwanted, ranges, integer)
         rule = node.op.quant_rule()
         if not why and rule is not None and isinstance(node.op, floating):
             why = "the runtime has no integer kernel for it"
@@ -156,16 +173,15 @@ def _is_elementwise(node: Node | None) -> bool:
 def _obstacle(
     graph: Graph,
     node: Node,
-    keep_float: Collection[str],
+    unwanted: _Unwanted,
     ranges: Mapping[str, tuple[float, float]],
     integer: Collection[Value],
 ) -> str:
     """Return why a node cannot be quantized; empty if it can."""
     if isinstance(node.op, Quantize | Dequantize):
         return ""
-    named = set(keep_float).intersection((*node.origin, *node.output_names))
-    if named:
-        return "as asked for with --keep-float"
+    if why := unwanted.why(node):
+        return why
     if _is_integer(graph, node):
         return "the model quantizes it already"
     operands = (*node.data, *node.outputs)

@@ -37,7 +37,8 @@ class QuantizeGraph(Pass):
 
     Operators that only move values, and those whose runtime kernels demand it, share the
     parameters of what they move; ranges that meet so are joined. Layers named in `keep_float`
-    stay as they are.
+    stay as they are, so do those in `spared`, whose integers would lose too much; those in
+    `whole` have 8-bit weights whatever the scheme packs.
 
     Lossy. The result is a QDQ graph: it runs in ONNX Runtime as it is.
 
@@ -51,6 +52,8 @@ class QuantizeGraph(Pass):
     calibration: Calibration = field(default=_NONE, hash=False)
     scheme: Scheme = field(default_factory=Scheme)
     keep_float: tuple[str, ...] = ()
+    spared: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
 
     @override
     def run(self, graph: Graph) -> Graph:
@@ -62,7 +65,14 @@ class QuantizeGraph(Pass):
 
     def plan(self, graph: Graph) -> Plan:
         """Return which nodes of a graph are quantized."""
-        return plan(graph, self.keep_float, self.scheme.floating, self.calibration.ranges)
+        floating, ranges = self.scheme.floating, self.calibration.ranges
+        return plan(graph, self.keep_float, floating, ranges, self.spared)
+
+    def weights_of(self, node: Node) -> tuple[DType, int]:
+        """Return element type and largest integer of the weights of a layer."""
+        if set(self.whole).isdisjoint((*node.origin, *node.output_names)):
+            return self.scheme.weights_of(node.op)
+        return DType.INT8, self.scheme.weight_max
 
 
 class _Quantizer:
@@ -128,7 +138,7 @@ class _Quantizer:
         if self.plan.role(node, 1) is Role.WEIGHT:
             weight = self.source.constant(node.inputs[1])
             top = 0.0 if weight is None else float(np.abs(weight).max(initial=0.0))
-            second = top / self.scheme.weights_of(node.op)[1]
+            second = top / self.step.weights_of(node)[1]
         elif isinstance(node.op, Mul | MatMul):
             second = found[group_of[node.inputs[1]]].scale[0]
         else:
@@ -209,7 +219,7 @@ class _Quantizer:
         y_scale = self.params[node.output].scale[0]
         rule = self.plan.nodes[node.output_names]
         channel = rule.channel if self.scheme.per_channel else None
-        dtype, top = self.scheme.weights_of(node.op)
+        dtype, top = self.step.weights_of(node)
         params = weight_params(weight, channel, top, bias, x_scale, y_scale)
         values = [self._constant(weight, params, dtype, node.inputs[1].name, top)]
         if bias is not None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from edgec.ir import DType, Op
 
-__all__ = ["Scheme"]
+__all__ = ["Precision", "Scheme"]
+
+Precision = Literal["int4", "int8", "int16", "float16", "float32"]
+"""How a layer computes: with weights of 4 or 8 bits between 8-bit activations, with 8-bit
+weights between 16-bit activations, or on floats with weights stored in 16 or 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ class StoreWeights(Pass):
         Layers whose weights may have 4 bits; others have 8.
     keep_float
         Names of layers whose weights stay as they are.
+    only
+        Names of the layers whose weights are stored; all if ``None``.
     """
 
     name: ClassVar[str] = "store-weights"
@@ -46,13 +48,14 @@ class StoreWeights(Pass):
     per_channel: bool = True
     packed: tuple[type[Op], ...] = ()
     keep_float: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
 
     @override
     def run(self, graph: Graph) -> Graph:
         b = Builder(graph)
         made: dict[tuple[Value, int, DType], Value] = {}
         for node in graph.nodes:
-            channel = _channel(graph, node, self.keep_float)
+            channel = self.channel(graph, node)
             if channel is None:
                 b.copy(node)
                 continue
@@ -72,10 +75,17 @@ class StoreWeights(Pass):
         return tuple(
             Diagnostic(f"has weights beyond {most:.0f}, which float16 ends at", node.layer)
             for node in graph.nodes
-            if _channel(graph, node, self.keep_float) is not None
+            if self.channel(graph, node) is not None
             and (w := graph.constant(node.inputs[1])) is not None
             and float(np.abs(w).max(initial=0.0)) > most
         )
+
+    def channel(self, graph: Graph, node: Node) -> int | None:
+        """Return the axis of a layer's output channels if its weights are to be stored."""
+        names = (*node.origin, *node.output_names)
+        if self.only is not None and set(self.only).isdisjoint(names):
+            return None
+        return _channel(graph, node) if set(self.keep_float).isdisjoint(names) else None
 
     def _dtype(self, node: Node) -> DType:
         if self.bits == 16:
@@ -104,11 +114,9 @@ def _fits_half(array: Array) -> bool:
     return float(np.abs(array).max(initial=0.0)) <= float(np.finfo(np.float16).max)
 
 
-def _channel(graph: Graph, node: Node, keep_float: tuple[str, ...]) -> int | None:
+def _channel(graph: Graph, node: Node) -> int | None:
     """Return the axis of output channels of a layer's weights; ``None`` if it has none."""
-    if len(node.inputs) < 2 or not set(keep_float).isdisjoint(
-        (*node.origin, *node.output_names)
-    ):
+    if len(node.inputs) < 2:
         return None
     array = graph.constant(node.inputs[1])
     if array is None or array.dtype != np.float32 or array.nbytes < _LEAST_BYTES:

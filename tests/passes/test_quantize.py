@@ -307,3 +307,22 @@ def test_layers_that_share_weights_go_on_to_share_them() -> None:
     sources = {made.producers[v].inputs[0] for v in stored}
     assert (len(stored), len(sources)) == (2, 1)
     assert len(made.constants) == 1
+
+
+class TestMixedPrecision:
+    def test_whole_layers_have_weights_of_8_bits_where_others_are_packed(self) -> None:
+        graph, feeds = tiny_cnn()
+        scheme = Scheme(packed=(Conv, FullyConnected))
+        made = quantized(graph, feeds, scheme=scheme, whole=("conv2",))
+
+        found = {n: dequantized(made, layer(made, n))[0][0].dtype for n in ("conv1", "conv2")}
+        assert found == {"conv1": DType.INT4.numpy, "conv2": np.int8}
+
+    def test_spared_layers_stay_in_float_and_say_why(self) -> None:
+        graph, feeds = tiny_cnn()
+        made = quantized(graph, feeds, spared=("conv2",))
+
+        kept = layer(made, "conv2")
+        assert made.constant(kept.inputs[1]) is not None
+        (why,) = plan(graph, spared=("conv2",)).reasons
+        assert "--max-drop" in why.message

@@ -98,3 +98,14 @@ def test_small_weights_stay() -> None:
     graph = n.graph(n.add("a", FullyConnected(), "x", random(3, 2)))
 
     assert StoreWeights(8).run(graph) is graph
+
+
+def test_only_the_layers_named_are_stored() -> None:
+    after = StoreWeights(16, only=("b", "e")).run(net())
+    assert stored(after) == dict.fromkeys("be", DType.FLOAT16)
+
+    rest = StoreWeights(8, keep_float=("b", "e")).run(after)
+    assert stored(rest) == {
+        **dict.fromkeys("ad", DType.INT8),
+        **dict.fromkeys("be", DType.FLOAT16),
+    }

@@ -115,10 +115,10 @@ def calibrated(graph: Graph, *feeds: Feeds, method: RangeMethod | None = None,
 
 
 def quantized(graph: Graph, *feeds: Feeds, scheme: Scheme | None = None,
-              keep_float: tuple[str, ...] = ()) -> Graph:  # fmt: skip
+              keep_float: tuple[str, ...] = (), **fields: Any) -> Graph:  # fmt: skip
     """Return the QDQ graph with the ranges of exactly these samples."""
     found = calibrated(graph, *feeds, keep_float=keep_float)
-    made = QuantizeGraph(found, scheme or Scheme(), keep_float).run(graph)
+    made = QuantizeGraph(found, scheme or Scheme(), keep_float, **fields).run(graph)
     verify(made)
     return made
 
