@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import compress
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from edgec.ir import Array, Graph
+from edgec.ir import Array
 from edgec.ops import Activation
-from edgec.passes.base import LayerRecord
-from edgec.passes.walk import output_errors
+from edgec.passes.judging import held_out
 
-__all__ = ["LEAST_SAMPLES", "Yielded", "best_bias", "held_out", "judged", "places"]
-
-LEAST_SAMPLES = 8
-"""With fewer an error cannot be told from chance, nor some be held out."""
+__all__ = ["Yielded", "best_bias", "places"]
 
 _CHANNELS = 1
 _TURNS = 3
-_HELD_OUT = 4
-
-
-def held_out(count: int) -> Array:
-    """Return which of several samples judge what was fitted to the others: every fourth."""
-    found = np.zeros(count, bool)
-    found[_HELD_OUT - 1 :: _HELD_OUT] = True
-    return found
-
-
-def judged(
-    reference: Graph,
-    graph: Graph,
-    made: Graph,
-    samples: Sequence[Mapping[str, Array]],
-    records: Iterable[LayerRecord],
-) -> tuple[Graph, tuple[LayerRecord, ...]]:
-    """Return what was made of a graph if its outputs are nearer on the samples held out.
-
-    Else the graph as it was, with what is on record then.
-    """
-    judges = list(compress(samples, held_out(len(samples))))
-    plainly, now = output_errors(reference, (graph, made), judges)
-    if now < plainly:
-        return made, tuple(records)
-    return graph, tuple(replace(r, after_db=r.before_db, kept="plain") for r in records)
 
 
 def places(rank: int) -> tuple[int, ...]:

@@ -7,15 +7,12 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import ClassVar
 
-import numpy as np
 from typing_extensions import override
 
 from edgec.ir import Array, Graph
-from edgec.numerics import sqnr
 from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
-from edgec.passes.channel_means import LEAST_SAMPLES
+from edgec.passes.judging import LEAST_SAMPLES, Judge, surely_nearer
 from edgec.passes.quantize import QuantizeGraph
-from edgec.passes.walk import output_errors
 
 __all__ = ["ChooseRanges"]
 
@@ -26,7 +23,7 @@ class ChooseRanges(Pass):
 
     No way to find ranges is best for every model: calibration remembers what each method makes
     of every value, and here the outputs of the whole graph decide. Nothing changes if none
-    brings them nearer to those of the float model.
+    brings them nearer to those of the float model, beyond what may be chance.
 
     Lossy. On record is a line for each method tried; the ratios are those of the outputs.
 
@@ -65,9 +62,11 @@ class ChooseRanges(Pass):
             ranges = MappingProxyType({**old.ranges, **found})
             other = replace(self.step, calibration=replace(old, ranges=ranges, method=name))
             graphs.append(other.run(self.reference))
-        errors = output_errors(self.reference, graphs, self.samples)
-        best = int(np.argmin(errors))
-        plainly, *others = (sqnr(len(self.samples), error) for error in errors)
+        judge = Judge(self.reference, self.samples)
+        errors = [judge.errors(g) for g in graphs]
+        plainly, *others = (judge.ratio(e) for e in errors)
+        best = 1 + others.index(max(others))
+        best = best if surely_nearer(errors[best], errors[0]) else 0
         records = (
             LayerRecord(f"ranges: {name}", plainly, db, "chosen" if best == i else "plain")
             for i, (name, db) in enumerate(zip(tried, others, strict=True), 1)

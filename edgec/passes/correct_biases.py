@@ -14,13 +14,8 @@ from edgec.ir import Array, Graph, Node, Value
 from edgec.numerics import sqnr
 from edgec.ops import ReduceMean
 from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
-from edgec.passes.channel_means import (
-    LEAST_SAMPLES,
-    Yielded,
-    best_bias,
-    judged,
-    places,
-)
+from edgec.passes.channel_means import Yielded, best_bias, places
+from edgec.passes.judging import LEAST_SAMPLES, judged
 from edgec.passes.quantized_layers import (
     Parameters,
     QuantizedLayer,

@@ -12,15 +12,9 @@ from typing_extensions import override
 from edgec.ir import Array, Graph, Node
 from edgec.numerics import sqnr
 from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
-from edgec.passes.channel_means import (
-    LEAST_SAMPLES,
-    Yielded,
-    best_bias,
-    held_out,
-    judged,
-    places,
-)
+from edgec.passes.channel_means import Yielded, best_bias, places
 from edgec.passes.compensated_rounding import Factor, Moments, pulled, round_compensated
+from edgec.passes.judging import LEAST_SAMPLES, held_out, judged
 from edgec.passes.patches import groups_of, patches, places_of
 from edgec.passes.quantized_layers import (
     Parameters,

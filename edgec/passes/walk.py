@@ -11,9 +11,9 @@ import numpy as np
 
 from edgec.evaluate import Evaluator
 from edgec.ir import Array, Constant, ContainerType, DType, Graph, Node, Value
-from edgec.ops import Dequantize, Quantize, Softmax, dequantize_array
+from edgec.ops import Dequantize, Quantize, dequantize_array
 
-__all__ = ["Walk", "output_errors"]
+__all__ = ["Walk", "each_sample"]
 
 _THREADS, _AHEAD = 2, 4
 """Samples are run in threads, each sample in one, so that the numbers are always the same."""
@@ -187,38 +187,10 @@ def _along(x: Array, op: Quantize | Dequantize) -> tuple[Array, Array]:
     return scale.reshape(shape), zero.reshape(shape)
 
 
-def output_errors(
-    reference: Graph, graphs: Sequence[Graph], feeds: Sequence[Mapping[str, Array]]
-) -> list[float]:
-    """Return the squared errors of graphs' outputs, relative to the reference's.
-
-    Each output and each sample counts alike, whatever its magnitude. A softmax is judged by
-    what it reads, as it flattens all but the largest numbers; what they have in common does not
-    count, as it does not change the result.
-    """
-    outputs, axes = _judged(reference)
-    want = Evaluator(reference, outputs, optimize=True)
-    wanted = list(_each(want, feeds))
-    totals: list[float] = []
-    for graph in graphs:
-        found = {v.name: v for v in graph.values()}
-        got = Evaluator(graph, [found[v.name] for v in outputs], optimize=True)
-        total = 0.0
-        for made, reals in zip(_each(got, feeds), wanted, strict=True):
-            for name, axis in axes.items():
-                real, error = reals[name].astype(np.float64), made[name].astype(np.float64)
-                error -= real
-                if axis is not None:
-                    error -= error.mean(axis, keepdims=True)
-                    real -= real.mean(axis, keepdims=True)
-                total += float((error**2).sum() / max(float((real**2).sum()), 1e-30))
-        totals.append(total)
-    return totals
-
-
-def _each(
+def each_sample(
     evaluator: Evaluator, feeds: Sequence[Mapping[str, Array]]
 ) -> Iterator[dict[str, Array]]:
+    """Yield what an evaluator makes of each sample, in order."""
     return _each_of(lambda k: evaluator.run(feeds[k]), len(feeds))
 
 
@@ -234,15 +206,3 @@ def _each_of(
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
-
-
-def _judged(graph: Graph) -> tuple[tuple[Value, ...], dict[str, int | None]]:
-    """Return the values that stand for the outputs, and the axis of the softmax behind each."""
-    values: dict[Value, int | None] = {}
-    for value in graph.outputs:
-        made = graph.producers.get(value)
-        if made is not None and isinstance(made.op, Softmax):
-            values[made.inputs[0]] = made.op.axis
-        elif value.type.dtype.is_float:
-            values[value] = None
-    return tuple(values), {v.name: axis for v, axis in values.items()}

@@ -3,12 +3,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 
 from edgec.evaluate import Evaluator
 from edgec.ir import Array, Graph, Node
-from edgec.ops import Add, Conv, Dequantize, Mul, Quantize, ReduceMean, Relu, Softmax
-from edgec.passes.walk import Walk, output_errors
+from edgec.ops import Add, Conv, Dequantize, Mul, Quantize, ReduceMean, Relu
+from edgec.passes.walk import Walk
 from tests.targets.graphs import Feeds, Net, quantized, random, tiny_cnn
 
 
@@ -110,32 +109,3 @@ class TestWalk:
                 np.testing.assert_array_equal(next(walk.inputs(node, 0)), want)
             walk.hold(node, walk.run(node))
         assert len(nodes) == 2
-
-
-def output_error(reference: Graph, graph: Graph, feeds: Sequence[Feeds]) -> float:
-    (error,) = output_errors(reference, [graph], feeds)
-    return error
-
-
-class TestOutputError:
-    def test_is_relative_to_each_output_and_sample(self) -> None:
-        net = Net(x=(1, 4))
-        net.add("a", Add(), "x", real(1, 1, 1, 1))
-        graph = net.graph("a")
-        other = Net(x=(1, 4))
-        other.add("a", Add(), "x", real(1, 1, 1, 3))
-        feeds: list[Feeds] = [{"x": np.full((1, 4), n, np.float32)} for n in (0, 1)]
-
-        assert output_error(graph, graph, feeds) == 0
-        assert output_error(graph, other.graph("a"), feeds) == pytest.approx(4 / 4 + 4 / 16)
-
-    def test_a_softmax_is_judged_by_what_it_tells_apart(self) -> None:
-        def made(*moved: float) -> Graph:
-            net = Net(x=(1, 4))
-            net.add("a", Add(), "x", real(*moved))
-            return net.graph(net.add("y", Softmax(-1), "a"))
-
-        feeds: list[Feeds] = [{"x": real(-1, 1, 1, -1)}]
-        assert output_error(made(0, 0, 0, 0), made(2, 2, 2, 2), feeds) == 0
-        error = output_error(made(0, 0, 0, 0), made(2, -2, 0, 0), feeds)
-        assert error == pytest.approx(8 / 4)

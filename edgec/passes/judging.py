@@ -1,0 +1,135 @@
+"""Whether a graph is nearer to its float model than another: on samples, and beyond chance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edgec.evaluate import Evaluator
+from edgec.ir import Array, Graph, Value
+from edgec.numerics import sqnr
+from edgec.ops import Softmax
+from edgec.passes.base import LayerRecord
+from edgec.passes.walk import each_sample
+
+__all__ = ["LEAST_SAMPLES", "Judge", "held_out", "judged", "surely_nearer"]
+
+LEAST_SAMPLES = 8
+"""With fewer an error cannot be told from chance, nor some be held out."""
+
+_HELD_OUT = 4
+_STANDARD_ERRORS = 2.0
+_NO_ERROR = 1e-12
+
+
+def held_out(count: int) -> Array:
+    """Return which of several samples judge what was fitted to the others: every fourth."""
+    found = np.zeros(count, bool)
+    found[_HELD_OUT - 1 :: _HELD_OUT] = True
+    return found
+
+
+class Judge:
+    """Tells how far graphs are from a float model, whose results it holds.
+
+    Each output and each sample counts alike, whatever its magnitude. A softmax is judged by
+    what it reads, as it flattens all but the largest numbers; what they have in common does not
+    count, as it does not change the result.
+    """
+
+    def __init__(self, reference: Graph, samples: Sequence[Mapping[str, Array]]) -> None:
+        self.samples = samples
+        self._axes: dict[str, int | None] = {}
+        values: list[Value] = []
+        for value in reference.outputs:
+            made = reference.producers.get(value)
+            softmax = made.op if made is not None and isinstance(made.op, Softmax) else None
+            if made is not None and softmax is not None:
+                value, axis = made.inputs[0], softmax.axis
+            elif value.type.dtype.is_float:
+                axis = None
+            else:
+                continue
+            if value.name not in self._axes:
+                values.append(value)
+            self._axes[value.name] = axis
+        evaluator = Evaluator(reference, values, optimize=True)
+        self._wanted = list(each_sample(evaluator, samples))
+
+    def errors(self, graph: Graph) -> Array:
+        """Return the squared errors relative to what is right, ``[samples, outputs]``."""
+        found = {v.name: v for v in graph.values()}
+        evaluator = Evaluator(graph, [found[name] for name in self._axes], optimize=True)
+        got = each_sample(evaluator, self.samples)
+        return np.array(
+            [
+                [_error(want[name], made[name], axis) for name, axis in self._axes.items()]
+                for made, want in zip(got, self._wanted, strict=True)
+            ]
+        ).reshape(len(self.samples), -1)
+
+    def ratio(self, errors: Array) -> float:
+        """Return the signal-to-noise ratio of errors: that of each output, on average."""
+        means = errors.mean(axis=0)
+        return float(np.mean([sqnr(1.0, float(m)) for m in means])) if means.size else 0.0
+
+
+def _error(want: Array, got: Array, axis: int | None) -> float:
+    real, error = want.astype(np.float64), got.astype(np.float64)
+    error -= real
+    if axis is not None:
+        error -= error.mean(axis, keepdims=True)
+        real -= real.mean(axis, keepdims=True)
+    return float((error**2).sum() / max(float((real**2).sum()), 1e-30))
+
+
+def surely_nearer(now: Array, before: Array) -> bool:
+    """Return whether errors ``[samples, outputs]`` are less than others, beyond chance.
+
+    Less in decibels, averaged over the outputs, of all samples together; and on average over
+    the samples by at least two standard errors. The first sees the samples with the largest
+    errors, whose weight the second does not trust: few samples with large errors would decide
+    by chance. No output may be as surely worse.
+    """
+    if not before.size:
+        return False
+    with np.errstate(all="ignore"):  # what is no number is not nearer
+        gains = np.log(np.maximum(before, _NO_ERROR) / np.maximum(now, _NO_ERROR))
+        pooled = np.log(_pooled(before) / _pooled(now)).mean()
+        every = _sureness(gains.mean(axis=1))
+        worst = min(_sureness(column) for column in gains.T)
+    return bool(pooled > 0 and every >= _STANDARD_ERRORS and worst > -_STANDARD_ERRORS)
+
+
+def _pooled(errors: Array) -> Array:
+    return np.asarray(np.maximum(errors.mean(axis=0), _NO_ERROR))
+
+
+def _sureness(gains: Array) -> float:
+    """Return the mean of gains in standard errors."""
+    mean = float(gains.mean())
+    chance = float(gains.std(ddof=1)) / np.sqrt(len(gains))
+    return mean / max(chance, 1e-9) if mean else 0.0
+
+
+def judged(
+    reference: Graph,
+    graph: Graph,
+    made: Graph,
+    samples: Sequence[Mapping[str, Array]],
+    records: Iterable[LayerRecord],
+) -> tuple[Graph, tuple[LayerRecord, ...]]:
+    """Return what was made of a graph if its outputs are surely nearer to the reference.
+
+    They have to be nearer on the samples held out, which may be too few to be sure, and surely
+    so on all. Else the graph is as it was, with what is on record then.
+    """
+    judge = Judge(reference, samples)
+    before, now = judge.errors(graph), judge.errors(made)
+    held = held_out(len(samples))
+    apart = judge.ratio(now[held]) > judge.ratio(before[held])
+    if apart and surely_nearer(now, before):
+        return made, tuple(records)
+    return graph, tuple(replace(r, after_db=r.before_db, kept="plain") for r in records)
