@@ -49,10 +49,10 @@ class Settings:
     target: str
     effort: str
     recipe: str = "static_wi8_ai8"
-    weight_scales: str = "channel"
+    scheme: str | None = None
 
     def __str__(self) -> str:
-        more = [self.weight_scales] if self.weight_scales != "channel" else []
+        more = [] if self.scheme is None else [self.scheme]
         more += [self.recipe] if self.recipe != "static_wi8_ai8" else []
         return " ".join(["edgec", self.target, self.effort, *more])
 
@@ -106,7 +106,8 @@ class Bench:
     def _compiled(self, case: Case, settings: Settings) -> Made:
         options = [
             *("--recipe", settings.recipe, "--calibration", str(self._samples(case))),
-            *("--effort", settings.effort, "--weight-scales", settings.weight_scales),
+            *("--effort", settings.effort),
+            *(() if settings.scheme is None else ("--scheme", settings.scheme)),
         ]
         return self.compiled(
             str(settings), case.model, settings.target, [*options, *_shape(case)]

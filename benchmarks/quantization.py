@@ -150,7 +150,7 @@ def per_tensor(bench: Bench, names: Sequence[str]) -> int:
         case = bench.case(name)
         heading(bench, case)
         for target in TARGETS:
-            settings = [Settings(target, e, weight_scales="tensor") for e in bench.efforts]
+            settings = [Settings(target, e, scheme="per-tensor") for e in bench.efforts]
             failures += _dropped(bench, case, settings, 1.5)
     return failures
 

@@ -172,10 +172,10 @@ def _command(model: Path, options: CompileOptions, found: Found) -> str:
     """Return the command line that compiles with these layers in float."""
     words = ["edgec", "compile", str(model), "-t", options.targets[0]]
     words += ["--recipe", str(options.recipe), "--effort", options.effort]
-    words += [] if options.weight_scales == "channel" else ["--weight-scales", "tensor"]
     if isinstance(options.calibration, Path):
         words += ["--calibration", str(options.calibration)]
     given = {
+        "--scheme": options.scheme,
         "--ranges": options.ranges,
         "--percentile": options.percentile,
         "--preprocess": options.preprocess,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import get_args
 
 from edgec.calibration import DEFAULT, METHODS, Percentile, RangeMethod
 from edgec.errors import OptionError
 from edgec.ir import Dim, Graph
-from edgec.passes import RECIPES, STATIC_INT8, recipe_named
+from edgec.passes import RECIPES, STATIC_INT8, SchemeWishes, recipe_named, scheme_wishes
 from edgec.proof import Limits
 from edgec.split import Source
 from edgec.targets import TARGETS, OnnxRuntime, Target, Tflite
@@ -20,7 +20,6 @@ from edgec.targets.tflite.interface import IoDtype, IoLayout
 
 __all__ = [
     "EFFORTS",
-    "WEIGHT_SCALES",
     "CompileOptions",
     "calibrates",
     "check_layers",
@@ -29,7 +28,6 @@ __all__ = [
 ]
 
 EFFORTS = ("fast", "default", "full")
-WEIGHT_SCALES = ("channel", "tensor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +51,9 @@ class CompileOptions:
         "default" chooses among range methods, rounds weights and sets biases by what the float
         model computes on some of the samples; "full" does so on more of them; see `EFFORTS`.
         Ranges stay where a method is given.
-    weight_scales
-        "channel" or "tensor": what has a scale of its own.
+    scheme
+        How integers are stored, in words of :data:`edgec.passes.SCHEME_WORDS` with commas
+        between; the target chooses what is not said.
     shapes
         Shapes of inputs that the model leaves open.
     io_dtype, io_layout
@@ -95,7 +94,7 @@ class CompileOptions:
     ranges: str | None = None
     percentile: float | None = None
     effort: str = "default"
-    weight_scales: str = "channel"
+    scheme: str | None = None
     shapes: Mapping[str, tuple[Dim, ...]] = field(default_factory=dict)
     io_dtype: str = "float32"
     io_layout: str = "keep"
@@ -117,7 +116,6 @@ def _check(options: CompileOptions) -> None:
     """Raise if an option makes no sense, used or not."""
     known = {
         "recipe": (options.recipe, tuple(r.name for r in RECIPES)),
-        "weight scales": (options.weight_scales, WEIGHT_SCALES),
         "range method": (options.ranges, tuple(METHODS)),
         "effort": (options.effort, EFFORTS),
         "io dtype": (options.io_dtype, get_args(IoDtype)),
@@ -160,23 +158,39 @@ def targets_for(options: CompileOptions) -> list[Target]:
         raise OptionError("no target is given")
     if calibrates(options) and options.calibration is None:
         raise OptionError(f"recipe {options.recipe} needs samples: give --calibration")
-    if options.weight_scales != "channel" and options.recipe is None:
-        raise OptionError("--weight-scales goes with a recipe only")
     recipe = STATIC_INT8 if options.recipe is None else recipe_named(options.recipe)
-    recipe = replace(recipe, per_channel=options.weight_scales == "channel")
+    wishes = _wishes(options)
     found: list[Target] = []
     for name in dict.fromkeys(options.targets):
         match name:
             case Tflite.name:
                 io = {"io_dtype": options.io_dtype, "io_layout": options.io_layout}
-                found.append(Tflite(**io, recipe=recipe))  # type: ignore[arg-type]
+                found.append(Tflite(**io, recipe=recipe, wishes=wishes))  # type: ignore[arg-type]
             case OnnxRuntime.name:
-                found.append(OnnxRuntime(device_named(options.device), recipe))
+                found.append(OnnxRuntime(device_named(options.device), recipe, wishes))
             case _:
                 known = ", ".join(t.name for t in TARGETS)
                 raise OptionError(f"there is no target {name!r}; known: {known}")
         found[-1].scheme()  # a recipe that it lacks should show before all the work
     return found
+
+
+def _wishes(options: CompileOptions) -> SchemeWishes:
+    """Return what the user chose of the scheme; raise if the recipe has no use for it."""
+    wishes = scheme_wishes(options.scheme)
+    if options.scheme is None:
+        return wishes
+    if options.recipe is None:
+        raise OptionError("--scheme goes with a recipe only")
+    recipe = recipe_named(options.recipe)
+    if recipe.weight_bits == 16:
+        raise OptionError(f"recipe {recipe.name} has no integers: leave out --scheme")
+    if wishes.of_activations and not recipe.needs_samples:
+        raise OptionError(
+            f"recipe {recipe.name} stores no activations as integers: of --scheme leave only "
+            "words about weights, per-channel or per-tensor and power-of-two"
+        )
+    return wishes
 
 
 def range_method(options: CompileOptions) -> RangeMethod:

@@ -47,14 +47,16 @@ class Quantizing:
     ) -> tuple[Pass, ...]:
         """Return the passes that quantize the graph, with the effort asked for or another."""
         recipe, scheme = self.target.recipe, self.target.scheme()
-        kept, each = self.options.keep_float, recipe.per_channel
+        kept, each = self.options.keep_float, scheme.per_channel
         halves = _named(mix, "float16")
         extra = (StoreWeights(16, only=halves),) if halves else ()
         if self.calibration is None:
-            first = StoreWeights(recipe.weight_bits, each, scheme.packed, (*kept, *mix))
+            powers = scheme.power_of_two
+            bits, spared = recipe.weight_bits, (*kept, *mix)
+            first = StoreWeights(bits, each, scheme.packed, spared, power_of_two=powers)
             bytes_ = _named(mix, "int8")
-            more = (StoreWeights(8, each, only=bytes_),) if bytes_ else ()
-            return (first, *more, *extra)
+            rest = StoreWeights(8, each, only=bytes_, power_of_two=powers)
+            return (first, *((rest,) if bytes_ else ()), *extra)
         step = QuantizeGraph(
             self.calibration,
             scheme,

@@ -75,11 +75,12 @@ def quantization_options(command: _Command) -> _Command:
     """Add the options that say what becomes of layers that are quantized."""
     options = (
         click.option(
-            "--weight-scales",
-            type=click.Choice(["channel", "tensor"]),
-            default="channel",
-            show_default=True,
-            help="Whether each output channel or each layer has a scale of its own.",
+            "--scheme",
+            metavar="WORDS",
+            help="How integers are stored, in words with commas between, such as "
+            "'symmetric,power-of-two'; the target chooses what is not said. Activations: int8 "
+            "or uint8; asymmetric, or symmetric with zero in the middle. Weights: per-channel "
+            "or per-tensor scales. All scales: any-scale or power-of-two.",
         ),
         click.option(
             "--effort",

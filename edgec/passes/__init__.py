@@ -54,7 +54,13 @@ from edgec.passes.recognize_norms import RecognizeNorms
 from edgec.passes.recognize_pixel_shuffle import RecognizePixelShuffle
 from edgec.passes.recognize_softmax import RecognizeSoftmax
 from edgec.passes.recognize_stored_weights import RecognizeStoredWeights
-from edgec.passes.scheme import Precision, Scheme
+from edgec.passes.scheme import (
+    SCHEME_WORDS,
+    Precision,
+    Scheme,
+    SchemeWishes,
+    scheme_wishes,
+)
 from edgec.passes.share_constants import ShareConstants
 from edgec.passes.simplify_pools import SimplifyPools
 from edgec.passes.unpack_weights import UnpackWeights
@@ -72,6 +78,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PASSES",
     "RECIPES",
+    "SCHEME_WORDS",
     "STATIC_INT8",
     "AbsorbExpands",
     "ChooseRanges",
@@ -124,6 +131,7 @@ __all__ = [
     "RoundWeights",
     "Sample",
     "Scheme",
+    "SchemeWishes",
     "ShareConstants",
     "SimplifyPools",
     "StoreWeights",
@@ -133,6 +141,7 @@ __all__ = [
     "Within",
     "lossless",
     "recipe_named",
+    "scheme_wishes",
     "simplify",
 ]
 

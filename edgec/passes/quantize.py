@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar
@@ -16,7 +17,7 @@ from edgec.ops import Dequantize, MatMul, Mul, Quantize, quantize_array
 from edgec.passes.base import Lossy, Pass, Promise
 from edgec.passes.quantization_plan import Plan, plan
 from edgec.passes.scheme import Scheme
-from edgec.passes.weight_grids import weight_params
+from edgec.passes.weight_grids import next_power_of_two, weight_params
 
 __all__ = ["QuantizeGraph", "activation_params"]
 
@@ -31,9 +32,11 @@ class QuantizeGraph(Pass):
     Weights are symmetric with one scale an output channel, ``s_w = max|w| / weight_max``, or
     one for all; those of 4 bits have the scale of the least squared error.
     Activations have one scale and zero point a tensor, from the calibrated range ``[a, b]``
-    around zero: ``s = (b - a) / 255`` and ``z = round(qmin - a / s)``. Biases have scale
-    ``s_x * s_w`` and zero point 0; where a bias would not fit into int32, because a channel's
-    weights are next to nothing, that channel's ``s_w`` is raised until it does.
+    around zero: ``s = (b - a) / 255`` and ``z = round(qmin - a / s)``; symmetric ones
+    ``s = max(-a, b) / 127`` and the middle of the integers, 0 or 128. Where scales are to be
+    powers of two, ``s`` is the next one. Biases have scale ``s_x * s_w`` and zero point 0;
+    where a bias would not fit into int32, because a channel's weights are next to nothing,
+    that channel's ``s_w`` is raised until it does.
 
     Operators that only move values, and those whose runtime kernels demand it, share the
     parameters of what they move; ranges that meet so are joined. Layers named in `keep_float`
@@ -61,7 +64,8 @@ class QuantizeGraph(Pass):
 
     @override
     def diagnostics(self, graph: Graph) -> tuple[Diagnostic, ...]:
-        return self.plan(graph).reasons
+        made = self.plan(graph)
+        return (*made.reasons, *_unfit(graph, made, self.scheme))
 
     def plan(self, graph: Graph) -> Plan:
         """Return which nodes of a graph are quantized."""
@@ -106,12 +110,22 @@ class _Quantizer:
         for root in dict.fromkeys(self.plan.group_of.values()):
             fixed = self.plan.fixed.get(root)
             found[root] = (
-                activation_params(*ranges[root], self.scheme.activation)
+                self._activation_params(*ranges[root])
                 if fixed is None
-                else _fixed_params(fixed, self.scheme.activation)
+                else fixed_params(fixed, self.scheme)
             )
         self._widen(found)
         return {value: found[root] for value, root in self.plan.group_of.items()}
+
+    def _activation_params(self, low: float, high: float) -> QuantParams:
+        scheme = self.scheme
+        return activation_params(
+            low,
+            high,
+            scheme.activation,
+            symmetric=scheme.symmetric,
+            power_of_two=scheme.power_of_two,
+        )
 
     def _widen(self, found: dict[Value, QuantParams]) -> None:
         """Raise the scales of results that are next to nothing beside one product step.
@@ -126,6 +140,8 @@ class _Quantizer:
             if root is None or root in self.plan.fixed or product is None:
                 continue
             least = float(np.float32(product / 128))
+            if self.scheme.power_of_two:
+                least = float(next_power_of_two(np.array(least)))
             params = found[root]
             if params.scale[0] < least:
                 found[root] = QuantParams((least,), params.zero_point)
@@ -139,6 +155,8 @@ class _Quantizer:
             weight = self.source.constant(node.inputs[1])
             top = 0.0 if weight is None else float(np.abs(weight).max(initial=0.0))
             second = top / self.step.weights_of(node)[1]
+            if self.scheme.power_of_two:
+                second = float(next_power_of_two(np.array(second)))
         elif isinstance(node.op, Mul | MatMul):
             second = found[group_of[node.inputs[1]]].scale[0]
         else:
@@ -220,7 +238,8 @@ class _Quantizer:
         rule = self.plan.nodes[node.output_names]
         channel = rule.channel if self.scheme.per_channel else None
         dtype, top = self.step.weights_of(node)
-        params = weight_params(weight, channel, top, bias, x_scale, y_scale)
+        both = self.scheme.power_of_two
+        params = weight_params(weight, channel, top, bias, x_scale, y_scale, power_of_two=both)
         values = [self._constant(weight, params, dtype, node.inputs[1].name, top)]
         if bias is not None:
             scales = tuple(float(np.float32(x_scale) * np.float32(s)) for s in params.scale)
@@ -231,18 +250,64 @@ class _Quantizer:
         return values
 
 
-def activation_params(low: float, high: float, dtype: DType) -> QuantParams:
-    """Return scale and zero point that cover ``[low, high]``, which holds zero."""
-    lowest, _ = dtype.limits
-    scale = float(np.float32((high - low) / 255))
+def activation_params(
+    low: float,
+    high: float,
+    dtype: DType,
+    *,
+    symmetric: bool = False,
+    power_of_two: bool = False,
+) -> QuantParams:
+    """Return scale and zero point that cover ``[low, high]``, which holds zero.
+
+    Parameters
+    ----------
+    symmetric
+        Whether the zero point is in the middle of the integers.
+    power_of_two
+        Whether the scale is a power of two.
+    """
+    lowest, highest = dtype.limits
+    middle = (lowest + highest + 1) // 2
+    width = (
+        max(-low, high) / (highest - middle) if symmetric else (high - low) / (highest - lowest)
+    )
+    scale = float(np.float32(width))
     if not scale > np.finfo(np.float32).tiny:
-        scale = 1 / 255  # a value that is always zero: any scale will do
-    zero = int(np.clip(np.rint(lowest - low / scale), lowest, lowest + 255))
+        scale = 1 / (highest - lowest)  # a value that is always zero: any scale will do
+    if power_of_two:
+        scale = float(next_power_of_two(np.array(scale)))
+    zero = middle if symmetric else int(np.clip(np.rint(lowest - low / scale), lowest, highest))
     return QuantParams((float(np.float32(scale)),), (zero,))
 
 
-def _fixed_params(fixed: Fixed, dtype: DType) -> QuantParams:
-    """Return the parameters that runtimes demand: ``[low, high)`` in 256 steps."""
-    lowest, _ = dtype.limits
-    scale = (fixed.high - fixed.low) / 256
-    return QuantParams((scale,), (lowest - round(fixed.low / scale),))
+def fixed_params(fixed: Fixed, scheme: Scheme) -> QuantParams:
+    """Return the parameters of a result whose range is known: ``[low, high)`` in 256 steps.
+
+    Kernels that demand these have no others; otherwise the scheme is obeyed.
+    """
+    lowest, highest = scheme.activation.limits
+    scale = (fixed.high - fixed.low) / (highest - lowest + 1)
+    given = QuantParams((scale,), (lowest - round(fixed.low / scale),))
+    middle = (lowest + highest + 1) // 2
+    if scheme.prescribes or not scheme.symmetric:
+        return given
+    return QuantParams((max(-fixed.low, fixed.high) / (highest + 1 - middle),), (middle,))
+
+
+def _unfit(graph: Graph, made: Plan, scheme: Scheme) -> Iterator[Diagnostic]:
+    """Yield the layers whose result is on a grid that contradicts the scheme."""
+    if not scheme.symmetric:
+        return
+    lowest, highest = scheme.activation.limits
+    for node in graph.nodes:
+        rule = made.nodes.get(node.output_names)
+        if rule is None or not isinstance(rule.output, Fixed):
+            continue
+        grid = fixed_params(rule.output, scheme)
+        if grid.zero_point[0] != (lowest + highest + 1) // 2:
+            yield Diagnostic(
+                f"{node.op}: its result is not symmetric, because the kernel prescribes "
+                f"scale {grid.scale[0]:g} and zero point {grid.zero_point[0]}",
+                node.layer,
+            )

@@ -21,15 +21,12 @@ class Recipe:
     activations
         "int8"; or "float", where only weights are stored in fewer bits; or "dynamic", where
         kernels quantize what they read as they run.
-    per_channel
-        Whether weights have a scale for each output channel, or one for all.
     """
 
     name: str
     summary: str
     weight_bits: int = 8
     activations: Literal["int8", "float", "dynamic"] = "int8"
-    per_channel: bool = True
 
     @property
     def needs_samples(self) -> bool:

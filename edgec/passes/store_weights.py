@@ -40,6 +40,8 @@ class StoreWeights(Pass):
         Names of layers whose weights stay as they are.
     only
         Names of the layers whose weights are stored; all if ``None``.
+    power_of_two
+        Whether scales are powers of two.
     """
 
     name: ClassVar[str] = "store-weights"
@@ -49,6 +51,7 @@ class StoreWeights(Pass):
     packed: tuple[type[Op], ...] = ()
     keep_float: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
+    power_of_two: bool = False
 
     @override
     def run(self, graph: Graph) -> Graph:
@@ -104,7 +107,8 @@ class StoreWeights(Pass):
             stored = b.constant(array.astype(np.float16), near=f"{value.name}.f16")
             return b.add(Cast(DType.FLOAT32), stored, names=names)[0]
         top = dtype.limits[1]
-        params = weight_params(array, channel if self.per_channel else None, top)
+        axis = channel if self.per_channel else None
+        params = weight_params(array, axis, top, power_of_two=self.power_of_two)
         on_grid = quantize_array(array, params, dtype, most=top)
         stored = b.constant(on_grid, near=f"{value.name}.quantized")
         return b.add(Dequantize(params, dtype), stored, names=names)[0]

@@ -25,7 +25,7 @@ class Options:
     ranges: str | None = None
     percentile: float | None = None
     effort: str = "default"
-    weight_scales: str = "channel"
+    scheme: str | None = None
     compare_speed: bool = True
     require_speedup: float | None = None
     shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)

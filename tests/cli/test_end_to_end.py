@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import Result
@@ -90,8 +91,7 @@ def test_the_options_are_those_of_the_compiler() -> None:
     from edgec.calibration import METHODS
     from edgec.cli.compile import command
     from edgec.compiler import CompileOptions
-    from edgec.options import WEIGHT_SCALES
-    from edgec.passes import RECIPES
+    from edgec.passes import RECIPES, SCHEME_WORDS
     from edgec.targets import TARGETS
     from edgec.targets.onnxruntime.devices import DEVICES
 
@@ -102,7 +102,11 @@ def test_the_options_are_those_of_the_compiler() -> None:
 
     assert choices["targets"] == [t.name for t in TARGETS]
     assert choices["recipe"] == [r.name for r in RECIPES]
-    assert choices["weight_scales"] == list(WEIGHT_SCALES)
+    (scheme,) = (
+        p for p in command.params if isinstance(p, click.Option) and p.name == "scheme"
+    )
+    told = scheme.help or ""
+    assert all(word in told for word in SCHEME_WORDS)
     assert sorted(choices["ranges"]) == sorted(METHODS)
     assert choices["device"] == ["auto", *(d.name for d in DEVICES)]
     for name in ("io_dtype", "io_layout", "label_offset", "max_float_error", "min_sqnr_db"):

@@ -36,7 +36,7 @@ def test_vnni_takes_all_of_int8(flag: str, tmp_path: Path) -> None:
     device = this_device(cpuinfo(tmp_path, X86.format(flag)))
 
     assert device.name == "x86-64-vnni"
-    assert device.scheme == Scheme(DType.UINT8, 127, FLOATING)
+    assert device.scheme == Scheme(DType.UINT8, 127, FLOATING, prescribes=False)
 
 
 @pytest.mark.parametrize("flag", ["", "avx512f", "avx_vnni_int8", "xavx512_vnni"])
@@ -44,7 +44,7 @@ def test_without_vnni_weights_have_7_bits(flag: str, tmp_path: Path) -> None:
     device = this_device(cpuinfo(tmp_path, X86.format(flag)))
 
     assert device.name == "x86-64"
-    assert device.scheme == Scheme(DType.UINT8, 63, FLOATING)
+    assert device.scheme == Scheme(DType.UINT8, 63, FLOATING, prescribes=False)
 
 
 def test_flags_that_cannot_be_read_count_as_none(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_arm_takes_signed_activations(machine: str, monkeypatch: pytest.MonkeyPa
     device = this_device(cpuinfo(tmp_path, X86.format("avx_vnni")))
 
     assert device.name == "arm64"
-    assert device.scheme == Scheme(DType.INT8, 127, FLOATING)
+    assert device.scheme == Scheme(DType.INT8, 127, FLOATING, prescribes=False)
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=lambda d: d.name)

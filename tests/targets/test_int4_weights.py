@@ -116,7 +116,7 @@ def test_weights_of_the_least_integer_are_computed_in_float(dtype: DType) -> Non
 
 def test_one_scale_for_the_weights_of_a_layer() -> None:
     options = CompileOptions(
-        ("tflite", "onnxruntime"), "static_wi8_ai8", CALIBRATION, TEST, weight_scales="tensor"
+        ("tflite", "onnxruntime"), "static_wi8_ai8", CALIBRATION, TEST, scheme="per-tensor"
     )
     result = compile_model(MODEL, options)
     file = schema.ModelT.InitFromObj(schema.Model.GetRootAs(result.files["digits.tflite"]))
@@ -128,7 +128,9 @@ def test_one_scale_for_the_weights_of_a_layer() -> None:
             or len(t.quantization.scale) == 1
         )
     assert all(a["accuracy"] > 0.97 for a in result.report["artifacts"])
-    assert result.report["options"]["weight_scales"] == "tensor"
+    assert result.report["options"]["scheme"] == "per-tensor"
+    for artifact in result.report["artifacts"]:
+        assert "per-tensor" in artifact["settings"]["scheme"]
 
 
 def test_a_recipe_of_four_bits_is_proven() -> None:

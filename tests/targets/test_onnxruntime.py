@@ -36,6 +36,7 @@ from edgec.ops import (
     TensorScatter,
     Trilu,
 )
+from edgec.passes import SchemeWishes, scheme_wishes
 from edgec.targets import Artifact, OnnxRuntime
 from edgec.targets.onnxruntime.devices import DEVICES, Device
 from tests.targets.graphs import Net, one_op, quantized, ran, random, tiny_cnn
@@ -67,8 +68,10 @@ def kernels(data: bytes, feeds: Mapping[str, Array], prefix: Path) -> Counter[st
     )
 
 
-def placed(device: Device, graph: Graph, feeds: Mapping[str, Array]) -> Graph:
-    target = OnnxRuntime(device)
+def placed(
+    device: Device, graph: Graph, feeds: Mapping[str, Array], scheme: str | None = None
+) -> Graph:
+    target = OnnxRuntime(device, wishes=scheme_wishes(scheme))
     made = quantized(graph, feeds, scheme=target.scheme())
     for step in target.finish():
         made = step.run(made)
@@ -90,6 +93,17 @@ def test_a_small_network_runs_on_integers_alone(tmp_path: Path) -> None:
         "QLinearSoftmax": 1,
         "DequantizeLinear": 1,
     }
+
+
+def test_symmetric_grids_run_on_integers_alone(tmp_path: Path) -> None:
+    graph, feeds = tiny_cnn()
+    made = placed(VNNI, graph, feeds, "symmetric,power-of-two")
+    found = kernels(OnnxRuntime(VNNI).compile(made).data, feeds, tmp_path / "trace")
+
+    # Of conv1 and add: on these grids saturation is no ReLU.
+    assert found["Clip"] == 2
+    assert (found["QLinearConv"], found["QLinearAdd"], found["QLinearSoftmax"]) == (2, 1, 1)
+    assert (found["QuantizeLinear"], found["DequantizeLinear"]) == (1, 1)
 
 
 MODELS = [
@@ -340,3 +354,19 @@ def test_zeros_around_the_input_of_a_max_pool_win_over_what_is_below(
 
     np.testing.assert_array_equal(got["y"], evaluate(graph, {"x": x})["y"])
     assert got["y"].max() == 0
+
+
+def test_an_element_type_that_the_device_is_slow_with_is_told() -> None:
+    graph, feeds = tiny_cnn()
+    signed, unsigned = (scheme_wishes(word) for word in ("int8", "uint8"))
+
+    def told(device: Device, wishes: SchemeWishes) -> list[str]:
+        target = OnnxRuntime(device, wishes=wishes)
+        artifact = target.compile(quantized(graph, feeds, scheme=target.scheme()))
+        return [d.message for d in artifact.notes if "--scheme" in d.message]
+
+    assert told(VNNI, unsigned) == told(VNNI, SchemeWishes()) == told(ARM, signed) == []
+    assert told(VNNI, signed) == [
+        "activations are int8 as asked for with --scheme, but x86-64-vnni is fastest with "
+        f"uint8: {VNNI.why}"
+    ]

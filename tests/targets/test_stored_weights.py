@@ -76,7 +76,7 @@ FEEDS = {"x": random(1, 16, 8, 8, seed=9)}
 
 def made_for(target: Tflite | OnnxRuntime) -> Graph:
     recipe = target.recipe
-    step = StoreWeights(recipe.weight_bits, recipe.per_channel, target.scheme().packed)
+    step = StoreWeights(recipe.weight_bits, target.scheme().per_channel, target.scheme().packed)
     graph, _ = Pipeline((step,)).run(net())
     return graph
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 from edgec.errors import Diagnostic, ModelError, NumericsError, OptionError, UnsupportedError
 from edgec.ir import Array, Graph
 from edgec.ops import FullyConnected, MatMul
-from edgec.passes import STATIC_INT8, Pass, Recipe, Scheme
+from edgec.passes import STATIC_INT8, Pass, Recipe, Scheme, SchemeWishes
 from edgec.targets.base import Artifact, Port, Runner, Target
 from edgec.targets.onnxruntime.devices import Device, this_device
 
@@ -38,12 +38,15 @@ class OnnxRuntime(Target):
         The CPU it will run on; decides how activations and weights are stored.
     recipe
         What models are quantized to, if they are.
+    wishes
+        What the user chose of the scheme.
     """
 
     name: ClassVar[str] = "onnxruntime"
     description: ClassVar[str] = "ONNX file for ONNX Runtime on CPUs; QDQ when quantized"
     device: Device = field(default_factory=this_device)
     recipe: Recipe = STATIC_INT8
+    wishes: SchemeWishes = field(default_factory=SchemeWishes)
 
     @override
     def scheme(self) -> Scheme:
@@ -53,7 +56,7 @@ class OnnxRuntime(Target):
                 "be computed in float; take static_wi8_ai8, or compile for tflite"
             )
         packed = (FullyConnected, MatMul) if self.recipe.weight_bits == 4 else ()
-        return replace(self.device.scheme, packed=packed, per_channel=self.recipe.per_channel)
+        return self.wishes.applied(replace(self.device.scheme, packed=packed))
 
     @property
     @override
@@ -62,12 +65,17 @@ class OnnxRuntime(Target):
 
     @override
     def settings(self) -> dict[str, str]:
-        return {"device": self.device.name, "why": self.device.why}
+        return {
+            "device": self.device.name,
+            "why": self.device.why,
+            "scheme": str(self.scheme()),
+        }
 
     @override
     def finish(self) -> tuple[Pass, ...]:
         # They take long to load, and other targets have no use for them.
         from edgec.targets.onnxruntime.absorb import AbsorbActivations
+        from edgec.targets.onnxruntime.clip_integers import ClipIntegers
         from edgec.targets.onnxruntime.expand_slow import ExpandSlowActivations
         from edgec.targets.onnxruntime.pad_integers import PadIntegers
         from edgec.targets.onnxruntime.part_pools import PartPools
@@ -75,6 +83,8 @@ class OnnxRuntime(Target):
 
         return (
             AbsorbActivations(),
+            # After AbsorbActivations: what saturation does needs no clip.
+            ClipIntegers(),
             PlaceStoredWeights(),
             PadIntegers(),
             ExpandSlowActivations(),
@@ -108,6 +118,16 @@ class OnnxRuntime(Target):
         )
 
     def _notes(self, counts: Mapping[str, int]) -> tuple[Diagnostic, ...]:
+        best, chosen = self.device.scheme.activation, self.scheme().activation
+        if chosen is best or not counts["QuantizeLinear"]:
+            return self._fitting(counts)
+        text = (
+            f"activations are {chosen.name.lower()} as asked for with --scheme, but "
+            f"{self.device.name} is fastest with {best.name.lower()}: {self.device.why}"
+        )
+        return (Diagnostic(text, "onnxruntime"), *self._fitting(counts))
+
+    def _fitting(self, counts: Mapping[str, int]) -> tuple[Diagnostic, ...]:
         if self.recipe.activations == "dynamic" and counts["Conv"]:
             return (_FLOAT_CONVOLUTIONS,)
         if counts["DequantizeLinear"] and any(counts[k] for k in ("If", "Loop", "Scan")):

@@ -58,17 +58,17 @@ class Device:
 DEVICES: tuple[Device, ...] = (
     Device(
         "x86-64-vnni",
-        Scheme(DType.UINT8, 127, _FLOATING),
+        Scheme(DType.UINT8, 127, _FLOATING, prescribes=False),
         "VNNI multiplies unsigned activations with signed weights; signed ones are 15x slower",
     ),
     Device(
         "x86-64",
-        Scheme(DType.UINT8, 63, _FLOATING),
+        Scheme(DType.UINT8, 63, _FLOATING, prescribes=False),
         "without VNNI, pairs of products are added in 16 bits and saturate; 7-bit weights fit",
     ),
     Device(
         "arm64",
-        Scheme(DType.INT8, 127, _FLOATING),
+        Scheme(DType.INT8, 127, _FLOATING, prescribes=False),
         "dot product instructions take signed operands",
     ),
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from typing_extensions import override
 
-from edgec.errors import Diagnostic
+from edgec.errors import Diagnostic, OptionError
 from edgec.frontend.floats import in_float32
 from edgec.ir import DType, Graph, Node, Value, unload
 from edgec.ops import Dequantize, Opaque, Quantize
@@ -35,6 +35,7 @@ from edgec.passes import (
     Recipe,
     RecognizeStoredWeights,
     Scheme,
+    SchemeWishes,
     UnpackWeights,
     UnrollLoops,
     UnrollRecurrent,
@@ -68,6 +69,8 @@ class Tflite(Target):
         stored, with no transpose at all.
     recipe
         What models are quantized to, if they are.
+    wishes
+        What the user chose of the scheme.
     """
 
     name: ClassVar[str] = "tflite"
@@ -75,6 +78,7 @@ class Tflite(Target):
     io_dtype: IoDtype = "float32"
     io_layout: IoLayout = "keep"
     recipe: Recipe = STATIC_INT8
+    wishes: SchemeWishes = field(default_factory=SchemeWishes)
 
     @override
     def for_floats(self) -> Tflite:
@@ -82,8 +86,17 @@ class Tflite(Target):
 
     @override
     def scheme(self) -> Scheme:
+        if self.wishes.activation is DType.UINT8:
+            raise OptionError(
+                "activations of a TFLite file are int8, kernels for uint8 are no longer built: "
+                "leave uint8 out of --scheme; --io-dtype uint8 makes inputs and outputs uint8"
+            )
         packed = PACKED_WEIGHTS if self.recipe.weight_bits == 4 else ()
-        return Scheme(DType.INT8, 127, packed=packed, per_channel=self.recipe.per_channel)
+        return self.wishes.applied(Scheme(DType.INT8, 127, packed=packed))
+
+    @override
+    def settings(self) -> dict[str, str]:
+        return {"scheme": str(self.scheme())}
 
     @override
     def prepare(self) -> tuple[Pass, ...]:
