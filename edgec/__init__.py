@@ -69,6 +69,7 @@ def compile(  # the name users expect, as in the command
     io_dtype: Literal["float32", "int8", "uint8"] = "float32",
     io_layout: Literal["keep", "nhwc"] = "keep",
     keep_float: Sequence[str] = (),
+    max_drop: float | None = None,
     **options: Any,
 ) -> Result:
     """Compile an ONNX model, run every artifact in its runtime, and compare it with the model.
@@ -93,6 +94,10 @@ def compile(  # the name users expect, as in the command
         Of the TFLite file's inputs and outputs.
     keep_float
         Names of layers that are not quantized.
+    max_drop
+        Largest loss of accuracy in points, of `metric` in its units, or of agreement with the
+        float model in points: layers get more bits until it holds. If it never does,
+        ``Result.refused`` says so, and the files are the best that was found.
     options
         Further fields of :class:`edgec.compiler.CompileOptions`.
 
@@ -127,6 +132,7 @@ def compile(  # the name users expect, as in the command
         io_dtype=io_dtype,
         io_layout=io_layout,
         keep_float=tuple(keep_float),
+        max_drop=max_drop,
         **options,
     )
     return compile_model(Path(model), settings)

@@ -42,6 +42,8 @@ from edgec.verdict import Original, Progress, Proof, proven, recorded
 
 if TYPE_CHECKING:
     from edgec.calibration import Calibration, CalibrationReport
+    from edgec.passes import Precision
+    from edgec.precision import Drop
 
 __all__ = [
     "CompileOptions",
@@ -64,6 +66,8 @@ class Compiled:
         Whether activations are integers, by edgec's doing or as the model came.
     plain
         The same graph in float32, if there is one to time the artifact beside.
+    search
+        What was tried until it lost no more than allowed, if that was asked for.
     """
 
     target: str
@@ -74,6 +78,7 @@ class Compiled:
     settings: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...]
     plain: Artifact | None = None
+    search: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +95,15 @@ class Result:
         Files that went in; `save` refuses to overwrite them.
     large
         Contents of files that hold the weights of an artifact too large for one file.
+    refused
+        Why the artifacts are the best that were found, and still not good enough.
     """
 
     report: dict[str, Any]
     files: Mapping[str, bytes]
     sources: tuple[Path, ...] = ()
     large: Mapping[str, Pieces] = field(default_factory=dict)
+    refused: NumericsError | None = None
 
     def save(self, folder: Path | str) -> None:
         """Write all files, or none."""
@@ -132,7 +140,8 @@ def compile_model(
         # Layers that ONNX Runtime has no kernels for are computed in float32.
         loaded = replace(loaded, graph=provable(loaded)[1].graph)
     clock.lap("load")
-    records, compiled, told = _compiled(loaded.graph, targets, data, options, say, clock)
+    drop = _drop(original, data, labelled, options)
+    records, compiled, told = _compiled(loaded.graph, targets, data, drop, options, say, clock)
     trim()  # their graphs are gone
     proof = Proof({}, None, None)
     speeds: dict[str, Speed] = {}
@@ -173,7 +182,8 @@ def compile_model(
     given = (model, options.calibration, options.evaluation)
     besides = [c.artifact.outside for c in compiled if c.artifact.outside is not None]
     large = {beside.file: beside.contents for beside in besides}
-    return Result(report, files, tuple(p for p in given if isinstance(p, Path)), large)
+    sources = tuple(p for p in given if isinstance(p, Path))
+    return Result(report, files, sources, large, _refused(compiled))
 
 
 class _Clock:
@@ -199,6 +209,7 @@ def _compiled(
     graph: Graph,
     targets: Sequence[Target],
     data: Split,
+    drop: Drop | None,
     options: CompileOptions,
     say: Progress,
     clock: _Clock,
@@ -210,7 +221,7 @@ def _compiled(
     calibrations: list[tuple[Graph, Calibration]] = []
     schemes = [target.scheme() for target in targets]
     compiled = [
-        _compile_for(target, graph, data, sample, calibrations, schemes, options, say)
+        _compile_for(target, graph, data, sample, calibrations, schemes, drop, options, say)
         for target in targets
     ]
     clock.lap("compile")
@@ -233,20 +244,52 @@ def _compile_for(
     sample: Sample | None,
     calibrations: list[tuple[Graph, Calibration]],
     schemes: list[Scheme],
+    drop: Drop | None,
     options: CompileOptions,
     say: Progress,
 ) -> Compiled:
     """Return the artifact for one target; calibration is shared where the graph is the same."""
     graph, records = _run(target.prepare(), graph, sample, say)
     plain = _plain(target, graph, options, say)
-    stored = False
-    if options.recipe is not None:
-        from edgec.quantizing import quantizing  # it takes long to load
+    if options.recipe is None:
+        return _emitted(target, graph, sample, records, plain, say)
+    from edgec.quantizing import AS_THE_RECIPE_SAYS, quantizing  # it takes long to load
 
-        way = quantizing(target, graph, data, calibrations, schemes, options, say)
-        graph, rewritten = _run(way.passes(), graph, None, say)
-        records += rewritten
-        stored = any(r.changed for r in rewritten)
+    way = quantizing(target, graph, data, calibrations, schemes, options, say)
+
+    def made(mix: Mapping[str, Precision]) -> Compiled:
+        stored, rewritten = _run(way.passes(mix), graph, None, say)
+        done = _emitted(target, stored, sample, (*records, *rewritten), plain, say)
+        changed = any(r.changed for r in rewritten)
+        return replace(done, is_quantized=done.is_quantized or changed)
+
+    if drop is None or options.max_drop is None:
+        return made(AS_THE_RECIPE_SAYS)
+    from edgec.cache import Cache
+    from edgec.precision import search
+
+    def lost(found: Compiled) -> tuple[float, int]:
+        return drop.of(target.load(found.artifact)), found.artifact.size_bytes
+
+    found = search(way, made, lost, options.max_drop, Cache.of_user(), say)
+    told = {
+        "max_drop": options.max_drop,
+        "measure": drop.measure,
+        "samples": drop.samples,
+        "loses": drop.text(found.drop),
+    }
+    return replace(found.made, search={**told, **found.to_dict()})
+
+
+def _emitted(
+    target: Target,
+    graph: Graph,
+    sample: Sample | None,
+    records: tuple[PassRecord, ...],
+    plain: Artifact | None,
+    say: Progress,
+) -> Compiled:
+    """Return the artifact of a graph that is only to be finished."""
     graph, finished = _run(target.finish(), graph, sample, say)
     records += finished
     say(f"emit {target.name}", 0, 0)
@@ -258,11 +301,44 @@ def _compile_for(
         target.name,
         artifact,
         cost(graph),
-        came or stored,
+        came,
         records,
         target.settings(),
         notes,
         plain,
+    )
+
+
+def _drop(
+    original: Original | None,
+    data: Split,
+    labelled: tuple[Samples, Array | None] | None,
+    options: CompileOptions,
+) -> Drop | None:
+    """Return what measures the loss of artifacts, if it is limited."""
+    if options.max_drop is None or original is None:
+        return None
+    from edgec.precision import Drop
+
+    return Drop(original, data, labelled, options)
+
+
+def _refused(compiled: Sequence[Compiled]) -> NumericsError | None:
+    """Return why artifacts lose more than allowed, if some do."""
+    problems = [
+        Diagnostic(
+            f"loses {c.search['loses']} at best, where {c.search['max_drop']:g} is allowed",
+            c.target,
+            "report.json has what was tried; more samples, --effort full or a recipe of more "
+            "bits may help",
+        )
+        for c in compiled
+        if c.search is not None and not c.search["holds"]
+    ]
+    if not problems:
+        return None
+    return NumericsError(
+        "--max-drop does not hold; the best that was found is written", problems
     )
 
 

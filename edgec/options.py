@@ -143,7 +143,18 @@ def _check(options: CompileOptions) -> None:
                 "--require-speedup runs the artifacts, which --no-proof and "
                 "--no-speed leave out"
             )
+    if options.max_drop is not None:
+        _check_max_drop(options, options.max_drop)
     device_named(options.device)
+
+
+def _check_max_drop(options: CompileOptions, most: float) -> None:
+    if not (math.isfinite(most) and most >= 0):
+        raise OptionError(f"--max-drop is {most}, but must be 0 or more")
+    if options.recipe is None:
+        raise OptionError("--max-drop goes with a recipe only")
+    if not options.prove:
+        raise OptionError("--max-drop runs the artifacts, which --no-proof leaves out")
 
 
 def calibrates(options: CompileOptions) -> bool:

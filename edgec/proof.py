@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -42,6 +42,15 @@ __all__ = [
 ]
 
 _IN_MEMORY_BYTES = 1 << 26
+
+
+class Model(Protocol):
+    """What computes outputs for one sample."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return every output."""
+        ...
+
 
 Feeds = Iterator[Mapping[str, Array]]
 Metric = Callable[[dict[str, Array], Array | None], float]
@@ -198,7 +207,7 @@ def faults(agreement: Agreement, *, quantized: bool, limits: Limits) -> tuple[Di
 
 
 def evaluate_accuracy(
-    original: OnnxSession,
+    original: Model,
     runners: Mapping[str, Runner],
     feeds: Feeds,
     labels: Array | None,

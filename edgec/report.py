@@ -197,6 +197,7 @@ def _artifact(
         },
         "accuracy": None if own else value,
         "agreement": evaluation.top1[c.target] if evaluation else None,
+        **({} if c.search is None else {"search": dict(c.search)}),
         "metric": {"name": options.metric, "value": value} if own else None,
         "diagnostics": [asdict(d) for d in c.diagnostics],
     }

@@ -147,6 +147,14 @@ Example:
     show_default=True,
     help="Least signal-to-noise ratio of a quantized artifact, in dB.",
 )
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="POINTS",
+    help="Largest loss of a quantized artifact: of accuracy with labels in --eval, in units of "
+    "the metric with --metric, else of agreement with the float model. Layers get more bits, "
+    "the cheapest first, until it holds; exit code 6 with the best found if it never does.",
+)
 @json_option("the report, and nothing else,")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but problems.")
 def command(
@@ -180,7 +188,9 @@ def command(
         from edgec.files import json_bytes
 
         click.echo(json_bytes(result.report), nl=False)
-        return
-    from edgec.cli.render import print_report
+    else:
+        from edgec.cli.render import print_report
 
-    print_report(result.report, folder=output, quiet=quiet)
+        print_report(result.report, folder=output, quiet=quiet)
+    if result.refused is not None:
+        raise result.refused

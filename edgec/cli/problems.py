@@ -67,6 +67,12 @@ def _of_speed(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> Iterato
 
 def _of_artifact(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> Iterator[str]:
     file, quantized = artifact.get("file"), artifact.get("quantized")
+    if at(artifact, "search", "holds") is False:
+        found = artifact["search"]
+        yield (
+            f"{file} loses {found['loses']}, and {found['max_drop']:g} is allowed: it is the "
+            "best that was found."
+        )
     size, model_size = artifact.get("bytes"), at(report, "model", "bytes")
     if quantized and size and model_size and size > model_size:
         yield (

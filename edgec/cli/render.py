@@ -14,6 +14,7 @@ from rich.text import Text
 from edgec.cli.names import short
 from edgec.cli.numbers import at, bytes_text, change_text, count_text, share_text
 from edgec.cli.problems import problems
+from edgec.cli.render_search import search_lines
 from edgec.files import json_bytes
 
 __all__ = ["console", "print_list", "print_report", "score_text", "table"]
@@ -66,6 +67,9 @@ def print_report(
     out.print(_ledger(report))
     out.print()
     out.print(_artifacts(report))
+    for artifact in report["artifacts"]:
+        for text in search_lines(artifact):
+            out.print(text)
     if told := at(report, "calibration", "report"):
         out.print(f"\n{_calibration(told)}")
     for line in _diagnostics(report):

@@ -70,6 +70,7 @@ from edgec.passes.unroll_recurrent import UnrollRecurrent
 if TYPE_CHECKING:
     from edgec.passes.choose_ranges import ChooseRanges
     from edgec.passes.correct_biases import CorrectBiases
+    from edgec.passes.judging import Judge
     from edgec.passes.quantize import QuantizeGraph
     from edgec.passes.roster import PASSES
     from edgec.passes.round_weights import RoundWeights
@@ -106,6 +107,7 @@ __all__ = [
     "FuseActivations",
     "FuseFullyConnected",
     "JoinMoves",
+    "Judge",
     "LayerRecord",
     "Lossy",
     "MergeArithmetic",
@@ -148,6 +150,7 @@ __all__ = [
 _LATER = {
     "ChooseRanges": "choose_ranges",
     "CorrectBiases": "correct_biases",
+    "Judge": "judging",
     "QuantizeGraph": "quantize",
     "RoundWeights": "round_weights",
     "StoreWeights": "store_weights",

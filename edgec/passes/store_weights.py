@@ -63,7 +63,7 @@ class StoreWeights(Pass):
                 b.copy(node)
                 continue
             inputs = [b.now(v) for v in node.inputs]
-            key = node.inputs[1], channel, self._dtype(node)
+            key = node.inputs[1], channel, self.dtype(node)
             if key not in made:
                 made[key] = self._stored(b, node, channel)
             inputs[1] = made[key]
@@ -90,14 +90,15 @@ class StoreWeights(Pass):
             return None
         return _channel(graph, node) if set(self.keep_float).isdisjoint(names) else None
 
-    def _dtype(self, node: Node) -> DType:
+    def dtype(self, node: Node) -> DType:
+        """Return what the weights of a layer are stored as."""
         if self.bits == 16:
             return DType.FLOAT16
         return DType.INT4 if self.bits == 4 and isinstance(node.op, self.packed) else DType.INT8
 
     def _stored(self, b: Builder, node: Node, channel: int) -> Value:
         """Return the weights of a layer, stored and read back."""
-        value, dtype = node.inputs[1], self._dtype(node)
+        value, dtype = node.inputs[1], self.dtype(node)
         array = b.array(b.now(value))
         assert array is not None
         names = [b.fresh(f"{value.name}.dequantized")]

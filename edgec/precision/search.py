@@ -1,0 +1,186 @@
+"""The cheapest mix of precisions with which an artifact loses no more than allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
+
+from edgec.cache import Cache
+from edgec.errors import ModelError, NumericsError
+from edgec.passes import Precision
+from edgec.precision.allocation import Allocator, Offer
+from edgec.precision.choices import choices
+from edgec.precision.sensitivity import Sensitivity, sensitivities
+from edgec.quantizing import AS_THE_RECIPE_SAYS, Mix, Quantizing
+from edgec.verdict import Progress
+
+__all__ = ["Raised", "Search", "Try", "search"]
+
+_BUDGETS = 40
+_FALL = 2**0.5
+"""From one budget of error to the next."""
+
+_Made = TypeVar("_Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """A layer with more bits than the recipe gives it."""
+
+    layer: str
+    operator: str
+    before: Precision
+    after: Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One artifact that was made and measured.
+
+    Parameters
+    ----------
+    drop
+        What it loses; infinite if it does not run.
+    """
+
+    raised: int
+    bytes: int
+    drop: float
+
+
+@dataclass(frozen=True, slots=True)
+class Search(Generic[_Made]):
+    """What was tried, and what came out.
+
+    Parameters
+    ----------
+    made
+        The artifact that loses no more than allowed, or the one that loses least.
+    raised
+        The layers with more bits in it.
+    layers
+        How many there are to choose for.
+    sensitivities
+        What was measured of them; nothing where the recipe as it is was enough.
+    """
+
+    made: _Made
+    drop: float
+    holds: bool
+    raised: tuple[Raised, ...]
+    layers: int
+    tries: tuple[Try, ...]
+    sensitivities: tuple[Sensitivity, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the artifact, as plain values of JSON."""
+        return {
+            "holds": self.holds,
+            "drop": _plain(self.drop),
+            "layers": self.layers,
+            "raised": [asdict(r) for r in self.raised],
+            "tries": [{**asdict(t), "drop": _plain(t.drop)} for t in self.tries],
+            "sensitivities": [
+                {
+                    "layer": s.choices.layer,
+                    "operator": s.choices.operator,
+                    "noise_db": {
+                        p: round(10 * math.log10(e), 2) if e > 0 else None
+                        for p, e in zip(s.choices.precisions, s.errors, strict=True)
+                    },
+                }
+                for s in self.sensitivities
+            ],
+        }
+
+
+def _plain(drop: float) -> float | None:
+    return round(drop, 4) if math.isfinite(drop) else None
+
+
+def search(
+    way: Quantizing,
+    make: Callable[[Mix], _Made],
+    measure: Callable[[_Made], tuple[float, int]],
+    max_drop: float,
+    cache: Cache,
+    say: Progress,
+) -> Search[_Made]:
+    """Return the cheapest artifact that loses no more than allowed, as far as this finds it.
+
+    The recipe as it is comes first. If that loses too much, the error of every layer in every
+    precision is measured alone; for a falling budget of their sum there is a cheapest mix; and
+    the largest budget whose mix is good enough is found by bisection. Each try is the artifact
+    itself, in its own runtime, with all recovery. A model with no integers left does not count.
+
+    Parameters
+    ----------
+    make
+        Returns the artifact for a mix.
+    measure
+        Returns what an artifact loses, and its bytes.
+    """
+    tries: list[Try] = []
+
+    def tried(mix: Mix) -> tuple[_Made, float]:
+        kind = "as the recipe says" if not mix else f"{len(mix)} layers with more bits"
+        say(f"try {len(tries) + 1}: {kind}", 0, 0)
+        made = make(mix)
+        try:
+            drop, size = measure(made)
+        except (ModelError, NumericsError):
+            drop, size = math.inf, 0
+        tries.append(Try(len(mix), size, drop if math.isfinite(drop) else math.inf))
+        return made, tries[-1].drop
+
+    layers = choices(way)
+    made, drop = tried(AS_THE_RECIPE_SAYS)
+    if drop <= max_drop:
+        return Search(made, drop, True, (), len(layers), tuple(tries))
+    found = sensitivities(
+        way, layers, cache, lambda done, total: say("measure layers", done, total)
+    )
+    best = made, drop, AS_THE_RECIPE_SAYS
+    mixes = list(_mixes(found))
+    low, high = -1, len(mixes)  # those up to `low` lose too much; from `high` on all is well
+    while high - low > 1:
+        middle = (low + high) // 2
+        made, drop = tried(mixes[middle])
+        if drop <= max_drop:
+            best, high = (made, drop, mixes[middle]), middle
+        else:
+            if drop < best[1] and high == len(mixes):
+                best = made, drop, mixes[middle]
+            low = middle
+    made, drop, mix = best
+    raised = tuple(
+        Raised(c.layer, c.operator, c.precisions[0], mix[c.name])
+        for c in layers
+        if c.name in mix
+    )
+    holds = drop <= max_drop
+    return Search(made, drop, holds, raised, len(layers), tuple(tries), found)
+
+
+def _mixes(found: Sequence[Sensitivity]) -> Iterator[Mix]:
+    """Yield the cheapest mix for one budget after another, from many errors to few."""
+    offers = (zip(s.choices.costs, s.errors, strict=True) for s in found)
+    allocator = Allocator([[Offer(*o) for o in each] for each in offers])
+    whole = sum(s.errors[0] for s in found)
+    last: Mix = AS_THE_RECIPE_SAYS
+    for k in range(1, _BUDGETS + 1):
+        picked = allocator.within(whole / _FALL**k)
+        if picked is None:
+            return
+        mix: Mix = {
+            s.choices.name: s.choices.precisions[i]
+            for s, i in zip(found, picked, strict=True)
+            if i
+        }
+        if len(mix) == len(found) and all("float" in p for p in mix.values()):
+            return
+        if mix != last:
+            yield mix
+        last = mix

@@ -1,0 +1,116 @@
+"""What each precision of each layer does to the outputs, one layer at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from edgec import __version__
+from edgec.cache import Cache
+from edgec.ir import Array, Graph
+from edgec.passes import OutputErrors, Pipeline, Precision
+from edgec.precision.choices import Choices
+from edgec.quantizing import Quantizing
+
+__all__ = ["Sensitivity", "sensitivities"]
+
+_SAMPLES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """What the precisions of one layer do.
+
+    Parameters
+    ----------
+    errors
+        For each precision of the layer the squared error of the outputs with only this layer
+        quantized, relative to what they are: the noise it adds to a signal of 1.
+    """
+
+    choices: Choices
+    errors: tuple[float, ...]
+
+
+def sensitivities(
+    way: Quantizing,
+    layers: Sequence[Choices],
+    cache: Cache,
+    progress: Callable[[int, int], None],
+) -> tuple[Sensitivity, ...]:
+    """Measure every precision of every layer, on the graph as ONNX Runtime runs it.
+
+    All other layers are in float. What was measured once is read from the cache; one that is
+    stopped goes on where it was.
+
+    Parameters
+    ----------
+    progress
+        Called with the number of measurements that are done, and of all.
+    """
+    data = way.data
+    feeds = data.calibration() if data.calibration_count else data.proof()
+    samples = tuple(islice(feeds, _SAMPLES))
+    key = _key(way, samples)
+    known = _numbers(cache.read(key))
+    wanted = [(c, p) for c in layers for p in c.precisions if p != "float32"]
+    judge: OutputErrors | None = None
+    for done, (layer, precision) in enumerate(wanted, 1):
+        name = f"{layer.name} {precision}"
+        if name not in known:
+            judge = judge or OutputErrors(way.graph, samples)
+            graph = _alone(way, layers, layer, precision)
+            known[name] = judge.of(graph) / max(len(samples), 1)
+            cache.write(key, known)
+        progress(done, len(wanted))
+    return tuple(
+        Sensitivity(c, tuple(known.get(f"{c.name} {p}", 0.0) for p in c.precisions))
+        for c in layers
+    )
+
+
+def _alone(
+    way: Quantizing, layers: Sequence[Choices], layer: Choices, precision: Precision
+) -> Graph:
+    """Return the graph with one layer in a precision, and all others in float."""
+    others: dict[str, Precision] = {c.name: "float32" for c in layers}
+    if precision == layer.precisions[0]:
+        del others[layer.name]
+    else:
+        others[layer.name] = precision
+    return Pipeline(way.passes(others, "fast")).run(way.graph)[0]
+
+
+def _numbers(found: Mapping[str, object]) -> dict[str, float]:
+    """Return what a file of the cache holds, as far as it makes sense."""
+    return {
+        name: float(value)
+        for name, value in found.items()
+        if isinstance(value, int | float) and math.isfinite(value) and value >= 0
+    }
+
+
+def _key(way: Quantizing, samples: Sequence[Mapping[str, Array]]) -> str:
+    """Return a name for all that the measurements depend on."""
+    digest = hashlib.sha256()
+
+    def add(array: Array) -> None:
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+
+    digest.update(f"{__version__} {way.target!r}\n{way.graph}\n".encode())
+    for name, constant in sorted(way.graph.constants.items()):
+        digest.update(name.encode())
+        add(constant.array)
+    if way.calibration is not None:
+        digest.update(repr(sorted(way.calibration.ranges.items())).encode())
+    digest.update(repr(way.options.keep_float).encode())
+    for feed in samples:
+        for _, array in sorted(feed.items()):
+            add(np.asarray(array))
+    return f"sensitivity-{digest.hexdigest()[:32]}"
