@@ -21,8 +21,12 @@ def search_lines(artifact: Mapping[str, Any]) -> Iterator[str]:
         return
     tries, raised = found["tries"], found["raised"]
     count = f"{len(tries)} tries" if len(tries) > 1 else "the first try"
+    samples = f"{found['samples']} samples"
+    points = 100 / found["samples"]
+    if found["measure"] in ("accuracy", "agreement") and points > found["max_drop"] > 0:
+        samples += f", of which each is {points:.2g} points"
     yield (
-        f"\n{artifact['file']} loses {found['loses']} on {found['samples']} samples, at most "
+        f"\n{artifact['file']} loses {found['loses']} on {samples}; at most "
         f"{found['max_drop']:g} is allowed; {count}"
     )
     if not raised:

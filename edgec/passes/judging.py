@@ -37,24 +37,33 @@ class Judge:
     Each output and each sample counts alike, whatever its magnitude. A softmax is judged by
     what it reads, as it flattens all but the largest numbers; what they have in common does not
     count, as it does not change the result.
+
+    Parameters
+    ----------
+    probabilities
+        Whether what a softmax yields counts as well: an integer one has errors of its own.
     """
 
-    def __init__(self, reference: Graph, samples: Sequence[Mapping[str, Array]]) -> None:
+    def __init__(
+        self,
+        reference: Graph,
+        samples: Sequence[Mapping[str, Array]],
+        *,
+        probabilities: bool = False,
+    ) -> None:
         self.samples = samples
         self._axes: dict[str, int | None] = {}
         values: list[Value] = []
         for value in reference.outputs:
             made = reference.producers.get(value)
             softmax = made.op if made is not None and isinstance(made.op, Softmax) else None
+            judged: dict[Value, int | None] = {}
             if made is not None and softmax is not None:
-                value, axis = made.inputs[0], softmax.axis
-            elif value.type.dtype.is_float:
-                axis = None
-            else:
-                continue
-            if value.name not in self._axes:
-                values.append(value)
-            self._axes[value.name] = axis
+                judged[made.inputs[0]] = softmax.axis
+            if value.type.dtype.is_float and (softmax is None or probabilities):
+                judged[value] = None
+            values += [v for v in judged if v.name not in self._axes]
+            self._axes |= {v.name: axis for v, axis in judged.items()}
         evaluator = Evaluator(reference, values, optimize=True)
         self._wanted = list(each_sample(evaluator, samples))
 

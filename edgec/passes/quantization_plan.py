@@ -84,7 +84,8 @@ def plan(
     ranges
         What calibration saw, by name, if it has: some values turn out to be masks.
     spared
-        Layers that stay in float because their integers would lose too much.
+        Layers that stay in float because their integers would lose too much; no reason is
+        given for them.
     """
     unwanted = _Unwanted(frozenset(keep_float), frozenset(spared))
     mixed: dict[tuple[str, ...], str] = {}
@@ -114,12 +115,9 @@ class _Unwanted:
     asked: frozenset[str]
     spared: frozenset[str]
 
-    def why(self, node: Node) -> str:
-        """Return why a node is among them; empty if it is not."""
-        names = (*node.origin, *node.output_names)
-        if not self.asked.isdisjoint(names):
-            return "as asked for with --keep-float"
-        return "" if self.spared.isdisjoint(names) else "integers lose more than --max-drop"
+    def is_spared(self, node: Node) -> bool:
+        """Whether a node is one of those that lose too much; whoever spares it says so."""
+        return not self.spared.isdisjoint((*node.origin, *node.output_names))
 
 
 def _quantizable(
@@ -134,6 +132,8 @@ def _quantizable(
     integer: set[Value] = set()  # outputs of quantized nodes
     reasons: list[Diagnostic] = []
     for node in graph.nodes:
+        if unwanted.is_spared(node):
+            continue
         why = mixed.get(node.output_names) or _obstacle(graph, node, unwanted, ranges, integer)
         rule = node.op.quant_rule()
         if not why and rule is not None and isinstance(node.op, floating):
@@ -180,8 +180,8 @@ def _obstacle(
     """Return why a node cannot be quantized; empty if it can."""
     if isinstance(node.op, Quantize | Dequantize):
         return ""
-    if why := unwanted.why(node):
-        return why
+    if not unwanted.asked.isdisjoint((*node.origin, *node.output_names)):
+        return "as asked for with --keep-float"
     if _is_integer(graph, node):
         return "the model quantizes it already"
     operands = (*node.data, *node.outputs)

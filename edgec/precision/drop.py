@@ -72,8 +72,10 @@ class Drop:
         """Return a loss as users read it."""
         if not math.isfinite(lost):
             return "everything: it does not run"
-        number = f"{lost:.2f} points" if self.in_points else f"{lost:.4g}"
-        return f"{number} of {self.measure}"
+        size = abs(lost)
+        number = f"{size:.2f} points" if self.in_points else f"{size:.4g}"
+        text = f"{number} of {self.measure}"
+        return text if lost >= 0 else f"nothing (it gains {text})"
 
     def of(self, runner: Runner) -> float:
         """Return what an artifact loses, in points or in units of the metric."""

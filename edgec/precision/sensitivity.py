@@ -13,7 +13,7 @@ import numpy as np
 from edgec import __version__
 from edgec.cache import Cache
 from edgec.ir import Array, Graph
-from edgec.passes import OutputErrors, Pipeline, Precision
+from edgec.passes import Judge, Pipeline, Precision
 from edgec.precision.choices import Choices
 from edgec.quantizing import Quantizing
 
@@ -59,13 +59,13 @@ def sensitivities(
     key = _key(way, samples)
     known = _numbers(cache.read(key))
     wanted = [(c, p) for c in layers for p in c.precisions if p != "float32"]
-    judge: OutputErrors | None = None
+    judge: Judge | None = None
     for done, (layer, precision) in enumerate(wanted, 1):
         name = f"{layer.name} {precision}"
         if name not in known:
-            judge = judge or OutputErrors(way.graph, samples)
+            judge = judge or Judge(way.graph, samples, probabilities=True)
             graph = _alone(way, layers, layer, precision)
-            known[name] = judge.of(graph) / max(len(samples), 1)
+            known[name] = float(judge.errors(graph).mean(axis=0).sum())
             cache.write(key, known)
         progress(done, len(wanted))
     return tuple(

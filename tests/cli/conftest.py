@@ -40,6 +40,7 @@ class Options:
     prove: bool = True
     max_float_error: float = 1e-3
     min_sqnr_db: float = 5.0
+    max_drop: float | None = None
 
 
 @dataclass
@@ -48,6 +49,7 @@ class FakeCompiler:
 
     report: dict[str, Any] = field(default_factory=make_report)
     raises: BaseException | None = None
+    refused: Exception | None = None
     calls: list[tuple[Path, Options]] = field(default_factory=list)
 
     def compile_model(self, model: Path, options: Options, progress: object = None) -> Any:
@@ -57,7 +59,7 @@ class FakeCompiler:
         names = [a["file"] for a in self.report["artifacts"]]
         files = dict.fromkeys(names, b"artifact") | {"report.json": b"{}"}
         made = ModuleType("result")
-        made.__dict__.update(report=self.report, files=files, large={})
+        made.__dict__.update(report=self.report, files=files, large={}, refused=self.refused)
         return made
 
 
