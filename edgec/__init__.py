@@ -81,8 +81,9 @@ def compile(  # the name users expect, as in the command
     targets
         "tflite", "onnxruntime", or both.
     recipe
-        "static_wi8_ai8" for int8 weights and activations, "static_wi4_ai8" for int4 weights;
-        float32 otherwise.
+        "static_wi8_ai8" for int8 weights and activations, "static_wi4_ai8" for int4 weights,
+        "static_wi8_ai16" for int16 activations; `edgec compile --help` lists them all. float32
+        otherwise.
     calibration
         A few hundred unlabelled samples: an ``.npz`` with one array for each input, another
         form that ``edgec compile --calibration`` takes, or the arrays by name.

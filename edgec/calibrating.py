@@ -40,7 +40,7 @@ def calibrated(
     method = range_method(options)
     found = Calibration(MappingProxyType({}), "", 0)
     while True:
-        plans = [plan(graph, options.keep_float, s.floating, found.ranges) for s in schemes]
+        plans = [plan(graph, options.keep_float, s, found.ranges) for s in schemes]
         if not any(p.nodes for p in plans):
             raise OptionError(
                 "no layer of this model can be quantized; leave out --recipe", plans[0].reasons

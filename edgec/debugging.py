@@ -111,7 +111,7 @@ class _Study:
         self.count = min(samples, prepared.data.proof_count)
         float_model = Evaluator(prepared.graph, optimize=True)
         scheme, ranges = prepared.target.scheme(), prepared.calibration.ranges
-        self.plan = plan(prepared.graph, options.keep_float, scheme.floating, ranges)
+        self.plan = plan(prepared.graph, options.keep_float, scheme, ranges)
         self.wants = [float_model.run(f) for f in islice(prepared.data.proof(), self.count)]
 
     def quantized(self, keep_float: Sequence[str], effort: str) -> Graph:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
-from edgec.calibration import DEFAULT, METHODS, Percentile, RangeMethod
+from edgec.calibration import DEFAULT, METHODS, MinMax, Percentile, RangeMethod
 from edgec.errors import OptionError
 from edgec.ir import Dim, Graph
 from edgec.passes import RECIPES, STATIC_INT8, SchemeWishes, recipe_named, scheme_wishes
@@ -205,10 +205,15 @@ def _wishes(options: CompileOptions) -> SchemeWishes:
 
 
 def range_method(options: CompileOptions) -> RangeMethod:
-    """Return how ranges follow from the samples."""
+    """Return how ranges follow from the samples.
+
+    With 16 bits there are steps enough for all that was seen: what is cut off would be the
+    largest error.
+    """
     if options.percentile is not None:
         return Percentile(options.percentile)
-    return METHODS[options.ranges or DEFAULT]()
+    wide = options.recipe is not None and recipe_named(options.recipe).activations == "int16"
+    return METHODS[options.ranges or (MinMax.name if wide else DEFAULT)]()
 
 
 def check_layers(graph: Graph, keep_float: tuple[str, ...]) -> None:

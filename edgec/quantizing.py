@@ -65,6 +65,7 @@ class Quantizing:
             whole=_named(mix, "int8"),
         )
         given = self.options.ranges is not None or self.options.percentile is not None
+        given = given or recipe.activations == "int16"  # nothing is to be cut off
         effort = effort or self.options.effort
         steps = recovery(effort, step, self.graph, self.data, ranges=not given)
         return (step, *steps, *extra)

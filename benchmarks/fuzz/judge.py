@@ -187,7 +187,7 @@ def _integers(target: Target, case: Case, simple: Graph, want: Reference) -> Non
     try:
         graph, _ = Pipeline(target.prepare()).run(simple)
         scheme = target.scheme()
-        chosen = plan(graph, (), scheme.floating)
+        chosen = plan(graph, (), scheme)
         if not chosen.nodes or _has_no_kernel(case):
             return
         calibration = calibrate(graph, chosen.measured, [case.feeds])

@@ -22,6 +22,7 @@ _PATH = click.Path(path_type=Path)
 _RECIPES = (
     "static_wi8_ai8",
     "static_wi4_ai8",
+    "static_wi8_ai16",
     "dynamic_wi8_afp32",
     "weight_only_wi8_afp32",
     "weight_only_wi4_afp32",

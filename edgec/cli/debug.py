@@ -44,7 +44,7 @@ Examples:
 )
 @click.option(
     "--recipe",
-    type=click.Choice(["static_wi8_ai8", "static_wi4_ai8"]),
+    type=click.Choice(["static_wi8_ai8", "static_wi4_ai8", "static_wi8_ai16"]),
     default="static_wi8_ai8",
     show_default=True,
     help="How to quantize, as in edgec compile.",

@@ -134,7 +134,7 @@ class SameAsInput:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """The output's range is known from the operator: ``[low, high)`` in 256 steps."""
+    """The output's range is known from the operator: ``[low, high)`` in 256 steps of 8 bits."""
 
     low: float
     high: float

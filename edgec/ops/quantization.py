@@ -28,8 +28,8 @@ _UNIT = QuantParams((1.0,), (0,))
 _EIGHT = (DType.INT8, DType.UINT8)
 """What can be stored, as opset 18 has it; newer opsets have more."""
 
-_NEWER = {DType.INT4: 21}
-"""What newer opsets have, and which: only weights are stored so."""
+_NEWER = {DType.INT4: 21, DType.INT16: 21}
+"""What newer opsets have, and which. Of 4 bits are weights only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Quantize(_Affine):
         plain = {"axis"} >= set(node.attributes)
         if found is None or not plain or node.inputs[0].dtype is not DType.FLOAT32:
             return None
-        return cls(*found) if found[1] in _EIGHT else None
+        return cls(*found) if found[1] in (*_EIGHT, DType.INT16) else None
 
     @override
     def infer(self, *inputs: TensorType) -> tuple[TensorType, ...]:
@@ -124,6 +124,7 @@ class Quantize(_Affine):
         yield Example(cls(QuantParams((0.03125,), (-5,))), (x,))
         yield Example(cls(QuantParams((0.03125,), (130,)), DType.UINT8), (x,))
         yield Example(cls(QuantParams((0.5, 0.25, 0.125), (0, 0, 0), 1)), (x,))
+        yield Example(cls(QuantParams((2.0**-13,), (0,)), DType.INT16), (x,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,9 @@ class Dequantize(_Affine):
         yield Example(cls(QuantParams((0.25,), (-5,))), (x.astype(np.int8),))
         yield Example(
             cls(QuantParams((0.25,), (7,)), DType.UINT8), ((x + 128).astype(np.uint8),)
+        )
+        yield Example(
+            cls(QuantParams((2.0**-13,), (0,)), DType.INT16), ((99 * x).astype(np.int16),)
         )
         per_axis = QuantParams((0.5, 0.25, 0.125), (0, 0, 0), 1)
         yield Example(cls(per_axis), (x.astype(np.int8),))

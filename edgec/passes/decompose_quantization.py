@@ -47,9 +47,10 @@ class DecomposeQuantization(Pass):
     `QuantizeLinear` is ``clip(round(x / scale) + zero)`` and `DequantizeLinear`
     ``(x - zero) * scale``; `DynamicQuantizeLinear` finds both parameters first. Written out
     are those with computed parameters, with several scales, with scales for blocks, with
-    integers of 16 bits, and dequantized ones of 32. One scale for 8 bits stays: it is what a
-    quantized tensor has; but not where something else computes the integers, reads them as the
-    plain numbers they are, or understands them otherwise.
+    integers of 16 bits whose zero is not in the middle, and dequantized ones of 32. One scale
+    for 8 or 16 bits stays: it is what a quantized tensor has; but not where something else
+    computes the integers, reads them as the plain numbers they are, or understands them
+    otherwise.
 
     Within rounding: the range that ONNX Runtime finds may differ in the last bit.
     """
@@ -104,7 +105,9 @@ def _grid(b: Builder, node: Node, dtype: DType) -> _Grid | None:
         return None
     if isinstance(node.op, Quantize | Dequantize):
         params = node.op.params
-        if params.axis is None and dtype in _EIGHT and _is_a_grid(b.source, node):
+        symmetric = dtype is DType.INT16 and not any(params.zero_point)
+        known = dtype in _EIGHT or symmetric
+        if params.axis is None and known and _is_a_grid(b.source, node):
             return None
         if dtype not in _SMALL and (dtype is not DType.INT32 or any(params.zero_point)):
             return None

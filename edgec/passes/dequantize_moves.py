@@ -15,7 +15,6 @@ from edgec.passes.base import Exact, Pass, Promise
 __all__ = ["DequantizeMoves", "in_pairs"]
 
 _Grid = tuple[QuantParams, DType]
-_EIGHT = (DType.INT8, DType.UINT8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ def _rewrite(
     if op is None:
         return False
     data = replace(node, op=op).data
-    results = [v for v in node.outputs if v.type.dtype in _EIGHT]
+    results = [v for v in node.outputs if v.type.dtype is dtype]
     if any(grids.get(v) != grid for v in data):
         return False
     inputs = [

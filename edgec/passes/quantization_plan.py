@@ -15,13 +15,13 @@ from edgec.ir import (
     Graph,
     Measured,
     Node,
-    Op,
     QuantRule,
     Role,
     SameAsInput,
     Value,
 )
 from edgec.ops import Binary, Dequantize, Quantize, Softmax, Where
+from edgec.passes.scheme import Scheme
 
 __all__ = ["Plan", "plan"]
 
@@ -63,13 +63,14 @@ class Plan:
         return value in self.measured
 
 
+_PLAIN = Scheme()
 _NO_RANGES: Mapping[str, tuple[float, float]] = MappingProxyType({})
 
 
 def plan(
     graph: Graph,
     keep_float: Collection[str] = (),
-    floating: tuple[type[Op], ...] = (),
+    scheme: Scheme = _PLAIN,
     ranges: Mapping[str, tuple[float, float]] = _NO_RANGES,
     spared: Collection[str] = (),
 ) -> Plan:
@@ -79,8 +80,8 @@ def plan(
     ----------
     keep_float
         Layers that stay in float, by their names in the user's model.
-    floating
-        Operators that stay in float, because the runtime has no integer kernel for them.
+    scheme
+        How the device wants integers: operators that it has no kernels for stay in float.
     ranges
         What calibration saw, by name, if it has: some values turn out to be masks.
     spared
@@ -90,7 +91,7 @@ def plan(
     unwanted = _Unwanted(frozenset(keep_float), frozenset(spared))
     mixed: dict[tuple[str, ...], str] = {}
     while True:
-        nodes, reasons = _quantizable(graph, unwanted, floating, ranges, mixed)
+        nodes, reasons = _quantizable(graph, unwanted, scheme, ranges, mixed)
         groups = _Groups()
         for node in graph.nodes:
             if (rule := nodes.get(node.output_names)) is not None:
@@ -123,7 +124,7 @@ class _Unwanted:
 def _quantizable(
     graph: Graph,
     unwanted: _Unwanted,
-    floating: tuple[type[Op], ...],
+    scheme: Scheme,
     ranges: Mapping[str, tuple[float, float]],
     mixed: Mapping[tuple[str, ...], str],
 ) -> tuple[dict[tuple[str, ...], QuantRule], list[Diagnostic]]:
@@ -136,8 +137,11 @@ def _quantizable(
             continue
         why = mixed.get(node.output_names) or _obstacle(graph, node, unwanted, ranges, integer)
         rule = node.op.quant_rule()
-        if not why and rule is not None and isinstance(node.op, floating):
+        if not why and rule is not None and isinstance(node.op, scheme.floating):
             why = "the runtime has no integer kernel for it"
+        wide = scheme.activation is DType.INT16
+        if not why and rule is not None and wide and isinstance(node.op, scheme.narrow):
+            why = "the runtime has no kernel of 16 bits for it"
         if why:
             reasons.append(Diagnostic(f"{node.op} stays in float: {why}", node.layer))
             continue

@@ -27,16 +27,22 @@ _NONE = Calibration(MappingProxyType({}), "none", 0)
 
 @dataclass(frozen=True, slots=True)
 class QuantizeGraph(Pass):
-    """Quantize every layer that has a rule: int8 weights, 8-bit activations, int32 biases.
+    """Quantize every layer that has a rule: int8 weights, 8- or 16-bit activations.
 
     Weights are symmetric with one scale an output channel, ``s_w = max|w| / weight_max``, or
     one for all; those of 4 bits have the scale of the least squared error.
     Activations have one scale and zero point a tensor, from the calibrated range ``[a, b]``
     around zero: ``s = (b - a) / 255`` and ``z = round(qmin - a / s)``; symmetric ones
-    ``s = max(-a, b) / 127`` and the middle of the integers, 0 or 128. Where scales are to be
-    powers of two, ``s`` is the next one. Biases have scale ``s_x * s_w`` and zero point 0;
-    where a bias would not fit into int32, because a channel's weights are next to nothing,
-    that channel's ``s_w`` is raised until it does.
+    ``s = max(-a, b) / 127`` and the middle of the integers, 0 or 128. Those of 16 bits are
+    symmetric, ``s = max(-a, b) / 32767``. Where scales are to be powers of two, ``s`` is the
+    next one. Biases are int32, with scale ``s_x * s_w`` and zero point 0; where a bias would
+    not fit, because a channel's weights are next to nothing, that channel's ``s_w`` is raised
+    until it does.
+
+    So are biases beside 16 bits, although kernels add them to sums of 64: no operator of ONNX
+    dequantizes int64. Where a scale has to be raised for that, a step of a weight moves the sum
+    by no more than ``2^-15`` of the bias, which is of the size of a step of the result. Targets
+    whose kernels read wider biases widen them as they write.
 
     Operators that only move values, and those whose runtime kernels demand it, share the
     parameters of what they move; ranges that meet so are joined. Layers named in `keep_float`
@@ -69,8 +75,8 @@ class QuantizeGraph(Pass):
 
     def plan(self, graph: Graph) -> Plan:
         """Return which nodes of a graph are quantized."""
-        floating, ranges = self.scheme.floating, self.calibration.ranges
-        return plan(graph, self.keep_float, floating, ranges, self.spared)
+        ranges = self.calibration.ranges
+        return plan(graph, self.keep_float, self.scheme, ranges, self.spared)
 
     def weights_of(self, node: Node) -> tuple[DType, int]:
         """Return element type and largest integer of the weights of a layer."""
@@ -263,10 +269,11 @@ def activation_params(
     Parameters
     ----------
     symmetric
-        Whether the zero point is in the middle of the integers.
+        Whether the zero point is in the middle of the integers. Of 16 bits it always is.
     power_of_two
         Whether the scale is a power of two.
     """
+    symmetric = symmetric or dtype is DType.INT16
     lowest, highest = dtype.limits
     middle = (lowest + highest + 1) // 2
     width = (
@@ -284,13 +291,15 @@ def activation_params(
 def fixed_params(fixed: Fixed, scheme: Scheme) -> QuantParams:
     """Return the parameters of a result whose range is known: ``[low, high)`` in 256 steps.
 
-    Kernels that demand these have no others; otherwise the scheme is obeyed.
+    Kernels that demand these have no others; otherwise the scheme is obeyed. Of 16 bits they
+    are symmetric in any case.
     """
     lowest, highest = scheme.activation.limits
     scale = (fixed.high - fixed.low) / (highest - lowest + 1)
     given = QuantParams((scale,), (lowest - round(fixed.low / scale),))
     middle = (lowest + highest + 1) // 2
-    if scheme.prescribes or not scheme.symmetric:
+    free = scheme.symmetric and not scheme.prescribes
+    if not free and scheme.activation is not DType.INT16:
         return given
     return QuantParams((max(-fixed.low, fixed.high) / (highest + 1 - middle),), (middle,))
 

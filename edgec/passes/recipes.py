@@ -19,19 +19,19 @@ class Recipe:
     weight_bits
         Of the layers whose kernels take so few; the others have 8. 16 are float16.
     activations
-        "int8"; or "float", where only weights are stored in fewer bits; or "dynamic", where
-        kernels quantize what they read as they run.
+        "int8" or "int16"; or "float", where only weights are stored in fewer bits; or
+        "dynamic", where kernels quantize what they read as they run.
     """
 
     name: str
     summary: str
     weight_bits: int = 8
-    activations: Literal["int8", "float", "dynamic"] = "int8"
+    activations: Literal["int8", "int16", "float", "dynamic"] = "int8"
 
     @property
     def needs_samples(self) -> bool:
         """Whether ranges of activations have to be found."""
-        return self.activations == "int8"
+        return self.activations in ("int8", "int16")
 
 
 STATIC_INT8 = Recipe("static_wi8_ai8", "int8 weights and activations")
@@ -42,6 +42,11 @@ RECIPES: tuple[Recipe, ...] = (
         "static_wi4_ai8",
         "int4 weights of convolutions and fully connected layers, int8 activations",
         weight_bits=4,
+    ),
+    Recipe(
+        "static_wi8_ai16",
+        "int8 weights, int16 activations: nearer to float, and slow on most devices",
+        activations="int16",
     ),
     Recipe(
         "dynamic_wi8_afp32",

@@ -22,7 +22,7 @@ class Scheme:
     Parameters
     ----------
     activation
-        Element type of activations: int8 or uint8.
+        Element type of activations: int8, uint8 or int16.
     weight_max
         Largest magnitude of a weight's integer. 127 is all of int8 without -128; 63 leaves
         kernels room that add pairs of products in 16 bits.
@@ -40,6 +40,8 @@ class Scheme:
     floating
         Operators that the runtime has no integer kernel for: a pair of quantize and
         dequantize around them would only add work and error.
+    narrow
+        Operators whose integer kernels know 8 bits only.
     """
 
     activation: DType = DType.INT8
@@ -50,6 +52,7 @@ class Scheme:
     symmetric: bool = False
     power_of_two: bool = False
     prescribes: bool = True
+    narrow: tuple[type[Op], ...] = ()
 
     def __str__(self) -> str:
         words = [

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from edgec.frontend.typing import plain
 from edgec.ir import Array, Builder, DType, Graph, Node, QuantParams
-from edgec.ops import Dequantize, Opaque
+from edgec.ops import Dequantize, Opaque, dequantize_array
 from edgec.passes.base import Exact, Pass, Promise
 
 __all__ = ["UnpackWeights"]
@@ -27,7 +27,8 @@ class UnpackWeights(Pass):
 
     With one scale, or one an index of an axis, integers of 2 and 4 bits become ones of 8 on
     the same grid. What has 16 bits, or a scale for each block of an axis, becomes real numbers,
-    for kernels read no such integers: ``(w - zero) * scale``.
+    for kernels read no such integers: ``(w - zero) * scale``. What stays is int16 with one
+    scale around zero: beside activations of 16 bits a constant may be stored so.
 
     Exact: the same numbers are multiplied, in float32.
     """
@@ -48,7 +49,16 @@ def _unpack(b: Builder, node: Node) -> bool:
     op = node.op
     if isinstance(op, Dequantize):
         w = b.array(b.now(node.inputs[0]))
-        return w is not None and op.dtype in _WIDER and _widen(b, node, w, op.params)
+        if w is None or op.dtype not in (*_WIDER, DType.INT16):
+            return False
+        if op.dtype in _WIDER:
+            return _widen(b, node, w, op.params)
+        around_zero = op.params.axis is None and not any(op.params.zero_point)
+        if around_zero or node.output in b.source.outputs:
+            return False
+        real = dequantize_array(w, op.params)
+        b.replace(node.output, b.constant(real, near=node.output.name))
+        return True
     if not isinstance(op, Opaque) or (op.domain, op.op_type) != ("", "DequantizeLinear"):
         return False
     w, scale = (b.array(b.now(v)) for v in node.inputs[:2])

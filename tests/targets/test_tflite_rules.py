@@ -255,16 +255,16 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
     ),
     (
         "_types", of_type(F32), of_type(DType.UINT64),
-        "y: Relu(): Values are of a type that the operator's builtin takes, or quantized "
-        "to 8 bits, but %x is u64[1,3] "
+        "y: Relu(): Values are of a type that the operator's builtin takes, or quantized, "
+        "but %x is u64[1,3] "
         "(export the model in float32)",
     ),
     (
         "_types", one(Quantize(grid(0.5)), (2, 3)),
-        one(Quantize(grid(0.5), DType.INT16), (2, 3)),
-        "y: Quantize(params=QuantParams(scale=(0.5,), zero_point=(0,), axis=None), dtype=i16): "
-        "Values are of a type that the operator's builtin takes, or quantized to 8 bits, "
-        "but it stores i16 "
+        one(Quantize(grid(0.5), DType.UINT16), (2, 3)),
+        "y: Quantize(params=QuantParams(scale=(0.5,), zero_point=(0,), axis=None), dtype=u16): "
+        "Values are of a type that the operator's builtin takes, or quantized, "
+        "but it stores u16 "
         "(export the model in float32)",
     ),
     (
@@ -280,15 +280,22 @@ CASES: list[tuple[str, Graph, Graph, str]] = [
         "_one_scale", one(Dequantize(grid(0.5)), (1, 2), dtype=np.int8),
         one(Dequantize(PER_CHANNEL), (1, 2), dtype=np.int8),
         "y: Dequantize(params=QuantParams(scale=(0.5, 0.25), zero_point=(0, 0), axis=1)): "
-        "Computed values have one scale, and 8 bits: uint8 only at the ends of the model, but "
-        "%x has 2",
+        "Computed values have one scale, and 8 or 16 bits: uint8 only at the ends of the "
+        "model, but %x has 2",
     ),
     (
         "_one_scale", one(Dequantize(grid(0.5)), (1, 2), dtype=np.int8),
         one(Dequantize(grid(0.5), I32), (1, 2), dtype=np.int32),
         "y: Dequantize(params=QuantParams(scale=(0.5,), zero_point=(0,), axis=None), "
-        "dtype=i32): Computed values have one scale, and 8 bits: uint8 only at the ends of the "
-        "model, but %x is stored as i32",
+        "dtype=i32): Computed values have one scale, and 8 or 16 bits: uint8 only at the ends "
+        "of the model, but %x is stored as i32",
+    ),
+    (
+        "_one_scale", one(Quantize(grid(0.5), DType.INT16), (1, 2)),
+        one(Quantize(grid(0.5, zero=3), DType.INT16), (1, 2)),
+        "y: Quantize(params=QuantParams(scale=(0.5,), zero_point=(3,), axis=None), dtype=i16): "
+        "Computed values have one scale, and 8 or 16 bits: uint8 only at the ends of the "
+        "model, but %x has 16 bits and the zero point 3",
     ),
     (
         "_normal_scales", one(Quantize(grid(2.0**-126)), (1, 2)),

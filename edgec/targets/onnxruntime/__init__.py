@@ -50,7 +50,8 @@ class OnnxRuntime(Target):
 
     @override
     def scheme(self) -> Scheme:
-        if self.recipe.weight_bits < 8 and self.recipe.needs_samples:
+        narrow = self.recipe.weight_bits < 8 and self.recipe.needs_samples
+        if narrow or self.recipe.activations == "int16":
             raise OptionError(
                 f"onnxruntime has no kernels for recipe {self.recipe.name}: its layers would "
                 "be computed in float; take static_wi8_ai8, or compile for tflite"

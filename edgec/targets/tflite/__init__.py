@@ -44,11 +44,12 @@ from edgec.targets.base import Artifact, Runner, Target
 from edgec.targets.tflite.constraints import CONSTRAINTS, TOLD_BY_DATA, computed_parameter
 from edgec.targets.tflite.fit_grids import FitGrids
 from edgec.targets.tflite.flatten import FlattenChannelsLast
-from edgec.targets.tflite.grids import PACKED_WEIGHTS
+from edgec.targets.tflite.grids import NARROW, PACKED_WEIGHTS
 from edgec.targets.tflite.interface import IoDtype, IoLayout, bind_inputs, bind_outputs
 from edgec.targets.tflite.kernels import LOWERINGS, lower
 from edgec.targets.tflite.lower import Lowering
 from edgec.targets.tflite.merge_axes import MergeAxes
+from edgec.targets.tflite.model import Model, is_wide
 from edgec.targets.tflite.rules import verify
 from edgec.targets.tflite.signed_integers import SignedIntegers
 
@@ -92,7 +93,14 @@ class Tflite(Target):
                 "leave uint8 out of --scheme; --io-dtype uint8 makes inputs and outputs uint8"
             )
         packed = PACKED_WEIGHTS if self.recipe.weight_bits == 4 else ()
-        return self.wishes.applied(Scheme(DType.INT8, 127, packed=packed))
+        if self.recipe.activations == "int16":
+            if self.wishes.activation is not None or self.wishes.symmetric is False:
+                raise OptionError(
+                    f"recipe {self.recipe.name} has symmetric activations of 16 bits: leave int8 "
+                    "and asymmetric out of --scheme"
+                )
+            return self.wishes.applied(Scheme(DType.INT16, symmetric=True, narrow=NARROW))
+        return self.wishes.applied(Scheme(packed=packed, narrow=NARROW))
 
     @override
     def settings(self) -> dict[str, str]:
@@ -188,7 +196,7 @@ class Tflite(Target):
             tuple(inputs),
             tuple(outputs),
             dict(sorted(counts.items())),
-            (*b.notes, *_changed(model_ports, (*graph.inputs, *graph.outputs))),
+            (*b.notes, *_slow(model), *_changed(model_ports, (*graph.inputs, *graph.outputs))),
             tuple((op.code, op.layer) for op in model.operators),
         )
 
@@ -217,6 +225,17 @@ def _with_float32_interface(graph: Graph) -> Graph:
     """
     single = in_float32(graph, (DType.FLOAT16, DType.FLOAT64), interface=True)
     return graph if single is graph else EliminateIdentities().run(single)
+
+
+def _slow(model: Model) -> tuple[Diagnostic, ...]:
+    """Return what to expect of 16 bits, if there are some."""
+    if not any(is_wide(t) for t in model.tensors):
+        return ()
+    message = (
+        "int16 activations run in LiteRT's own kernels, not in XNNPACK: expect it to be slower "
+        "than float on phones"
+    )
+    return (Diagnostic(message, "tflite", "take it for accuracy, or for microcontrollers"),)
 
 
 def _changed(before: Iterable[Value], after: Iterable[Value]) -> Iterator[Diagnostic]:

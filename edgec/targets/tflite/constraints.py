@@ -85,9 +85,9 @@ def _static(graph: Graph, node: Node) -> str | None:
 
 
 def _types(graph: Graph, node: Node) -> str | None:
-    """Values are of a type that the operator's builtin takes, or quantized to 8 bits."""
+    """Values are of a type that the operator's builtin takes, or quantized."""
     if isinstance(node.op, Quantize | Dequantize):
-        allowed = {DType.FLOAT32, DType.INT4, DType.INT8, DType.UINT8, DType.INT32}
+        allowed = {DType.FLOAT32, DType.INT4, DType.INT8, DType.UINT8, DType.INT16, DType.INT32}
         return None if node.op.dtype in allowed else f"it stores {node.op.dtype.value}"
     if isinstance(node.op, Cast) and kept_constant(graph, node.output) is not None:
         return None
@@ -99,7 +99,7 @@ def _types(graph: Graph, node: Node) -> str | None:
 
 
 def _one_scale(graph: Graph, node: Node) -> str | None:
-    """Computed values have one scale, and 8 bits: uint8 only at the ends of the model."""
+    """Computed values have one scale, and 8 or 16 bits: uint8 only at the ends of the model."""
     op, source = node.op, node.inputs[0]
     if not isinstance(op, Quantize | Dequantize) or graph.constant(source) is not None:
         return None
@@ -108,7 +108,10 @@ def _one_scale(graph: Graph, node: Node) -> str | None:
     if op.dtype is DType.UINT8:
         end = source in graph.inputs or node.output in graph.outputs
         return None if end else f"{source} is read as {op.dtype.value} by another operator"
-    return None if op.dtype is DType.INT8 else f"{source} is stored as {op.dtype.value}"
+    if op.dtype is DType.INT16 and any(op.params.zero_point):
+        return f"{source} has 16 bits and the zero point {op.params.zero_point[0]}"
+    known = op.dtype in (DType.INT8, DType.INT16)
+    return None if known else f"{source} is stored as {op.dtype.value}"
 
 
 def _normal_scales(graph: Graph, node: Node) -> str | None:

@@ -78,14 +78,14 @@ class FitGrids(Pass):
         inputs = [b.now(v) for v in node.inputs]
         if rule is not None and isinstance(rule.output, SameAsInput):
             for i in _elsewhere(b.source, node, result):
-                inputs[i] = _moved(b, inputs[i], result.params, node)
+                inputs[i] = _moved(b, inputs[i], result.params, result.dtype, node)
         bias = _loose_bias(b.source, node)
         if bias is not None:
             inputs[bias] = _stored_bias(b, node, bias)
         if (grid := _given(b.source, node, result)) is not None:
             name = [b.fresh(f"{node.output.name}.prescribed")]
             (raw,) = b.add(node.op, *inputs, names=name, absorbs=(node,))
-            b.replace(node.output, _moved(b, raw, grid, node))
+            b.replace(node.output, _moved(b, raw, grid, result.dtype, node))
             return True
         b.add(node.op, *inputs, like=node)
         return True
@@ -111,7 +111,7 @@ def _given(graph: Graph, node: Node, result: Quantize) -> QuantParams | None:
     """Return the grid that a kernel's result comes on, if it has to be moved from there."""
     rule = node.op.quant_rule()
     if rule is not None and isinstance(rule.output, Fixed):
-        grid = prescribed(rule.output)
+        grid = prescribed(rule.output, result.dtype)
         return grid if grid != result.params else None
     linear = isinstance(node.op, Resize) and node.op.mode == "linear"
     if not linear and not isinstance(node.op, AveragePool):
@@ -119,15 +119,17 @@ def _given(graph: Graph, node: Node, result: Quantize) -> QuantParams | None:
     source = graph.producers.get(node.inputs[0])
     if source is None or not isinstance(source.op, Dequantize) or not is_plain(source.op):
         return None
-    ends, room = _ends(source.op.params), _ends(result.params)
+    if source.op.dtype is not result.dtype:
+        return None
+    ends, room = (_ends(op.params, op.dtype) for op in (source.op, result))
     half = result.params.scale[0] / 2
     return source.op.params if ends[0] < room[0] - half or ends[1] > room[1] + half else None
 
 
-def _ends(grid: QuantParams) -> tuple[float, float]:
-    """Return the least and the largest number on a grid of int8."""
-    (scale,), (zero,) = grid.scale, grid.zero_point
-    return (-128 - zero) * scale, (127 - zero) * scale
+def _ends(grid: QuantParams, dtype: DType) -> tuple[float, float]:
+    """Return the least and the largest number on a grid."""
+    (scale,), (zero,), (lowest, highest) = grid.scale, grid.zero_point, dtype.limits
+    return (lowest - zero) * scale, (highest - zero) * scale
 
 
 def _elsewhere(graph: Graph, node: Node, result: Quantize) -> list[int]:
@@ -198,10 +200,10 @@ def _stored_bias(b: Builder, node: Node, position: int) -> Value:
     return bias
 
 
-def _moved(b: Builder, value: Value, grid: QuantParams, node: Node) -> Value:
+def _moved(b: Builder, value: Value, grid: QuantParams, dtype: DType, node: Node) -> Value:
     """Return a value after a step to another grid."""
     names = [b.fresh(f"{value.name}.moved")]
-    (stored,) = b.add(Quantize(grid), value, names=names, absorbs=(node,))
+    (stored,) = b.add(Quantize(grid, dtype), value, names=names, absorbs=(node,))
     names = [b.fresh(f"{value.name}.real")]
-    (real,) = b.add(Dequantize(grid), stored, names=names, absorbs=(node,))
+    (real,) = b.add(Dequantize(grid, dtype), stored, names=names, absorbs=(node,))
     return real

@@ -6,7 +6,9 @@ then computed in float, between a dequantize and a quantize.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,13 +31,17 @@ from edgec.ops import (
     Cast,
     Conv,
     Dequantize,
+    Elu,
     FullyConnected,
+    GlobalAveragePool,
     HardSigmoid,
     HardSwish,
     LeakyRelu,
     MatMul,
     Mul,
     Quantize,
+    ReduceMean,
+    ReduceSum,
     Resize,
     Sub,
     Swish,
@@ -44,6 +50,7 @@ from edgec.targets.tflite.padding import counts, padding
 from edgec.targets.tflite.resizing import builtin_form
 
 __all__ = [
+    "NARROW",
     "PACKED_WEIGHTS",
     "is_plain",
     "kept_constant",
@@ -57,6 +64,14 @@ _PRODUCT = 256
 
 PACKED_WEIGHTS = (Conv, FullyConnected)
 """Layers whose kernels take weights of 4 bits, two in a byte."""
+
+NARROW = (Elu,)
+"""Operators whose integer kernels know 8 bits only: LiteRT 2.3 refuses them with int16."""
+
+_SUMMED = 65536
+"""Elements of int16 whose sum stays below 32 bits, which kernels of means count in."""
+
+_PLAIN = "int8 with one scale, or int16 with one around zero"
 
 _COARSEST = 2.0**64
 """A larger scale: LiteRT's int8 ADD aborts the process where the quotient of two underflows."""
@@ -113,7 +128,9 @@ def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
         array = graph.constant(source.inputs[0])
         match rule.role(i):
             case Role.ACTIVATION if not is_plain(grid):
-                yield f"operand {i} is not int8 with one scale"
+                yield f"operand {i} is not {_PLAIN}"
+            case Role.ACTIVATION if grid.dtype is not result.dtype:
+                yield f"operand {i} is {grid.dtype.value}, its output {result.dtype.value}"
             case Role.ACTIVATION:
                 if isinstance(rule.output, SameAsInput) and grid.params != result.params:
                     yield "it changes the scale of what it only moves"
@@ -122,34 +139,52 @@ def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
             case Role.BIAS if not _product(grid, grids[0].params, grids[1].params):
                 yield "its bias is not int32 with the scale of input times weights"
     if not is_plain(result):
-        yield "its output is not int8 with one scale"
+        yield f"its output is not {_PLAIN}"
+    if result.dtype is DType.INT16:
+        yield from _beyond_sixteen(node)
     if max(s for grid in (*grids, result) for s in grid.params.scale) > _COARSEST:
         yield "a scale is larger than kernels can compute with"
-    if _is_too_fine(node, rule, [g.params for g in grids], result.params.scale[0]):
+    if _is_too_fine(node, rule, [g.params for g in grids], result):
         yield "the scale of its output is too small beside those of its operands"
     if isinstance(node.op, AveragePool) and not _even(node, node.op):
         yield "its windows hold more elements at one place than at another"
     if isinstance(node.op, Resize) and not _has_integer_places(node, node.op):
         yield "it weighs other elements than the integer kernel does"
-    if isinstance(rule.output, Fixed) and result.params != prescribed(rule.output):
+    if isinstance(rule.output, Fixed) and result.params != prescribed(
+        rule.output, result.dtype
+    ):
         yield "its output is not on the grid that the kernel prescribes"
 
 
+def _beyond_sixteen(node: Node) -> Iterator[str]:
+    """Yield why no kernel for int16 takes a node whose grids are all right."""
+    if isinstance(node.op, NARROW):
+        yield "there is no kernel of 16 bits for it"
+    if isinstance(node.op, AveragePool | GlobalAveragePool | ReduceMean | ReduceSum):
+        count = node.inputs[0].type.size // node.output.type.size
+        if isinstance(node.op, AveragePool):
+            count = math.prod(node.op.kernel)
+        if count > _SUMMED:
+            most = f"the kernel of 16 bits adds up {_SUMMED} elements at most"
+            yield f"{most}, and these are {count}"
+
+
 def _is_too_fine(
-    node: Node, rule: QuantRule, operands: Sequence[QuantParams], scale: float
+    node: Node, rule: QuantRule, operands: Sequence[QuantParams], result: Quantize
 ) -> bool:
     """Whether a kernel would wrap, blur or refuse because a result has so small a scale."""
+    scale = result.params.scale[0]
     steps = [max(grid.scale) / scale for grid in operands]
+    x = _Reach(operands[0].scale[0], result.dtype)
     match node.op:
         case Add() | Sub():
             return max(steps) > _TERM
         case HardSigmoid(alpha, beta):
-            return _wraps(alpha * operands[0].scale[0], beta)
+            return x.wraps(alpha, beta)
         case HardSwish():
-            step = operands[0].scale[0]
-            return _blurs(step, 3, scale) or _wraps(step / 6, 0.5) or steps[0] >= _PRODUCT
+            return x.blurs(3, scale) or x.wraps(1 / 6, 0.5) or steps[0] >= _PRODUCT
         case Swish():
-            return _blurs(operands[0].scale[0], 6.25, scale) or steps[0] >= _PRODUCT
+            return x.blurs(6.25, scale) or steps[0] >= _PRODUCT
         case LeakyRelu(alpha):
             return steps[0] * max(abs(alpha), 1) >= _PRODUCT
     if rule.role(1) is Role.WEIGHT or isinstance(node.op, Mul | MatMul):
@@ -157,17 +192,27 @@ def _is_too_fine(
     return False
 
 
-def _blurs(step: float, most: float, scale: float) -> bool:
-    """Whether half a step of a gate, one of 256, moves a result by three of its own.
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """How far the operand of a gate can be from zero, by its step and its type."""
 
-    The gate is rounded where ``|x|`` is at most `most`; beyond, it is shut or open.
-    """
-    return min(255 * step, most) / 512 > 3 * scale
+    step: float
+    dtype: DType
 
+    def blurs(self, most: float, scale: float) -> bool:
+        """Whether half a step of a gate moves a result by three of its own.
 
-def _wraps(scale: float, offset: float) -> bool:
-    """Whether a sum on the grid of a hard sigmoid may leave 16 bits."""
-    return (255 * scale + abs(offset)) * 256 >= 2**15
+        The gate is rounded where ``|x|`` is at most `most`; beyond, it is shut or open.
+        """
+        if self.dtype is DType.INT16:
+            return min(32767 * self.step, most) / 65536 > 3 * scale
+        return min(255 * self.step, most) / 512 > 3 * scale
+
+    def wraps(self, slope: float, offset: float) -> bool:
+        """Whether a sum on the grid of a hard sigmoid may leave what the kernel adds in."""
+        if self.dtype is DType.INT16:
+            return max(slope * self.step, abs(offset) / 32767) * 32768 > _TERM
+        return (255 * slope * self.step + abs(offset)) * 256 >= 2**15
 
 
 def _even(node: Node, op: AveragePool) -> bool:
@@ -184,8 +229,11 @@ def _has_integer_places(node: Node, op: Resize) -> bool:
 
 
 def is_plain(grid: Quantize | Dequantize) -> bool:
-    """Whether a grid is one of int8 with one scale."""
-    return grid.dtype is DType.INT8 and grid.params.axis is None
+    """Whether a grid is one of int8 with one scale, or of int16 around zero."""
+    if grid.params.axis is not None:
+        return False
+    symmetric = not any(grid.params.zero_point)
+    return grid.dtype is DType.INT8 or (grid.dtype is DType.INT16 and symmetric)
 
 
 def _symmetric(node: Node, grid: Dequantize, array: Array | None, channel: int) -> bool:
@@ -206,7 +254,9 @@ def _product(bias: Dequantize, x: QuantParams, w: QuantParams) -> bool:
     return scales.shape == want.shape and np.allclose(want, scales, rtol=1e-6, atol=0)
 
 
-def prescribed(fixed: Fixed) -> QuantParams:
+def prescribed(fixed: Fixed, dtype: DType) -> QuantParams:
     """Return the grid of an output whose range the operator itself knows."""
+    if dtype is DType.INT16:
+        return QuantParams((max(-fixed.low, fixed.high) / 2**15,), (0,))
     scale = (fixed.high - fixed.low) / 256
     return QuantParams((scale,), (-128 - round(fixed.low / scale),))

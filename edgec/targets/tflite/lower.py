@@ -29,7 +29,7 @@ from edgec.ops import (
     quantize_array,
 )
 from edgec.targets.tflite.grids import kept_constant, misfits
-from edgec.targets.tflite.model import Model, Operator, Tensor
+from edgec.targets.tflite.model import Model, Operator, Tensor, is_wide
 from edgec.targets.tflite.versions import least_version
 
 __all__ = ["NHWC", "Lowering", "Perm", "Stored", "identity"]
@@ -111,11 +111,13 @@ class Lowering:
     ) -> None:
         """Add an operator; `options` names its table, `fields` fill it.
 
-        Its version is the lowest that takes the operands, unless given.
+        Its version is the lowest that takes the operands, unless given; one that is given is
+        for 8 bits, and may be too low for 16.
         """
-        if version is None:
-            given = [self.info(i) for i in inputs if i >= 0]
-            version = least_version(code, given, [self.info(i) for i in outputs])
+        given = [self.info(i) for i in inputs if i >= 0]
+        results = [self.info(i) for i in outputs]
+        if version is None or any(is_wide(t) for t in (*given, *results)):
+            version = max(version or 1, least_version(code, given, results))
         op = Operator(
             code, tuple(inputs), tuple(outputs), (options, fields), version, self.layer
         )
@@ -160,7 +162,7 @@ class Lowering:
         return not any(kept[1].zero_point) and self.output_grid(node)[1] is None
 
     def pair_before(self, value: Value) -> tuple[Value, QuantParams] | None:
-        """Return the int8 value that `value` is dequantized from, and its grid."""
+        """Return the integer value that `value` is dequantized from, and its grid."""
         node = self.graph.producers.get(value)
         if node is None or not isinstance(node.op, Dequantize):
             return None
@@ -177,7 +179,7 @@ class Lowering:
         """Return how a node's first output is stored: on integers where a quantize follows.
 
         A node counts as an integer one only if all the activations it reads are dequantized
-        8-bit values, and all it gives are quantized; the kernels take no mixture.
+        integers, and all it gives are quantized; the kernels take no mixture.
         """
         first = node.outputs[0]
         found = [q.op for v in node.outputs if (q := self.pair_after(v)) is not None]

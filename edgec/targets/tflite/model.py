@@ -8,7 +8,7 @@ from typing import Any
 
 from edgec.ir import Array, DType, QuantParams
 
-__all__ = ["Model", "Operator", "Tensor"]
+__all__ = ["Model", "Operator", "Tensor", "is_wide"]
 
 
 @dataclass(slots=True)
@@ -28,6 +28,11 @@ class Tensor:
     shape: tuple[int, ...]
     data: Array | None = None
     quant: QuantParams | None = None
+
+
+def is_wide(tensor: Tensor) -> bool:
+    """Whether a tensor holds real numbers on a grid of 16 bits."""
+    return tensor.dtype is DType.INT16 and tensor.quant is not None
 
 
 @dataclass(slots=True)

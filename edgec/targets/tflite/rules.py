@@ -48,10 +48,16 @@ _DATA = {"SPLIT": slice(1, 2), "SELECT_V2": slice(1, 3), "CONCATENATION": slice(
          "DYNAMIC_UPDATE_SLICE": slice(2)}  # fmt: skip
 """Where the inputs whose elements are moved are not just the first."""
 _FIXED = {
-    "SOFTMAX": (1 / 256, -128),
-    "LOGISTIC": (1 / 256, -128),
-    "TANH": (1 / 128, 0),
+    ("SOFTMAX", DType.INT8): (1 / 256, -128),
+    ("LOGISTIC", DType.INT8): (1 / 256, -128),
+    ("TANH", DType.INT8): (1 / 128, 0),
+    ("SOFTMAX", DType.INT16): (1 / 32768, 0),
+    ("LOGISTIC", DType.INT16): (1 / 32768, 0),
+    ("TANH", DType.INT16): (1 / 32768, 0),
 }
+_BIAS = {DType.INT8: DType.INT32, DType.INT16: DType.INT64}
+"""Of a layer that reads such activations. The kernels for int16 read 64 bits from an int32
+bias, too, and past its end."""
 
 
 def verify(model: Model) -> None:
@@ -75,6 +81,8 @@ def _grids(model: Model) -> Iterator[Diagnostic]:
         if q is None:
             continue
         least, most = t.dtype.limits
+        if t.dtype is DType.INT16 and any(q.zero_point):
+            yield Diagnostic("has 16 bits and a zero point", t.name)
         if not all(least <= z <= most for z in q.zero_point):
             yield Diagnostic(f"has a zero point outside of {t.dtype.value}", t.name)
         if q.axis is not None and not q.axis < len(t.shape):
@@ -104,7 +112,7 @@ def _fed(model: Model) -> Iterator[Diagnostic]:
 def _operator(model: Model, op: Operator) -> Iterator[Diagnostic]:
     inputs = [model.tensors[i] for i in op.inputs if i >= 0]
     outputs = [model.tensors[i] for i in op.outputs]
-    integer = inputs[0].dtype is DType.INT8
+    kind = (op.code, inputs[0].dtype)
     if op.code in _WEIGHT_AXIS:
         yield from _layer(op, inputs)
     for t in (*inputs, *outputs):
@@ -116,8 +124,8 @@ def _operator(model: Model, op: Operator) -> Iterator[Diagnostic]:
         data = (*inputs[_DATA.get(op.code, slice(1))], *outputs)
         if len({t.quant for t in data}) > 1:
             yield Diagnostic(f"{op.code} has different grids before and after", op.layer)
-    if integer and op.code in _FIXED:
-        q, (scale, zero) = outputs[0].quant, _FIXED[op.code]
+    if kind in _FIXED and inputs[0].quant is not None:
+        q, (scale, zero) = outputs[0].quant, _FIXED[kind]
         if q is None or q.scale != (scale,) or q.zero_point != (zero,):
             yield Diagnostic(
                 f"{op.code} must have scale {scale} and zero point {zero}", op.layer
@@ -134,7 +142,7 @@ def _layer(op: Operator, inputs: list[Tensor]) -> Iterator[Diagnostic]:
         yield Diagnostic(f"{op.code} has no bias", op.layer)
         return
     x, w, b = inputs
-    if x.dtype is not DType.INT8:
+    if x.dtype not in _BIAS or (x.dtype is DType.INT16 and x.quant is None):
         return
     if w.dtype not in _WEIGHTS[op.code] or w.data is None or w.quant is None or x.quant is None:
         yield Diagnostic(f"{op.code} has weights that are no int8 constant", op.layer)
@@ -144,8 +152,10 @@ def _layer(op: Operator, inputs: list[Tensor]) -> Iterator[Diagnostic]:
         yield Diagnostic(f"weights must be symmetric, in [-{most}, {most}]", op.layer)
     if w.quant.axis is not None and w.quant.axis != _WEIGHT_AXIS[op.code]:
         yield Diagnostic(f"weights are per channel of axis {w.quant.axis}", op.layer)
-    if b.dtype is not DType.INT32 or b.quant is None or any(b.quant.zero_point):
-        yield Diagnostic("the bias must be int32 with zero point 0", op.layer)
+    wanted = _BIAS[x.dtype]
+    if b.dtype is not wanted or b.quant is None or any(b.quant.zero_point):
+        name = wanted.name.lower()
+        yield Diagnostic(f"the bias must be {name} with zero point 0", op.layer)
         return
     if b.quant.axis not in (None, 0):
         yield Diagnostic("a bias has axis 0 only", op.layer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgec.ir import DType
-from edgec.targets.tflite.model import Tensor
+from edgec.targets.tflite.model import Tensor, is_wide
 
 __all__ = ["least_version"]
 
@@ -81,6 +81,24 @@ _BY_TYPE: Mapping[str, Mapping[DType, int]] = {
     "UNPACK": {DType.INT8: 2, DType.UINT8: 2, DType.BOOL: 3, DType.INT16: 4},
 }
 
+_SIXTEEN: Mapping[str, int] = {
+    "ADD": 3,
+    "AVERAGE_POOL_2D": 3,
+    "BATCH_MATMUL": 3,
+    "CONV_2D": 4,
+    "DEPTHWISE_CONV_2D": 5,
+    "DEQUANTIZE": 3,
+    "FULLY_CONNECTED": 7,
+    "LEAKY_RELU": 2,
+    "MAX_POOL_2D": 3,
+    "MUL": 4,
+    "QUANTIZE": 2,
+    "RESIZE_BILINEAR": 4,
+    "RESIZE_NEAREST_NEIGHBOR": 4,
+    "SUB": 5,
+}
+"""For int16 with a scale, where that is not the version for int16 as such."""
+
 _BY_RANK: Mapping[str, Mapping[int, int]] = {
     "PAD": {5: 4},
     "PADV2": {5: 4},
@@ -100,10 +118,16 @@ _DATA = {"SPLIT": 1, "FILL": 1}
 def least_version(code: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> int:
     """Return the lowest version of a builtin for operands of these types and ranks."""
     data = inputs[_DATA.get(code, 0)]
-    types, ranks = _BY_TYPE.get(code, {}), _BY_RANK.get(code, {})
-    seen = [types.get(t.dtype, 1) for t in (data, *outputs)]
+    ranks = _BY_RANK.get(code, {})
+    seen = [_for_type(code, t) for t in (data, *outputs)]
     seen += [version for rank, version in ranks.items() if len(data.shape) >= rank]
     shapes = {t.shape for t in inputs}
     if len(shapes) > 1 and any(len(shape) > 4 for shape in shapes):
         seen.append(_DEEP_BROADCAST.get(code, 1))
     return max([1, *seen])
+
+
+def _for_type(code: str, tensor: Tensor) -> int:
+    if is_wide(tensor) and code in _SIXTEEN:
+        return _SIXTEEN[code]
+    return _BY_TYPE.get(code, {}).get(tensor.dtype, 1)

@@ -84,7 +84,7 @@ def _gelu(f: Formula, op: Gelu) -> int:
     return f("GELU", f.x, options="Gelu", approximate=op.approximate == "tanh")
 
 
-def _gelu_int8(b: Lowering, node: Node, op: Gelu) -> None:
+def _gelu_integer(b: Lowering, node: Node, op: Gelu) -> None:
     source, perm = _on_grid(b, node)
     approximate = op.approximate == "tanh"
     b.operator("GELU", [source], [b.put(node, perm)], "Gelu", 2, approximate=approximate)
@@ -97,7 +97,7 @@ def _hard_sigmoid(f: Formula, op: HardSigmoid) -> int:
     return f.mul(f.add(steep, beta, FUSED[Activation.RELU6]), 1 / 6)
 
 
-def _hard_sigmoid_int8(b: Lowering, node: Node, op: HardSigmoid) -> None:
+def _hard_sigmoid_integer(b: Lowering, node: Node, op: HardSigmoid) -> None:
     source, perm = _on_grid(b, node)
     _write_hard_sigmoid(b, source, op.alpha, op.beta, b.put(node, perm))
 
@@ -105,20 +105,26 @@ def _hard_sigmoid_int8(b: Lowering, node: Node, op: HardSigmoid) -> None:
 def _write_hard_sigmoid(
     b: Lowering, source: int, alpha: float, beta: float, target: int
 ) -> None:
-    """``alpha * x`` has the integers of ``x``; the grid of the sum ends where it is cut off."""
+    """``alpha * x`` has the integers of ``x``; the grid of the sum ends where it is cut off.
+
+    One of 16 bits goes on below zero: there the sum is cut off by the kernel.
+    """
     info = b.info(source)
     if info.quant is None:
         raise InternalError(f"{b.layer} has integer operands without a grid")
     steep = QuantParams(
         (float(np.float32(alpha * info.quant.scale[0])),), info.quant.zero_point
     )
-    scaled = b.tensor(f"{b.layer}/scaled", DType.INT8, info.shape, quant=steep)
-    factor, offset = _int8(b, "alpha", alpha), _int8(b, "beta", beta)
+    scaled = b.tensor(f"{b.layer}/scaled", info.dtype, info.shape, quant=steep)
+    factor, offset = (_held(b, *p, info.dtype) for p in (("alpha", alpha), ("beta", beta)))
     b.operator("MUL", [source, factor], [scaled], "Mul", fusedActivationFunction=0)
-    b.operator("ADD", [scaled, offset], [target], "Add", fusedActivationFunction=0)
+    fields: dict[str, int] = {"fusedActivationFunction": 0}
+    if info.dtype is DType.INT16:
+        fields = {"fusedActivationFunction": FUSED[Activation.RELU], "potScaleInt16": False}
+    b.operator("ADD", [scaled, offset], [target], "Add", **fields)
 
 
-def _gated_int8(
+def _gated(
     write: Callable[[Lowering, int, int], None],
 ) -> Callable[[Lowering, Node, Op], None]:
     """Return the lowering of a product of ``x`` and what `write` makes of it, up to 1."""
@@ -126,8 +132,9 @@ def _gated_int8(
     def run(b: Lowering, node: Node, op: Op) -> None:
         del op
         source, perm = _on_grid(b, node)
-        grid = prescribed(Fixed(0.0, 1.0))
-        gate = b.tensor(f"{b.layer}/gate", DType.INT8, b.info(source).shape, quant=grid)
+        info = b.info(source)
+        grid = prescribed(Fixed(0.0, 1.0), info.dtype)
+        gate = b.tensor(f"{b.layer}/gate", info.dtype, info.shape, quant=grid)
         write(b, source, gate)
         target = b.put(node, perm)
         b.operator("MUL", [source, gate], [target], "Mul", fusedActivationFunction=0)
@@ -138,7 +145,7 @@ def _gated_int8(
 def _hard_swish(b: Lowering, node: Node, op: HardSwish) -> None:
     if is_int8(b, node):
         # XNNPACK takes these three operators, and HARD_SWISH on floats only.
-        _gated_int8(lambda b, x, y: _write_hard_sigmoid(b, x, 1 / 6, 0.5, y))(b, node, op)
+        _gated(lambda b, x, y: _write_hard_sigmoid(b, x, 1 / 6, 0.5, y))(b, node, op)
     else:
         elementwise("HARD_SWISH", "HardSwish")(b, node, op)
 
@@ -150,10 +157,15 @@ def _on_grid(b: Lowering, node: Node) -> tuple[int, Perm]:
     return b.get(x, integer=True), perm
 
 
-def _int8(b: Lowering, name: str, number: float) -> int:
-    """Return a constant on a grid that holds it exactly, as a float32."""
-    grid = QuantParams((abs(float(np.float32(number))) or 1.0,), (0,))
-    return b.constant(f"{b.layer}/{name}", np.array(np.sign(number), np.int8), grid)
+def _held(b: Lowering, name: str, number: float, dtype: DType) -> int:
+    """Return a constant on a grid that holds it, as a float32.
+
+    A kernel of 16 bits wants terms whose steps are not much longer than those of the sum.
+    """
+    steps = dtype.limits[1] if dtype is DType.INT16 else 1
+    grid = QuantParams((abs(float(np.float32(number / steps))) or 1.0,), (0,))
+    integer = np.array(np.sign(number) * steps).astype(dtype.numpy)
+    return b.constant(f"{b.layer}/{name}", integer, grid)
 
 
 def _mish(f: Formula, op: Mish) -> int:
@@ -201,15 +213,15 @@ def _positive_alpha(graph: Graph, node: Node) -> str | None:
 LOWERINGS = {
     Celu: _curve(_celu),
     Elu: _curve(_elu, elementwise("ELU", "", 1)),
-    Gelu: _curve(_gelu, _gelu_int8),
-    HardSigmoid: _curve(_hard_sigmoid, _hard_sigmoid_int8),
+    Gelu: _curve(_gelu, _gelu_integer),
+    HardSigmoid: _curve(_hard_sigmoid, _hard_sigmoid_integer),
     HardSwish: Kernel(_hard_swish),
     Mish: _curve(_mish),
     Selu: _curve(_selu),
     Shrink: _curve(_shrink),
     Softplus: _curve(_softplus),
     Softsign: _curve(_softsign),
-    Swish: _curve(_swish, _gated_int8(lambda b, x, y: b.operator("LOGISTIC", [x], [y]))),
+    Swish: _curve(_swish, _gated(lambda b, x, y: b.operator("LOGISTIC", [x], [y]))),
     ThresholdedRelu: _curve(_thresholded),
 }
 

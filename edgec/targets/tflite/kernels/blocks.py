@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edgec.ir import Array, DType, Node
@@ -9,6 +11,7 @@ from edgec.ops import Col2Im, DepthToSpace, SpaceToDepth
 from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, cast, is_int8
 from edgec.targets.tflite.kernels.moves import gathered, step
 from edgec.targets.tflite.lower import NHWC, Lowering, Stored, identity
+from edgec.targets.tflite.model import is_wide
 
 __all__ = ["CONSTRAINTS", "LOWERINGS"]
 
@@ -46,10 +49,27 @@ def _blocks(
     shape = [node.output.type.ints[axis] for axis in NHWC]
     if block == 1:
         result = b.reshaped(source, shape)
+    elif is_wide(b.info(source)):
+        result = _rearranged(b, source, block, shape, code == "DEPTH_TO_SPACE")
     else:
         source = cast(b, source, _AS.get(given, given))
         result = cast(b, step(b, code, [source], shape, options, blockSize=block), given)
     b.alias(node, Stored(result, NHWC), quantized=integer)
+
+
+def _rearranged(
+    b: Lowering, source: int, block: int, shape: Sequence[int], to_space: bool
+) -> int:
+    """Swap the rows of blocks with the columns of images: the kernels know no int16."""
+    n, height, width, c = b.info(source).shape
+    if to_space:
+        apart = (n * height, width, block, c // block)
+    else:
+        apart = (n * height // block, block, width // block, block * c)
+    perm = b.ints("perm", (0, 2, 1, 3))
+    turned = [apart[axis] for axis in (0, 2, 1, 3)]
+    moved = step(b, "TRANSPOSE", [b.reshaped(source, apart), perm], turned, "Transpose")
+    return b.reshaped(moved, shape)
 
 
 def _col2im(b: Lowering, node: Node, op: Col2Im) -> None:

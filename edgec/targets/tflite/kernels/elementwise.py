@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgec.ir import DType, Node, Op
+from edgec.ir import DType, Node, Op, QuantParams
 from edgec.ops import (
     Activation,
     Add,
@@ -44,6 +44,7 @@ from edgec.targets.tflite.kernels.kernel import (
 )
 from edgec.targets.tflite.kernels.shape import unchanged
 from edgec.targets.tflite.lower import Lowering
+from edgec.targets.tflite.model import is_wide
 
 __all__ = ["CONSTRAINTS", "LOWERINGS"]
 
@@ -61,9 +62,11 @@ def _binary(code: str, options: str, *takes: DType) -> Kernel:
         rank = node.output.type.rank
         perm = b.common_perm(node, rank, integer=integer)
         operands = [b.broadcastable(v, rank, perm, integer=integer) for v in node.inputs]
-        fused = FUSED[op.activation]
+        fields: dict[str, int] = {"fusedActivationFunction": FUSED[op.activation]}
         target = b.put(node, perm)
-        b.operator(code, operands, [target], options, fusedActivationFunction=fused)
+        if is_wide(b.info(target)) and code != "MUL":
+            fields["potScaleInt16"] = False  # by default the kernel takes powers of two only
+        b.operator(code, operands, [target], options, **fields)
 
     return Kernel(run, taken(*takes))
 
@@ -106,6 +109,9 @@ def _clip(b: Lowering, node: Node, op: Clip | Relu) -> None:
     if known is not None and x.type.dtype.is_float:
         # RELU and RELU6 have int8 kernels since version 2; RELU_N1_TO_1 always had.
         version = 1 if known is Activation.RELU_N1_TO_1 else 2
+        if known is Activation.RELU_N1_TO_1 and b.output_grid(node)[0] is DType.INT16:
+            _fused_with_one(b, node, known)
+            return
         elementwise(known.name, "", version)(b, node, op)
         return
     source, perm = b.get(x), b.order_of(x)
@@ -121,17 +127,27 @@ def _clip(b: Lowering, node: Node, op: Clip | Relu) -> None:
         source = out
 
 
+def _fused_with_one(b: Lowering, node: Node, activation: Activation) -> None:
+    """Multiply by one: an activation that has no kernel of 16 bits can still be fused."""
+    x = node.inputs[0]
+    source, perm = b.get(x, integer=True), b.order_of(x, integer=True)
+    one = b.constant(f"{b.layer}/one", np.array(1, np.int16), QuantParams((1.0,), (0,)))
+    fused = FUSED[activation]
+    target = b.put(node, perm)
+    b.operator("MUL", [source, one], [target], "Mul", fusedActivationFunction=fused)
+
+
 def _cut_off(b: Lowering, node: Node, bounds: tuple[float, float]) -> bool:
     """Requantize instead of comparing, where the grid of the result ends within the bounds.
 
     What is beyond is cut off by the grid. XNNPACK takes this; the integer kernels of RELU and
     RELU6 are LiteRT's own, and slower by far.
     """
-    _, grid = b.output_grid(node)
+    dtype, grid = b.output_grid(node)
     if grid is None:
         return False
-    (scale,), (zero,) = grid.scale, grid.zero_point
-    ends = (-128 - zero) * scale, (127 - zero) * scale
+    (scale,), (zero,), (lowest, highest) = grid.scale, grid.zero_point, dtype.limits
+    ends = (lowest - zero) * scale, (highest - zero) * scale
     if ends[0] < bounds[0] - scale / 4 or ends[1] > bounds[1] + scale / 4:
         return False
     x = node.inputs[0]

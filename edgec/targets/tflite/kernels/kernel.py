@@ -179,8 +179,10 @@ def computed_in(dtype: DType, takes: Sequence[DType]) -> DType:
 
 def bias_of(b: Lowering, node: Node, integer: bool, source: int, weight: int) -> int:
     """Return the bias tensor; kernels want one, so a missing one is zero."""
+    wide = integer and b.info(source).dtype is DType.INT16
     if len(node.inputs) > 2:
-        return b.get(node.inputs[2], integer=integer)
+        bias = b.get(node.inputs[2], integer=integer)
+        return _widened(b, bias) if wide else bias
     units = node.output.type.ints[1]
     name = f"{b.layer}/bias"
     if not integer:
@@ -190,7 +192,17 @@ def bias_of(b: Lowering, node: Node, integer: bool, source: int, weight: int) ->
         raise InternalError(f"{node.layer} has integer operands without a grid")
     scales = tuple(float(np.float32(x.scale[0]) * np.float32(s)) for s in w.scale)
     grid = QuantParams(scales, (0,) * len(scales), None if len(scales) == 1 else 0)
-    return b.tensor(name, DType.INT32, (units,), data=np.zeros(units, np.int32), quant=grid)
+    dtype = DType.INT64 if wide else DType.INT32
+    data = np.zeros(units, dtype.numpy)
+    return b.tensor(name, dtype, (units,), data=data, quant=grid)
+
+
+def _widened(b: Lowering, bias: int) -> int:
+    """Return a bias as the kernels for int16 read it: with 64 bits, whatever the file says."""
+    info = b.info(bias)
+    if info.data is None:
+        raise InternalError(f"{info.name} is no constant")
+    return b.constant(info.name, info.data.astype(np.int64), info.quant)
 
 
 def elementwise(
@@ -221,5 +233,5 @@ def constant_parameters(graph: Graph, node: Node) -> str | None:
 
 
 def is_int8(b: Lowering, node: Node) -> bool:
-    """Whether a node is computed on integers."""
+    """Whether a node is computed on integers, of 8 or 16 bits."""
     return b.output_grid(node)[1] is not None

@@ -191,7 +191,8 @@ def _lowest(b: Lowering, node: Node, source: int) -> Array | None:
     info = b.info(source)
     if info.quant is not None:
         lowest, _ = info.dtype.limits
-        return None if info.quant.zero_point[0] == lowest else np.array(lowest, np.int8)
+        lowest_of_all = np.array(lowest, info.dtype.numpy)
+        return None if info.quant.zero_point[0] == lowest else lowest_of_all
     producer = b.graph.producers.get(node.inputs[0])
     activation = getattr(producer.op, "activation", None) if producer else None
     if activation in (Activation.RELU, Activation.RELU6):

@@ -1,0 +1,236 @@
+"""int16 activations with int8 weights, from the quantized graph to LiteRT."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from edgec.compiler import CompileOptions, compile_model
+from edgec.demo import CALIBRATION, MODEL, TEST
+from edgec.errors import OptionError
+from edgec.evaluate import evaluate
+from edgec.export import to_onnx
+from edgec.ir import Array, DType, Example, Graph, QuantParams
+from edgec.ops import (
+    Activation,
+    Add,
+    AveragePool,
+    Clip,
+    Conv,
+    Elu,
+    FullyConnected,
+    Gelu,
+    GlobalAveragePool,
+    HardSwish,
+    Quantize,
+    ReduceMean,
+    Resize,
+)
+from edgec.passes import recipe_named
+from edgec.passes.quantize import activation_params
+from edgec.targets import Tflite
+from tests.passes.quantization import ratio
+from tests.targets.graphs import Net, f32, one_op, quantized, ran, random, tiny_cnn
+from tests.targets.test_tflite_conformance import INTEGER, step_of
+
+TARGET = Tflite(recipe=recipe_named("static_wi8_ai16"))
+SCHEME = TARGET.scheme()
+
+
+def tensors(data: bytes) -> list[schema.TensorT]:
+    file = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
+    found: list[schema.TensorT] = file.subgraphs[0].tensors
+    return found
+
+
+def grids(graph: Graph) -> dict[str, tuple[QuantParams, DType]]:
+    return {
+        n.inputs[0].name: (n.op.params, n.op.dtype)
+        for n in graph.nodes
+        if isinstance(n.op, Quantize)
+    }
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale"),
+    [(-1.0, 2.0, 2 / 32767), (-3.0, 2.0, 3 / 32767), (0.0, 1.0, 1 / 32767), (0, 0, 1 / 65535)],
+)
+def test_grids_are_symmetric(low: float, high: float, scale: float) -> None:
+    params = activation_params(low, high, DType.INT16)
+
+    assert params.zero_point == (0,)
+    assert params.scale == pytest.approx((scale,), rel=1e-6)
+
+
+def test_all_activations_have_sixteen_bits_and_biases_sixty_four_in_the_file() -> None:
+    graph, feeds = tiny_cnn()
+    made = quantized(graph, feeds, scheme=SCHEME)
+    artifact = TARGET.compile(made)
+
+    assert {dtype for _, dtype in grids(made).values()} == {DType.INT16}
+    assert to_onnx(made).opset_import[0].version == 21
+    kinds = schema.TensorType
+    real = [t for t in tensors(artifact.data) if t.quantization is not None]
+    stored = [t for t in real if t.quantization.scale is not None]
+    biases = [t for t in stored if t.type == kinds.INT64]
+    assert {t.type for t in stored} == {kinds.INT8, kinds.INT16, kinds.INT64}
+    assert len(biases) == 3  # one of them, of zeros, is not in the model
+    assert {z for t in stored for z in t.quantization.zeroPoint} == {0}
+
+
+def test_litert_computes_what_the_graph_says() -> None:
+    graph, feeds = tiny_cnn()
+    made = quantized(graph, feeds, scheme=SCHEME)
+    got, artifact, _ = ran(TARGET, made, feeds)
+
+    assert ratio(evaluate(made, feeds)["classes"], got["classes"]) > 70
+    assert ratio(evaluate(graph, feeds)["classes"], got["classes"]) > 45
+    assert "CAST" not in artifact.operators
+    assert artifact.operators["DEQUANTIZE"] == artifact.operators["QUANTIZE"] == 1
+
+
+TABLES = Gelu | Resize
+"""Kernels that look functions up or weigh with 10 bits, whatever the width of their data."""
+
+
+@pytest.mark.parametrize("example", INTEGER)
+def test_an_example_stays_within_two_steps(example: Example) -> None:
+    graph, feeds = one_op(example.op, *example.operands)
+    made = quantized(graph, feeds, scheme=SCHEME)
+
+    if isinstance(example.op, Elu):
+        assert made.nodes == graph.nodes
+        return
+    got, artifact, _ = ran(TARGET, made, feeds)
+    unit = max(step_of(made, value) for value in made.outputs)
+    unit *= 32 if isinstance(example.op, TABLES) else 1
+    for name, want in evaluate(made, feeds).items():
+        assert np.abs(got[name] - want).max(initial=0) <= 2.001 * unit
+    notes = [n.message for n in artifact.notes if "XNNPACK" not in n.message]
+    if isinstance(example.op, AveragePool) and notes:
+        assert "more elements at one place than at another" in notes[0]
+    else:
+        assert not notes
+        assert artifact.operators.get("DEQUANTIZE", 0) <= len(graph.outputs)
+        assert "CAST" not in artifact.operators
+
+
+def test_the_user_is_told_that_xnnpack_does_not_run_it() -> None:
+    graph, feeds = tiny_cnn()
+    notes = {
+        scheme.activation: TARGET.compile(quantized(graph, feeds, scheme=scheme)).notes
+        for scheme in (SCHEME, Tflite().scheme())
+    }
+
+    assert notes[DType.INT8] == ()
+    (note,) = notes[DType.INT16]
+    assert note.message == (
+        "int16 activations run in LiteRT's own kernels, not in XNNPACK: expect it to be slower "
+        "than float on phones"
+    )
+
+
+def test_results_that_operators_prescribe_are_in_32768ths() -> None:
+    graph, feeds = tiny_cnn()
+    made = quantized(graph, feeds, scheme=SCHEME)
+
+    assert grids(made)["classes.float"][0] == QuantParams((2.0**-15,), (0,))
+
+
+@pytest.mark.parametrize("low", [-1.0, 0.0, -np.inf])
+def test_clips_that_have_no_kernel_are_fused_or_computed(low: float) -> None:
+    op = Clip(-1.0, 1.0) if low == -1 else Clip(low, 6.0) if low == 0 else Clip(0.0)
+    x = 9 * random(1, 3, 4, 5)
+    graph, feeds = one_op(op, x)
+    got, artifact, _ = ran(TARGET, quantized(graph, feeds, scheme=SCHEME), feeds)
+
+    np.testing.assert_allclose(got["y"], op_result(op, x), atol=2 * np.abs(x).max() / 32767)
+    assert "CAST" not in artifact.operators
+    assert artifact.operators["DEQUANTIZE"] == 1
+
+
+def op_result(op: Clip, x: Array) -> Array:
+    return np.asarray(np.clip(x, op.low, op.high))
+
+
+def test_hard_swish_of_sixteen_bits_is_two_gates_and_a_product() -> None:
+    x = np.linspace(-8, 8, 4096, dtype=np.float32).reshape(1, -1)
+    graph, feeds = one_op(HardSwish(), x)
+    got, artifact, _ = ran(TARGET, quantized(graph, feeds, scheme=SCHEME), feeds)
+
+    assert artifact.operators == {"ADD": 1, "DEQUANTIZE": 1, "MUL": 2, "QUANTIZE": 1}
+    np.testing.assert_allclose(got["y"], x * np.clip(x / 6 + 0.5, 0, 1), atol=1e-3)
+
+
+def test_what_has_no_kernel_of_sixteen_bits_stays_in_float() -> None:
+    net = Net(x=(1, 4))
+    net.add("a", FullyConnected(), "x", random(4, 4))
+    net.add("b", Elu(), "a")
+    net.add("y", FullyConnected(), "b", random(4, 4, seed=1))
+    graph, feeds = net.graph("y"), {"x": random(1, 4, seed=2)}
+
+    for scheme, count in ((SCHEME, 2), (Tflite().scheme(), 1)):
+        got, artifact, _ = ran(TARGET, quantized(graph, feeds, scheme=scheme), feeds)
+        assert artifact.operators["DEQUANTIZE"] == count
+        assert ratio(evaluate(graph, feeds)["y"], got["y"]) > 25
+
+
+@pytest.mark.parametrize(
+    "op",
+    [GlobalAveragePool(), ReduceMean((2, 3), keepdims=True), AveragePool((257, 256))],
+    ids=str,
+)
+def test_means_whose_sums_would_overflow_are_computed_in_float(
+    op: GlobalAveragePool | ReduceMean | AveragePool,
+) -> None:
+    x = np.full((1, 1, 257, 256), 3.0, np.float32)
+    graph, feeds = one_op(op, x)
+    got, artifact, _ = ran(TARGET, quantized(graph, feeds, scheme=SCHEME), feeds)
+
+    np.testing.assert_allclose(got["y"], 3.0, rtol=1e-4)
+    assert "adds up 65536 elements at most" in artifact.notes[0].message
+
+
+def test_a_sum_of_terms_of_very_different_size_is_right() -> None:
+    net = Net(x=(1, 64))
+    net.add("y", Add(Activation.RELU), "x", f32(1000 * random(1, 64, seed=1)))
+    graph, feeds = net.graph("y"), {"x": random(1, 64)}
+    got, artifact, _ = ran(TARGET, quantized(graph, feeds, scheme=SCHEME), feeds)
+
+    assert ratio(evaluate(graph, feeds)["y"], got["y"]) > 80
+    assert artifact.operators["ADD"] == 1
+
+
+def test_a_bias_beyond_32_bits_raises_the_scale_of_its_weights() -> None:
+    net = Net(x=(1, 1, 4, 4))
+    w = f32([1e-6, 1.0]).reshape(2, 1, 1, 1)
+    net.add("y", Conv(), "x", w, f32([100.0, 1.0]))
+    graph, feeds = net.graph("y"), {"x": random(1, 1, 4, 4)}
+    made = quantized(graph, feeds, scheme=SCHEME)
+    got, artifact, _ = ran(TARGET, made, feeds)
+
+    (bias,) = (t for t in tensors(artifact.data) if t.type == schema.TensorType.INT64)
+    assert bias.shape == [2]
+    np.testing.assert_allclose(got["y"], evaluate(graph, feeds)["y"], atol=2 * 100 / 32767)
+
+
+def test_the_recipe_is_proven_and_nearer_to_float() -> None:
+    eight, sixteen = (
+        compile_model(MODEL, CompileOptions(("tflite",), name, CALIBRATION, TEST))
+        for name in ("static_wi8_ai8", "static_wi8_ai16")
+    )
+
+    ratios = [r.report["artifacts"][0]["fidelity"]["sqnr_db"] for r in (eight, sixteen)]
+    assert ratios[1] > ratios[0] + 6
+    assert sixteen.report["artifacts"][0]["accuracy"] > 0.97
+
+
+def test_a_target_without_such_kernels_says_so() -> None:
+    with pytest.raises(
+        OptionError, match=r"onnxruntime has no kernels for recipe static_wi8_ai16: .* tflite"
+    ):
+        compile_model(
+            MODEL.with_name("none.onnx"),
+            CompileOptions(("onnxruntime",), "static_wi8_ai16", CALIBRATION),
+        )
