@@ -29,6 +29,7 @@ from edgec.ops import (
 )
 from edgec.passes import recipe_named
 from edgec.passes.quantize import activation_params
+from edgec.passes.scheme import scheme_wishes
 from edgec.targets import Tflite
 from tests.passes.quantization import ratio
 from tests.targets.graphs import Net, f32, one_op, quantized, ran, random, tiny_cnn
@@ -234,3 +235,22 @@ def test_a_target_without_such_kernels_says_so() -> None:
             MODEL.with_name("none.onnx"),
             CompileOptions(("onnxruntime",), "static_wi8_ai16", CALIBRATION),
         )
+
+
+@pytest.mark.parametrize("words", ["int8", "asymmetric", "int8,per-tensor"])
+def test_a_scheme_of_eight_bits_contradicts_the_recipe(words: str) -> None:
+    options = CompileOptions(("tflite",), "static_wi8_ai16", CALIBRATION, scheme=words)
+
+    with pytest.raises(OptionError, match="symmetric activations of 16 bits: leave int8 and"):
+        compile_model(MODEL.with_name("none.onnx"), options)
+
+
+def test_scales_may_be_powers_of_two() -> None:
+    target = Tflite(recipe=TARGET.recipe, wishes=scheme_wishes("symmetric,power-of-two"))
+    graph, feeds = tiny_cnn()
+    made = quantized(graph, feeds, scheme=target.scheme())
+    got, _, _ = ran(target, made, feeds)
+
+    scales = [p.scale[0] for p, _ in grids(made).values()]
+    assert all(np.log2(s) == np.round(np.log2(s)) for s in scales)
+    assert ratio(evaluate(made, feeds)["classes"], got["classes"]) > 60

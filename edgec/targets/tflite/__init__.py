@@ -96,8 +96,8 @@ class Tflite(Target):
         if self.recipe.activations == "int16":
             if self.wishes.activation is not None or self.wishes.symmetric is False:
                 raise OptionError(
-                    f"recipe {self.recipe.name} has symmetric activations of 16 bits: leave int8 "
-                    "and asymmetric out of --scheme"
+                    f"recipe {self.recipe.name} has symmetric activations of 16 bits: leave "
+                    "int8 and asymmetric out of --scheme"
                 )
             return self.wishes.applied(Scheme(DType.INT16, symmetric=True, narrow=NARROW))
         return self.wishes.applied(Scheme(packed=packed, narrow=NARROW))
