@@ -78,7 +78,7 @@ def ort_session(
     if weights:
         values = [ort.OrtValue.ortvalue_from_numpy(a) for a in weights.values()]
         options.add_external_initializers(list(weights), values)
-    disabled = [_UNSOUND] if optimize and sound else []
+    disabled = [*_UNSOUND] if optimize and sound else []
     if optimize and _may_abort(model):
         disabled.append(_ABORTS)
     try:
@@ -91,9 +91,9 @@ def ort_session(
         ) from error
 
 
-_UNSOUND = "Pad_Fusion"
-"""What makes zeros around the input of a MaxPool in ONNX Runtime 1.31 its own padding, which
-never wins."""
+_UNSOUND = ("Pad_Fusion", "WeightBiasQuantization")
+"""The first makes zeros around the input of a MaxPool in ONNX Runtime 1.31 its own padding,
+which never wins. The second quantizes weights that are floats, with one scale for all."""
 _ABORTS = "QDQPropagationTransformer"
 """What ONNX Runtime 1.31 aborts in: it moves a dequantization to whoever reads its result, and
 does not know those that read it from within a subgraph."""

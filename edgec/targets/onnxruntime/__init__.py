@@ -78,6 +78,7 @@ class OnnxRuntime(Target):
         from edgec.targets.onnxruntime.absorb import AbsorbActivations
         from edgec.targets.onnxruntime.clip_integers import ClipIntegers
         from edgec.targets.onnxruntime.expand_slow import ExpandSlowActivations
+        from edgec.targets.onnxruntime.keep_floats import KeepFloats
         from edgec.targets.onnxruntime.pad_integers import PadIntegers
         from edgec.targets.onnxruntime.part_pools import PartPools
         from edgec.targets.onnxruntime.place_stored_weights import PlaceStoredWeights
@@ -90,6 +91,7 @@ class OnnxRuntime(Target):
             PadIntegers(),
             ExpandSlowActivations(),
             PartPools(),
+            KeepFloats(),
         )
 
     @override
