@@ -41,9 +41,10 @@ from edgec.targets import Artifact, Runner, Target
 from edgec.verdict import Original, Progress, Proof, proven, recorded
 
 if TYPE_CHECKING:
-    from edgec.calibration import Calibration, CalibrationReport
+    from edgec.calibration import CalibrationReport
     from edgec.passes import Precision
     from edgec.precision import Drop
+    from edgec.quantizing import Calibrated
 
 __all__ = [
     "CompileOptions",
@@ -218,7 +219,7 @@ def _compiled(
     sample = Sample(data.first()) if options.verify else None
     graph, records = simplify(graph, sample, lambda name: say(name, 0, 0))
     clock.lap("simplify")
-    calibrations: list[tuple[Graph, Calibration]] = []
+    calibrations: list[Calibrated] = []
     schemes = [target.scheme() for target in targets]
     compiled = [
         _compile_for(target, graph, data, sample, calibrations, schemes, drop, options, say)
@@ -228,13 +229,13 @@ def _compiled(
     return records, compiled, _told(calibrations)
 
 
-def _told(calibrations: Sequence[tuple[Graph, Calibration]]) -> CalibrationReport | None:
+def _told(calibrations: Sequence[Calibrated]) -> CalibrationReport | None:
     """Return what the samples showed, if any were calibrated on."""
     if not calibrations:
         return None
     from edgec.calibrating import told_by  # it takes long to load
 
-    return told_by(c for _, c in calibrations)
+    return told_by(c.calibration for c in calibrations)
 
 
 def _compile_for(
@@ -242,7 +243,7 @@ def _compile_for(
     graph: Graph,
     data: Split,
     sample: Sample | None,
-    calibrations: list[tuple[Graph, Calibration]],
+    calibrations: list[Calibrated],
     schemes: list[Scheme],
     drop: Drop | None,
     options: CompileOptions,
@@ -258,8 +259,9 @@ def _compile_for(
     way = quantizing(target, graph, data, calibrations, schemes, options, say)
 
     def made(mix: Mapping[str, Precision]) -> Compiled:
-        stored, rewritten = _run(way.passes(mix), graph, None, say)
-        done = _emitted(target, stored, sample, (*records, *rewritten), plain, say)
+        stored, rewritten = _run(way.passes(mix), way.graph, None, say)
+        whole = (*records, *way.records, *rewritten)
+        done = _emitted(target, stored, sample, whole, plain, say)
         changed = any(r.changed for r in rewritten)
         return replace(done, is_quantized=done.is_quantized or changed)
 

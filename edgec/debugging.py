@@ -109,7 +109,7 @@ class _Study:
     def __init__(self, prepared: Prepared, options: CompileOptions, samples: int) -> None:
         self.prepared, self.options = prepared, options
         self.count = min(samples, prepared.data.proof_count)
-        float_model = Evaluator(prepared.graph, optimize=True)
+        float_model = Evaluator(prepared.plain, optimize=True)
         scheme, ranges = prepared.target.scheme(), prepared.calibration.ranges
         self.plan = plan(prepared.graph, options.keep_float, scheme, ranges)
         self.wants = [float_model.run(f) for f in islice(prepared.data.proof(), self.count)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgec.calibrating import calibrated
 from edgec.calibration import Calibration
 from edgec.compiler import CompileOptions, labelled_samples
+from edgec.easing import eased
 from edgec.errors import DataError, OptionError
 from edgec.frontend import Loaded, load
 from edgec.interface import check_interface
@@ -32,12 +33,15 @@ class Prepared:
     ----------
     loaded
         As it came in.
-    graph
+    plain
         As the target wants it, still float.
+    graph
+        The same, made easier to quantize.
     """
 
     loaded: Loaded
     target: Target
+    plain: Graph
     graph: Graph
     data: Split
     calibration: Calibration
@@ -74,9 +78,10 @@ def prepare(
     check_layers(loaded.graph, options.keep_float)
     (target,) = targets
     graph, _ = simplify(loaded.graph, None, lambda name: say(name, 0, 0))
-    graph, _ = Pipeline(target.prepare()).run(graph)
+    plain, _ = Pipeline(target.prepare()).run(graph)
+    graph, _ = eased(target, plain, data, options, say)
     calibration = calibrated(graph, data, [target.scheme()], options, say, every=every)
-    return Prepared(loaded, target, graph, data, calibration)
+    return Prepared(loaded, target, plain, graph, data, calibration)
 
 
 def calibration_report(
@@ -87,7 +92,8 @@ def calibration_report(
     The float model is run on the labelled samples of the options too, if there are some: only
     labels tell whether red and blue are swapped.
     """
-    prepared = prepare(model, options, progress)
+    # As they are in the model: effort may divide values by something.
+    prepared = prepare(model, replace(options, effort="fast"), progress)
     report = prepared.calibration.report
     found: dict[str, Any] = {} if report is None else report.to_dict()
     warnings = [*found.pop("warnings", ()), *_of_labels(prepared.loaded, options)]

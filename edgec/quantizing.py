@@ -5,23 +5,44 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from edgec.calibrating import calibrated
 from edgec.calibration import Calibration
+from edgec.easing import eased
 from edgec.ir import Graph
 from edgec.options import CompileOptions, calibrates
-from edgec.passes import Pass, Precision, QuantizeGraph, Scheme, StoreWeights
+from edgec.passes import Pass, PassRecord, Precision, QuantizeGraph, Scheme, StoreWeights
 from edgec.recovery import recovery
 from edgec.split import Split
 from edgec.targets import Target
 from edgec.verdict import Progress
 
-__all__ = ["AS_THE_RECIPE_SAYS", "Mix", "Quantizing", "quantizing"]
+__all__ = ["AS_THE_RECIPE_SAYS", "Calibrated", "Mix", "Quantizing", "quantizing"]
 
 Mix = Mapping[str, Precision]
 """The precision of layers that is not what the recipe says, by the name of what they yield."""
 
 AS_THE_RECIPE_SAYS: Mix = MappingProxyType({})
+
+
+class Calibrated(NamedTuple):
+    """A graph with its ranges.
+
+    Parameters
+    ----------
+    prepared
+        As a target wants it.
+    graph
+        The same, made easier to quantize.
+    records
+        What that took.
+    """
+
+    prepared: Graph
+    graph: Graph
+    records: tuple[PassRecord, ...]
+    calibration: Calibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +55,8 @@ class Quantizing:
         As the target wants it.
     calibration
         ``None`` for recipes that leave activations in float.
+    records
+        What was done to make the graph easier to quantize.
     """
 
     target: Target
@@ -41,6 +64,7 @@ class Quantizing:
     calibration: Calibration | None
     data: Split
     options: CompileOptions
+    records: tuple[PassRecord, ...] = ()
 
     def passes(
         self, mix: Mix = AS_THE_RECIPE_SAYS, effort: str | None = None
@@ -79,7 +103,7 @@ def quantizing(
     target: Target,
     graph: Graph,
     data: Split,
-    calibrations: list[tuple[Graph, Calibration]],
+    calibrations: list[Calibrated],
     schemes: Sequence[Scheme],
     options: CompileOptions,
     say: Progress,
@@ -89,16 +113,18 @@ def quantizing(
     Parameters
     ----------
     calibrations
-        What was calibrated before, by graph: it is shared where the graph is the same. More is
-        added here.
+        What was calibrated before: it is shared where the graph is the same. More is added
+        here.
     schemes
         Of all targets, whose values are calibrated at once.
     """
     if not calibrates(options):
         return Quantizing(target, graph, None, data, options)
-    calibration = next((c for g, c in calibrations if g is graph), None)
-    if calibration is None:
+    known = next((c for c in calibrations if c.prepared is graph), None)
+    if known is None:
         every = options.max_drop is not None  # other layers may come to stay in float
-        calibration = calibrated(graph, data, schemes, options, say, every=every)
-        calibrations.append((graph, calibration))
-    return Quantizing(target, graph, calibration, data, options)
+        easier, records = eased(target, graph, data, options, say)
+        calibration = calibrated(easier, data, schemes, options, say, every=every)
+        known = Calibrated(graph, easier, records, calibration)
+        calibrations.append(known)
+    return Quantizing(target, known.graph, known.calibration, data, options, known.records)

@@ -54,6 +54,7 @@ LAYERS = [
     "verdict",
     "calibrating",
     "report",
+    "easing",
     "quantizing",
     "precision",
     "compiler",

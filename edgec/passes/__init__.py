@@ -30,6 +30,7 @@ from edgec.passes.dequantize_moves import DequantizeMoves
 from edgec.passes.dequantize_resizes import DequantizeResizes
 from edgec.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from edgec.passes.eliminate_identities import EliminateIdentities
+from edgec.passes.equalize_layers import EqualizeLayers
 from edgec.passes.expand_functions import ExpandFunctions
 from edgec.passes.flatten_products import FlattenProducts
 from edgec.passes.fold_batchnorm import FoldBatchNorm
@@ -69,7 +70,9 @@ from edgec.passes.unroll_recurrent import UnrollRecurrent
 
 if TYPE_CHECKING:
     from edgec.passes.choose_ranges import ChooseRanges
+    from edgec.passes.choose_scales import ChooseScales
     from edgec.passes.correct_biases import CorrectBiases
+    from edgec.passes.equalize_clipped_layers import EqualizeClippedLayers
     from edgec.passes.judging import Judge
     from edgec.passes.quantize import QuantizeGraph
     from edgec.passes.roster import PASSES
@@ -83,6 +86,7 @@ __all__ = [
     "STATIC_INT8",
     "AbsorbExpands",
     "ChooseRanges",
+    "ChooseScales",
     "ComputeInFloat32",
     "CorrectBiases",
     "DecomposeBlockProducts",
@@ -97,6 +101,8 @@ __all__ = [
     "DequantizeResizes",
     "EliminateCommonSubexpressions",
     "EliminateIdentities",
+    "EqualizeClippedLayers",
+    "EqualizeLayers",
     "Exact",
     "ExpandFunctions",
     "FlattenProducts",
@@ -149,7 +155,9 @@ __all__ = [
 
 _LATER = {
     "ChooseRanges": "choose_ranges",
+    "ChooseScales": "choose_scales",
     "CorrectBiases": "correct_biases",
+    "EqualizeClippedLayers": "equalize_clipped_layers",
     "Judge": "judging",
     "QuantizeGraph": "quantize",
     "RoundWeights": "round_weights",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,14 +12,21 @@ from typing_extensions import override
 from edgec.errors import Diagnostic
 from edgec.ir import Array, Graph
 from edgec.passes.base import LayerRecord, Pass, Promise, Within
-from edgec.passes.factor_tracing import Part, Trace, trace
+from edgec.passes.factor_trace import Part, Trace
+from edgec.passes.factor_tracing import trace
 
-__all__ = ["EqualizeLayers"]
+__all__ = ["EqualizeLayers", "equalized", "refusals"]
 
 _SWEEPS = 20
 _SETTLED = 1e-3
+_LEAST = 1.05
+"""What changes no factor by more gains nothing."""
+
 _MOST = 1024.0
 """Factors stay between this and its inverse: what is next to nothing stays so."""
+
+_STEPS = 127
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +44,19 @@ class EqualizeLayers(Pass):
     Goes through convolutions of all kinds, fully connected layers and products with constant
     matrices, ReLU, leaky and parametric ReLU, poolings, zero padding, resizes, sums, factors,
     and whatever moves channels about. A clip at a number, as in ReLU6, is the same for all
-    channels, and so ends a chain. Within rounding. Ratios on record are those of the weights
-    with 8 bits and one scale: of the squared weights to the squared rounding steps.
+    channels: that ends a chain here, and :class:`EqualizeClippedLayers` goes further.
+
+    Within rounding. Values that are not as they were have other names. Ratios on record are
+    those of the weights, for each pair of channels the largest, to the rounding error of 8 bits
+    with one scale: their mean in decibels.
+
+    References
+    ----------
+    Nagel et al., arXiv:1906.04721, section 4.1.
     """
 
     name: ClassVar[str] = "equalize-layers"
     promise: ClassVar[Promise] = Within(1e-4)
-    peaks: object = None
 
     @override
     def run(self, graph: Graph) -> Graph:
@@ -50,18 +64,32 @@ class EqualizeLayers(Pass):
 
     @override
     def run_recorded(self, graph: Graph) -> tuple[Graph, tuple[LayerRecord, ...]]:
-        found = trace(graph, self.peaks or {})
-        by = _factors(found)
-        if (by == 1).all():
-            return graph, ()
-        return found.rescaled(by), ()
+        return equalized(trace(graph))
 
     @override
     def diagnostics(self, graph: Graph) -> tuple[Diagnostic, ...]:
-        return tuple(
-            Diagnostic(f"its channels cannot be scaled: {cause}", node.layer)
-            for node, cause in trace(graph).refused()
-        )
+        return refusals(trace(graph))
+
+
+def refusals(found: Trace) -> tuple[Diagnostic, ...]:
+    """Return which layers cannot be equalised, and why."""
+    return tuple(
+        Diagnostic(f"its channels cannot be scaled: {cause}", node.layer)
+        for node, cause in found.refused()
+    )
+
+
+def equalized(found: Trace) -> tuple[Graph, tuple[LayerRecord, ...]]:
+    """Return the graph with weights that are alike, and what that did to each layer."""
+    layers: list[_Layer] = []
+    for part in found.weights:
+        weight = found.graph.constant(part.node.inputs[part.operand])
+        if weight is not None and weight.size:
+            layers.append(_Layer(part, weight, found))
+    by = _factors(found, layers)
+    if np.abs(np.log(by)).max() < np.log(_LEAST):
+        return found.graph, ()
+    return found.rescaled(by), tuple(layer.record(by) for layer in layers)
 
 
 class _Side:
@@ -84,6 +112,7 @@ class _Layer:
     """The largest weights of a layer for each pair of factors."""
 
     def __init__(self, part: Part, weight: Array, found: Trace) -> None:
+        self.node = part.node
         self.read, self.made = (
             _Side(found.factors.find(n), weight.ndim) for n in (part.read, part.made)
         )
@@ -91,43 +120,65 @@ class _Layer:
         axes = tuple(i for i, n in enumerate(shape) if n == 1)
         self.size = np.abs(weight).max(axes, keepdims=True, initial=0.0).astype(np.float32)
 
+    def factor(self, by: Array) -> Array:
+        """Return what the weights are multiplied by."""
+        return np.asarray(by[self.read.numbers] / by[self.made.numbers])
+
     def scaled(self, by: Array) -> Array:
         """Return the largest weights, relative to the largest of all."""
-        size = self.size * (by[self.read.numbers] / by[self.made.numbers])
-        return np.asarray(size / max(float(size.max()), np.finfo(np.float32).tiny))
+        size = self.size * self.factor(by)
+        return np.asarray(size / max(float(size.max()), _TINY))
+
+    def record(self, by: Array) -> LayerRecord:
+        """Return what the factors do to the layer."""
+        before, after = (_decibels(self.scaled(b)) for b in (np.ones_like(by), by))
+        kept = "equalized" if (self.factor(by) != 1).any() else "plain"
+        return LayerRecord(self.node.layer, before, after, kept)
 
 
-def _factors(found: Trace) -> Array:
+def _decibels(size: Array) -> float:
+    """Return how far weights are above what rounding to 8 bits takes off, on average."""
+    noise = 1 / (_STEPS * np.sqrt(12))
+    some = size[size > 0]
+    return float(20 * np.log10(some / noise).mean()) if some.size else 0.0
+
+
+def _factors(found: Trace, layers: Sequence[_Layer]) -> Array:
     """Return the factor of each number with which weights are alike."""
-    layers: list[_Layer] = []
-    for part in found.weights:
-        weight = found.graph.constant(part.node.inputs[part.operand])
-        if weight is not None and weight.size:
-            layers.append(_Layer(part, weight, found))
     by = np.ones(found.factors.count)
-    lo, hi = np.full(len(by), 1/_MOST), np.full(len(by), _MOST)
+    lowest = np.full(len(by), 1 / _MOST)
     for numbers, least in found.least:
-        roots = found.factors.find(numbers)
-        np.maximum.at(lo, roots, np.minimum(least, 1))
-        hi[roots[least >= 1]] = 1
-    lo = np.minimum(lo, hi)
+        np.maximum.at(lowest, found.factors.find(numbers), least)
+    blocks = [_Block(layer, layers, found) for layer in layers]
     for _ in range(_SWEEPS):
         before = by.copy()
-        for layer in layers:
-            mine = layer.made.found[found.factors.free(layer.made.found)]
-            made, read = np.zeros_like(by), np.zeros_like(by)
-            for other in layers:
-                _raise(made, other.made, mine, other, by)
-                _raise(read, other.read, mine, other, by)
-            both = mine[(made[mine] > 0) & (read[mine] > 0)]
-            by[both] *= np.sqrt(made[both] / read[both])
-        by = np.clip(by, lo, hi)
+        for block in blocks:
+            block.settle(by)
+            np.clip(by, lowest, _MOST, out=by)
         if np.abs(np.log(by / before)).max() < _SETTLED:
             break
     return by
 
 
-def _raise(tops: Array, side: _Side, mine: Array, layer: _Layer, by: Array) -> None:
-    """Raise the largest weights seen of some factors to those of a layer."""
-    if len(np.intersect1d(side.found, mine)):
-        tops[side.found] = np.maximum(tops[side.found], side.largest(layer.scaled(by)))
+class _Block:
+    """The free factors of what a layer makes, with all layers that make or read them."""
+
+    def __init__(self, layer: _Layer, layers: Sequence[_Layer], found: Trace) -> None:
+        self._mine = layer.made.found[found.factors.free(layer.made.found)]
+        sides = [[(o, side) for o, side in ((o, o.made), (o, o.read))] for o in layers]
+        self._makers, self._readers = (
+            [pair[k] for pair in sides if np.isin(pair[k][1].found, self._mine).any()]
+            for k in (0, 1)
+        )
+
+    def settle(self, by: Array) -> None:
+        """Set the factors so that the largest weights on either side are alike."""
+        if not self._makers or not self._readers:
+            return
+        made, read = np.zeros_like(by), np.zeros_like(by)
+        for tops, some in ((made, self._makers), (read, self._readers)):
+            for layer, side in some:
+                largest = side.largest(layer.scaled(by))
+                tops[side.found] = np.maximum(tops[side.found], largest)
+        both = self._mine[(made[self._mine] > 0) & (read[self._mine] > 0)]
+        by[both] *= np.sqrt(made[both] / read[both])

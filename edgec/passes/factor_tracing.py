@@ -2,179 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import accumulate
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
 
-from edgec.ir import Array, Builder, DType, Graph, Node, Op, Value
+from edgec.ir import Array, DType, Graph, Node, Op, Value
 from edgec.ops import (
-    Abs,
     Activation,
     Add,
-    AveragePool,
     Concat,
-    Convolution,
     ConvTranspose,
     DepthwiseConv,
     Div,
-    Expand,
-    FullyConnected,
     Gather,
-    GlobalAveragePool,
-    GlobalLpPool,
-    GlobalMaxPool,
     GroupedConv,
-    Identity,
     InstanceNorm,
     LayerNorm,
-    LeakyRelu,
-    LpPool,
     MatMul,
     Max,
-    MaxPool,
     Mean,
     Min,
     Mul,
-    Neg,
-    Pad,
+    Opaque,
     PRelu,
-    ReduceL1,
-    ReduceL2,
-    ReduceMax,
-    ReduceMean,
-    ReduceMin,
-    ReduceSum,
-    Relu,
-    Reshape,
-    Resize,
     RMSNorm,
-    Slice,
-    Split,
     Sub,
     Sum,
-    Transpose,
     Where,
 )
-from edgec.passes.axis_groups import axis_groups
-from edgec.passes.factors import Cause, Factors
+from edgec.passes.factor_moves import MOVES, is_single, moved, ranked
+from edgec.passes.factor_trace import LAYERS, Part, Trace
+from edgec.passes.factors import Cause
 
-__all__ = ["Part", "Trace", "trace"]
+__all__ = ["trace"]
 
 _CHANNELS = 1
-_X, _WEIGHT = 0, 1
-
-_ELEMENTWISE = (Identity, Relu, LeakyRelu, Abs, Neg)
-_POOLS = (
-    MaxPool,
-    AveragePool,
-    LpPool,
-    GlobalAveragePool,
-    GlobalLpPool,
-    GlobalMaxPool,
-)
-_REDUCTIONS = (ReduceMean, ReduceSum, ReduceMax, ReduceMin, ReduceL1, ReduceL2)
+_WEIGHT = 1
 _LINEAR = (Add, Sub, Sum, Mean, Max, Min)
-_LAYERS = (Convolution, ConvTranspose, FullyConnected)
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A constant operand that takes factors up: it is multiplied by some, divided by others.
-
-    Parameters
-    ----------
-    read, made
-        Numbers of factors that broadcast with the constant: those that what the node reads is
-        divided by, and those that its result is divided by.
-    is_weight
-        Whether this is the matrix or kernel of a layer.
-    """
-
-    node: Node
-    operand: int
-    read: Array
-    made: Array
-    is_weight: bool = False
-
-
-@dataclass
-class Trace:
-    """What can be divided by which factors.
-
-    Every place of a value has the number of a factor: ``numbers[value]`` has an axis for each
-    of the value's, of length 1 where all places along it have the same.
-
-    Attributes
-    ----------
-    parts
-        By the first output of a node: the constants that take factors up.
-    causes
-        By the first output of a node: why the node itself lets none of its results be divided.
-    """
-
-    graph: Graph
-    factors: Factors = field(default_factory=Factors)
-    numbers: dict[Value, Array] = field(default_factory=dict)
-    parts: dict[Value, list[Part]] = field(default_factory=dict)
-    causes: dict[Value, Cause] = field(default_factory=dict)
-    least: list[tuple[Array, Array]] = field(default_factory=list)
-
-    @property
-    def weights(self) -> Iterator[Part]:
-        """The kernels and matrices of all layers, in order."""
-        return (p for parts in self.parts.values() for p in parts if p.is_weight)
-
-    def refused(self) -> Iterator[tuple[Node, Cause]]:
-        """Yield the layers of whose channels none has a free factor, and why."""
-        layers = {part.node.outputs[0] for part in self.weights}
-        for node in self.graph.nodes:
-            made = self.numbers[node.outputs[0]]
-            is_layer = node.outputs[0] in layers or isinstance(node.op, _LAYERS)
-            if is_layer and not self.factors.free(made).any():
-                cause = self.causes.get(node.outputs[0])
-                yield node, cause or self.factors.cause(int(made.flat[0])) or _NONE
-
-    def rescaled(self, by: Array) -> Graph:
-        """Return the graph with every place of a value divided by its factor.
-
-        Values that are not as they were get other names.
-
-        Parameters
-        ----------
-        by
-            A factor for each number; what counts is that of the number that stands for it.
-        """
-        b = Builder(self.graph)
-        for node in self.graph.nodes:
-            inputs = [b.now(v) for v in node.inputs]
-            for part in self.parts.get(node.outputs[0], ()):
-                array = self.graph.constant(node.inputs[part.operand])
-                if array is None:
-                    continue
-                read, made = (by[self.factors.find(n)] for n in (part.read, part.made))
-                factor = read / made
-                if (factor != 1).any() and array.any():
-                    new = (array.astype(np.float64) * factor).astype(array.dtype)
-                    old = node.inputs[part.operand].name
-                    inputs[part.operand] = b.constant(new, near=f"{old}.scaled")
-            moved = [(by[self.factors.find(self.numbers[v])] != 1).any() for v in node.outputs]
-            if inputs == list(node.inputs) and not any(moved):
-                b.copy(node)
-                continue
-            names = [
-                b.fresh(f"{v.name}.scaled") if other else v.name
-                for v, other in zip(node.outputs, moved, strict=True)
-            ]
-            made_values = b.add(node.op, *inputs, names=names, absorbs=(node,))
-            for old_value, new_value in zip(node.outputs, made_values, strict=True):
-                b.replace(old_value, new_value)
-        return b.finish()
-
-
-_NONE = Cause("it", "has no channels")
 _NO_PEAKS: Mapping[str, Array] = MappingProxyType({})
 
 
@@ -214,7 +79,8 @@ class _Tracer:
 
     def _unknown(self, node: Node, why: str = "") -> list[Array]:
         """Let all that a node reads be as it was."""
-        why = why or f"is {type(node.op).__name__}, which scales no channel through"
+        kind = node.op.op_type if isinstance(node.op, Opaque) else type(node.op).__name__
+        why = why or f"({kind}) is not homogeneous in each channel"
         cause = Cause(node.layer, why)
         for value in node.reads:
             self.factors.fix(self.of[value], cause)
@@ -230,20 +96,20 @@ class _Tracer:
                 return rule(self, node)
         return None
 
-    def _clipped(self, node: Node) -> list[Array]:
-        """A layer whose activation cuts off at a number: its result has to be as it is."""
+    def _clipped(self, node: Node) -> list[Array] | None:
+        """A layer whose activation cuts off at a number: channels that reach it stay."""
         low, high = getattr(node.op, "activation", Activation.NONE).bounds
-        cause = Cause(node.layer, f"clips all channels to [{low:g}, {high:g}]")
-        if isinstance(node.op, _LAYERS):
-            peaks = self.peaks.get(node.output.name)
-            found = self.layer(node, fixed=peaks is None or low != 0)
-            if found is not None:
-                if peaks is None or low != 0:
-                    self.trace.causes[node.output] = cause
-                else:
-                    self.trace.least.append((found[0].reshape(-1), peaks / high))
-                return found
-        return self._unknown(node, cause.reason)
+        cause = Cause(node.layer, f"clips every channel to [{low:g}, {high:g}]")
+        peaks = self.peaks.get(node.outputs[0].name)
+        if not isinstance(node.op, LAYERS):
+            return self._unknown(node, cause.reason)
+        below = None if peaks is None or low != 0 else (peaks > 0) & (peaks < high)
+        found = self.layer(node, below)
+        if found is not None and below is not None and peaks is not None:
+            self.trace.least.append((found[0].reshape(-1)[below], peaks[below] / high))
+        if below is None or not below.any():
+            self.trace.causes[node.outputs[0]] = cause
+        return found
 
     def constant(self, value: Value) -> Array | None:
         return self.graph.constant(value)
@@ -264,11 +130,14 @@ class _Tracer:
             return None
         return np.broadcast_to(numbers.reshape(-1), (length,))
 
-    def same(self, node: Node) -> list[Array]:
-        return [self.of[node.inputs[0]]]
+    def move(self, node: Node) -> list[Array] | None:
+        return moved(node, self.of[node.inputs[0]], self.factors)
 
-    def layer(self, node: Node, *, fixed: bool = False) -> list[Array] | None:
-        """A convolution or fully connected layer: columns take up, rows give."""
+    def layer(self, node: Node, free: Array | None) -> list[Array] | None:
+        """A convolution or fully connected layer: columns take up, rows give.
+
+        `free` says of each channel whether it can be divided.
+        """
         x, w, *bias = node.inputs
         weight = self.constant(w)
         if weight is None or any(self.constant(v) is None for v in bias):
@@ -279,12 +148,18 @@ class _Tracer:
         count = node.output.type.shape[_CHANNELS]
         if not isinstance(count, int):
             return None
-        rows = np.zeros(count, np.int64) if fixed else self.factors.fresh(count)
+        rows = np.zeros(count, np.int64)
+        if free is not None:
+            rows[free] = self.factors.fresh(int(free.sum()))
         columns, made = _shaped(node.op, weight.shape, read, rows)
         self.add(node, _WEIGHT, columns, made, is_weight=True)
         for operand in range(2, len(node.inputs)):
             self.add(node, operand, np.zeros(1, np.int64), rows)
         return [_at(rows, _CHANNELS, node.output.type.rank)]
+
+    def plain(self, node: Node) -> list[Array] | None:
+        count = node.output.type.shape[_CHANNELS]
+        return self.layer(node, np.ones(count, bool) if isinstance(count, int) else None)
 
     def product(self, node: Node) -> list[Array] | None:
         a, b = node.inputs
@@ -309,7 +184,7 @@ class _Tracer:
         return None if left is not None or right is not None else self._weighted_sum(node)
 
     def _weighted_sum(self, node: Node) -> list[Array] | None:
-        """A product of two values: as attention adds values up by weights that have no factor."""
+        """A product of two values, as attention adds up values: one of them has no factor."""
         a, b = node.inputs
         for value, other, axis in ((b, a, -2), (a, b, -1)):
             numbers = self.of[value]
@@ -328,7 +203,7 @@ class _Tracer:
         found = np.zeros((1,) * rank, np.int64)
         if not computed or (first and self.of[node.inputs[0]].size > 1):
             return None
-        found, *rest = np.broadcast_arrays(*(_ranked(n, rank) for n in computed))
+        found, *rest = np.broadcast_arrays(*(ranked(n, rank) for n in computed))
         for other in rest:
             self.factors.tie(found, other)
         for operand in range(first, len(node.inputs)):
@@ -346,16 +221,17 @@ class _Tracer:
             return None
         if self.constant(k) is None:
             return self._gated(node)
-        numbers = _ranked(self.of[x], rank)
-        axes = [axis for axis, length in enumerate(k.type.ints, rank - k.type.rank) if length > 1]
-        varies = {axis for axis, length in enumerate(numbers.shape) if length > 1}
-        if len(axes) != 1 or not varies <= set(axes) or x.type.dims != node.output.type.dims:
-            return [numbers] if x.type.dims == node.output.type.dims else None
-        made = _at(self.factors.fresh(max(k.type.ints)), axes[0], rank)
-        read, given = (numbers, made) if isinstance(node.op, Mul) else (made, numbers)
+        numbers = ranked(self.of[x], rank)
+        if x.type.dims != node.output.type.dims:
+            return None
         lead = rank - k.type.rank  # axes of length 1
-        self.add(node, operand, *(n.reshape(n.shape[lead:]) for n in (read, given)))
-        return [made]
+        axes = [axis for axis, length in enumerate(k.type.ints, lead) if length > 1]
+        if len(axes) != 1 or self.factors.free(numbers).any() or isinstance(node.op, Div):
+            return [numbers]
+        # What is read has no factors: new ones begin here, as the factors `k` may be any.
+        made = self.factors.fresh(max(k.type.ints))
+        self.add(node, operand, np.zeros(1, np.int64), _at(made, axes[0] - lead, k.type.rank))
+        return [_at(made, axes[0], rank)]
 
     def _gated(self, node: Node) -> list[Array] | None:
         """A product of two values, one of which has no factor: a gate, mostly."""
@@ -365,87 +241,12 @@ class _Tracer:
         ):
             value, gate = gate, value
         self.factors.fix(self.of[gate], Cause(node.layer, "multiplies two computed values"))
-        return [_ranked(self.of[value], node.output.type.rank)]
+        return [ranked(self.of[value], node.output.type.rank)]
 
     def slopes(self, node: Node) -> list[Array]:
         x, slope = node.inputs
         self.factors.fix(self.of[slope], Cause(node.layer, "has computed slopes"))
         return [self.of[x]]
-
-    def pool(self, node: Node) -> list[Array] | None:
-        numbers = self.of[node.inputs[0]]
-        return [numbers] if _is_single(numbers, *range(2, numbers.ndim)) else None
-
-    def reduction(self, node: Node) -> list[Array] | None:
-        numbers, axes = self.of[node.inputs[0]], getattr(node.op, "axes", ())
-        if not _is_single(numbers, *axes):
-            return None
-        return [numbers if getattr(node.op, "keepdims", True) else numbers.squeeze(axes)]
-
-    def resize(self, node: Node) -> list[Array] | None:
-        op, numbers = node.op, self.of[node.inputs[0]]
-        if not isinstance(op, Resize) or op.beyond != 0 or not _is_single(numbers, *op.axes):
-            return None
-        return [numbers]
-
-    def pad(self, node: Node) -> list[Array] | None:
-        op, numbers = node.op, self.of[node.inputs[0]]
-        if not isinstance(op, Pad) or op.value != 0:
-            return None
-        for axis, ends in enumerate(op.ends()):
-            if any(ends) and numbers.shape[axis] > 1:
-                if min(ends) < 0:
-                    return None
-                shape = list(numbers.shape)
-                parts = [self.factors.fresh(*shape[:axis], n, *shape[axis + 1 :]) for n in ends]
-                # Zeros, which any factor leaves as they are.
-                numbers = np.concatenate([parts[0], numbers, parts[1]], axis)
-        return [numbers]
-
-    def transpose(self, node: Node) -> list[Array]:
-        perm = node.op.perm if isinstance(node.op, Transpose) else ()
-        return [self.of[node.inputs[0]].transpose(perm)]
-
-    def reshape(self, node: Node) -> list[Array] | None:
-        x, y = node.inputs[0], node.output
-        numbers = self.of[x]
-        if numbers.size == 1:
-            return [numbers.reshape((1,) * y.type.rank)]
-        if not (x.type.is_static and y.type.is_static) or 0 in x.type.ints:
-            return None
-        before, after = [1] * x.type.rank, [1] * y.type.rank
-        for group in axis_groups(x.type.ints, y.type.ints):
-            if not _is_single(numbers, *group.before):
-                for axis in group.before:
-                    before[axis] = x.type.ints[axis]
-                for axis in group.after:
-                    after[axis] = y.type.ints[axis]
-        return [_collapsed(np.broadcast_to(numbers, before).reshape(after))]
-
-    def expand(self, node: Node) -> list[Array]:
-        return [_ranked(self.of[node.inputs[0]], node.output.type.rank)]
-
-    def slice(self, node: Node) -> list[Array] | None:
-        op, x = node.op, node.inputs[0]
-        numbers = self.of[x]
-        if not isinstance(op, Slice):
-            return None
-        if _is_single(numbers, *op.axes):
-            return [numbers]
-        if not x.type.is_static:
-            return None
-        for axis, kept in op.ranges(x.type).items():
-            if numbers.shape[axis] > 1:
-                numbers = numbers.take(list(kept), axis)
-        return [numbers]
-
-    def split(self, node: Node) -> list[Array] | None:
-        op, numbers = node.op, self.of[node.inputs[0]]
-        if not isinstance(op, Split):
-            return None
-        if numbers.shape[op.axis] == 1:
-            return [numbers] * len(node.outputs)
-        return np.split(numbers, list(accumulate(op.sizes))[:-1], op.axis)
 
     def gather(self, node: Node) -> list[Array] | None:
         op, x = node.op, node.inputs[0]
@@ -466,7 +267,7 @@ class _Tracer:
         lengths = [v.type.shape[op.axis] for v in node.inputs]
         others = [axis for axis in range(parts[0].ndim) if axis != op.axis]
         if all(n.shape[op.axis] == 1 for n in parts) and not all(
-            _is_single(n, *others) for n in parts
+            is_single(n, *others) for n in parts
         ):
             found, *rest = np.broadcast_arrays(*parts)
             for other in rest:
@@ -482,7 +283,7 @@ class _Tracer:
         return [np.concatenate(whole, op.axis)]
 
     def norm(self, node: Node) -> list[Array] | None:
-        """A normalisation by statistics of its own: what it reads stays, its factors are new."""
+        """A normalisation by its own statistics: what it reads stays, its factors are new."""
         x, *params = node.inputs
         if not params or any(v.is_absent or self.constant(v) is None for v in params):
             return None
@@ -492,27 +293,18 @@ class _Tracer:
             self.add(node, operand, np.zeros(1, np.int64), made)
         if isinstance(node.op, InstanceNorm):
             return [_at(made, _CHANNELS, rank)]
-        return [_ranked(made, rank)]
+        return [ranked(made, rank)]
 
 
 _Rule = Callable[[_Tracer, Node], "list[Array] | None"]
 
 _RULES: tuple[tuple[type[Op] | tuple[type[Op], ...], _Rule], ...] = (
-    (_LAYERS, _Tracer.layer),
+    (LAYERS, _Tracer.plain),
     (MatMul, _Tracer.product),
-    (_ELEMENTWISE, _Tracer.same),
+    (MOVES, _Tracer.move),
     ((*_LINEAR, Where), _Tracer.terms),
     ((Mul, Div), _Tracer.multiplied),
     (PRelu, _Tracer.slopes),
-    (_POOLS, _Tracer.pool),
-    (_REDUCTIONS, _Tracer.reduction),
-    (Resize, _Tracer.resize),
-    (Pad, _Tracer.pad),
-    (Transpose, _Tracer.transpose),
-    (Reshape, _Tracer.reshape),
-    (Expand, _Tracer.expand),
-    (Slice, _Tracer.slice),
-    (Split, _Tracer.split),
     (Gather, _Tracer.gather),
     (Concat, _Tracer.concat),
     ((LayerNorm, RMSNorm, InstanceNorm), _Tracer.norm),
@@ -528,42 +320,20 @@ def _ones(value: Value) -> Array:
     return np.zeros((1,) * len(value.type.dims or ()), np.int64)
 
 
-def _ranked(numbers: Array, rank: int) -> Array:
-    return numbers.reshape((1,) * (rank - numbers.ndim) + numbers.shape)
-
-
 def _at(numbers: Array, axis: int, rank: int) -> Array:
     """Return numbers laid out along an axis."""
     return numbers.reshape([-1 if i == axis else 1 for i in range(rank)])
-
-
-def _is_single(numbers: Array, *axes: int) -> bool:
-    """Whether all places along some axes have the same factor; with no axes, all places."""
-    if not axes:
-        return True
-    return all(numbers.shape[axis] == 1 for axis in axes)
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return shape[:axis] + shape[axis + 1 :]
 
 
-def _collapsed(numbers: Array) -> Array:
-    """Return numbers with length 1 along the axes along which they do not differ."""
-    for axis in range(numbers.ndim):
-        first = numbers.take([0], axis)
-        if numbers.shape[axis] > 1 and (numbers == first).all():
-            numbers = first
-    return np.ascontiguousarray(numbers)
-
-
 def _size(value: Value) -> int:
     return value.type.size if value.type.is_static else 0
 
 
-def _shaped(
-    op: Op, kernel: tuple[int, ...], read: Array, rows: Array
-) -> tuple[Array, Array]:
+def _shaped(op: Op, kernel: tuple[int, ...], read: Array, rows: Array) -> tuple[Array, Array]:
     """Return the numbers of what a layer reads and makes, as they lie along its weights.
 
     Parameters
@@ -580,7 +350,8 @@ def _shaped(
             return read.repeat(kernel[0] // len(read)).reshape(made.shape), made
         case GroupedConv():
             groups = read.reshape(op.groups, kernel[1])
-            return groups.repeat(kernel[0] // op.groups, axis=0).reshape(*kernel[:2], *tail), made
+            each = groups.repeat(kernel[0] // op.groups, axis=0)
+            return each.reshape(*kernel[:2], *tail), made
         case ConvTranspose():
             groups = rows.reshape(op.groups, kernel[1])
             each = groups.repeat(kernel[0] // op.groups, axis=0)

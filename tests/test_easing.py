@@ -1,0 +1,81 @@
+"""What is done to a float model before it is quantized, by effort."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgec.compiler import CompileOptions, compile_model
+from edgec.debugging import DebugOptions, debug_model
+from edgec.export import to_onnx
+from edgec.preparation import calibration_report
+from tests.passes.test_choose_scales import uneven
+from tests.targets.graphs import random
+
+BOTH = ("tflite", "onnxruntime")
+OPTIONS = CompileOptions(
+    BOTH,
+    "static_wi8_ai8",
+    {"x": np.concatenate([random(1, 3, 8, 8, seed=seed) for seed in range(32)])},
+    scheme="per-tensor",
+    min_sqnr_db=-99,
+    compare_speed=False,
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("easing") / "uneven.onnx"
+    path.write_bytes(to_onnx(uneven()).SerializeToString())
+    return path
+
+
+def ledger(report: dict[str, Any], target: int = 0) -> dict[str, Any]:
+    passes: list[dict[str, Any]] = report["artifacts"][target]["passes"]
+    return {p["name"]: p for p in passes}
+
+
+def test_one_scale_a_layer_makes_channels_alike_first(model: Path) -> None:
+    report = compile_model(model, OPTIONS).report
+    plain = compile_model(model, replace(OPTIONS, effort="fast")).report
+
+    for k in range(2):
+        names = list(ledger(report, k))
+        assert names.index("choose-scales") < names.index("quantize")
+        chosen = ledger(report, k)["choose-scales"]["layers"][0]
+        assert (chosen["layer"], chosen["kept"]) == ("scales: equalize-layers", "chosen")
+        assert "choose-scales" not in ledger(plain, k)
+        now, before = (r["artifacts"][k]["fidelity"]["sqnr_db"] for r in (report, plain))
+        assert now > before + 6
+
+
+def test_targets_share_the_work_where_the_graph_is_the_same(model: Path) -> None:
+    said: list[str] = []
+    compile_model(model, OPTIONS, lambda stage, done, total: said.append(stage))
+
+    assert said.count("choose-scales") == 1
+
+
+def test_a_scale_for_each_channel_needs_none_of_it(model: Path) -> None:
+    options = replace(OPTIONS, scheme=None, targets=("tflite",))
+    assert "choose-scales" not in ledger(compile_model(model, options).report)
+
+
+def test_layers_are_debugged_beside_the_float_model(model: Path) -> None:
+    options = replace(OPTIONS, targets=("tflite",))
+    found = debug_model(model, options, DebugOptions())
+    plain = debug_model(model, replace(options, effort="fast"), DebugOptions())
+
+    assert [layer["layer"] for layer in found["layers"]] == ["a", "y"]
+    assert found["output"]["sqnr_db"] > plain["output"]["sqnr_db"] + 6
+
+
+def test_a_calibration_report_shows_the_values_of_the_model(model: Path) -> None:
+    options = replace(OPTIONS, targets=("tflite",))
+    names = {t["name"] for t in calibration_report(model, options)["tensors"]}
+
+    assert names == {"x", "a", "y"}
