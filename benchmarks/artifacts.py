@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.processes import Usage, measure
 from benchmarks.scoring import Case, Float, Scores, case_named, float_scores, score
-from edgec.files import json_bytes, write_files
+from edgec.files import json_bytes, read_report, write_files
 
 __all__ = ["Bench", "Made", "Settings"]
 
@@ -105,7 +105,7 @@ class Bench:
 
     def _compiled(self, case: Case, settings: Settings) -> Made:
         options = [
-            *("--recipe", settings.recipe, "--calibration", str(self._samples(case))),
+            *("--recipe", settings.recipe, "--calibration", str(self.calibration(case))),
             *("--effort", settings.effort),
             *(() if settings.scheme is None else ("--scheme", settings.scheme)),
         ]
@@ -118,7 +118,7 @@ class Bench:
 
         Nothing is refused for its fidelity, so that it can be shown.
         """
-        out = self.cache / f"out-{os.getpid()}"  # two runs may share a cache
+        out = self._out
         shutil.rmtree(out, ignore_errors=True)
         usage = _run(
             [
@@ -127,6 +127,22 @@ class Bench:
             ]
         )
         return self._kept(label, out / f"{model.stem}{ENDINGS[target]}", usage)
+
+    @property
+    def _out(self) -> Path:
+        return self.cache / f"out-{os.getpid()}"  # two runs may share a cache
+
+    def last_report(self) -> dict[str, Any]:
+        """Return the report of what was compiled last."""
+        return read_report(self._out / "report.json")
+
+    def calibration(self, case: Case) -> Path:
+        """Return a file with the calibration samples of a model."""
+        path = self.cache / f"{case.name}-calibration.npz"
+        if not path.exists():
+            arrays: dict[str, Any] = {case.input: case.calibration}
+            np.savez(path, **arrays)
+        return path
 
     def peer(
         self, case: Case, tool: str, methods: Sequence[str], *, model: Path | None = None
@@ -164,7 +180,7 @@ class Bench:
 
     def _peer(self, case: Case, tool: str, method: str, count: int, model: Path | None) -> Made:
         script = PEERS / f"quantize_{tool}.py"
-        samples = self._samples(case)
+        samples = self.calibration(case)
         source = model or case.model
         key = hashlib.sha256(script.read_bytes() + source.read_bytes() + samples.read_bytes())
         key.update(f"{method} {count}".encode())
@@ -186,16 +202,9 @@ class Bench:
         """Return edgec's float TFLite file, which LiteRT's calibrator starts from."""
         key = case.name, "float"
         if key not in self._made:
-            options = ["--calibration", str(self._samples(case)), *_shape(case)]
+            options = ["--calibration", str(self.calibration(case)), *_shape(case)]
             self._made[key] = self.compiled("edgec float", case.model, "tflite", options)
         return self._made[key]
-
-    def _samples(self, case: Case) -> Path:
-        path = self.cache / f"{case.name}-calibration.npz"
-        if not path.exists():
-            arrays: dict[str, Any] = {case.input: case.calibration}
-            np.savez(path, **arrays)
-        return path
 
     def _kept(self, label: str, path: Path, usage: Usage) -> Made:
         if usage.exit_code or not path.exists():

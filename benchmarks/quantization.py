@@ -19,6 +19,7 @@ from benchmarks.artifacts import Bench, Made, Settings
 from benchmarks.compile_cost import write_samples
 from benchmarks.fidelity import agrees, packed_share
 from benchmarks.kernels import kernels
+from benchmarks.mixed import mixed
 from benchmarks.models import LABELLED, UNLABELLED
 from benchmarks.processes import measure
 from benchmarks.scoring import Case
@@ -258,6 +259,7 @@ _COMMANDS: dict[str, Callable[[Bench, Sequence[str]], int]] = {
     "cost": cost,
     "kernels": kernels,
     "arrives": arrives,
+    "mixed": mixed,
 }
 
 

@@ -173,10 +173,12 @@ class _Quantizer:
         array = self.source.constant(value)
         if array is not None:
             return float(array.min(initial=0.0)), float(array.max(initial=0.0))
+        if not self.plan.needs_range(value):
+            return 0.0, 0.0  # even if it is known: that of its group follows from others
         found = self.step.calibration.ranges.get(value.name)
-        if found is None and self.plan.needs_range(value):
+        if found is None:
             raise InternalError(f"%{value.name} was not calibrated")
-        return found or (0.0, 0.0)
+        return found
 
     def _quantize(self, node: Node) -> None:
         inputs = [self._operand(node, i, v) for i, v in enumerate(node.inputs)]

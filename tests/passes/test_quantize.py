@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgec.calibration import Calibration
+from edgec.calibration import Calibration, calibrate
 from edgec.errors import InternalError
 from edgec.evaluate import evaluate
 from edgec.ir import DType, Graph
@@ -325,3 +326,15 @@ class TestMixedPrecision:
         kept = layer(made, "conv2")
         assert made.constant(kept.inputs[1]) is not None
         assert plan(graph, spared=("conv2",)).reasons == ()
+
+
+def test_ranges_that_are_not_needed_change_nothing() -> None:
+    graph, feeds = tiny_cnn()
+    needed = calibrate(graph, plan(graph).measured, [feeds])
+    every = calibrate(graph, plan(graph).computed, [feeds])
+    # The pool only moves what it reads.
+    more = {**every.ranges, "pool": (-9.0, 9.0)}
+    assert set(needed.ranges) < set(more)
+
+    known = replace(every, ranges=MappingProxyType(more))
+    assert str(QuantizeGraph(known).run(graph)) == str(QuantizeGraph(needed).run(graph))
