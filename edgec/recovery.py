@@ -7,23 +7,24 @@ from typing import NamedTuple
 
 from edgec.cost import cost
 from edgec.ir import Graph
-from edgec.passes import ChooseRanges, Pass, QuantizeGraph, RoundWeights
+from edgec.passes import Pass, QuantizeGraph, RefineRanges, RoundWeights
 from edgec.split import Split
 
 __all__ = ["recovery"]
 
 
 class _Share(NamedTuple):
-    """Samples to walk through a model, in how much memory; range methods to try."""
+    """Samples to walk through a model, in how much memory; ranges to refine, on how many."""
 
     samples: int
     bytes: int
-    methods: tuple[str, ...]
+    most_values: int
+    most_samples: int
 
 
 _SHARES = {
-    "default": _Share(32, 512 << 20, ("mse",)),
-    "full": _Share(128, 1 << 30, ("mse", "minmax")),
+    "default": _Share(32, 512 << 20, 16, 8),
+    "full": _Share(128, 1 << 30, 128, 16),
 }
 _LEAST_SAMPLES = 8
 
@@ -50,5 +51,6 @@ def recovery(
     room = share.bytes // max(2 * cost(graph).peak_activation_bytes, 1)
     count = max(_LEAST_SAMPLES, min(share.samples, room))
     samples = tuple(islice(data.calibration(), count))
-    chosen = ChooseRanges(step, graph, samples, share.methods)
-    return (*((chosen,) if ranges else ()), RoundWeights(graph, samples))
+    few, values = share.most_samples, share.most_values
+    refined = RefineRanges(step, graph, samples, most_samples=few, most_values=values)
+    return (*((refined,) if ranges else ()), RoundWeights(graph, samples))

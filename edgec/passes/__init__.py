@@ -69,12 +69,12 @@ from edgec.passes.unroll_loops import UnrollLoops
 from edgec.passes.unroll_recurrent import UnrollRecurrent
 
 if TYPE_CHECKING:
-    from edgec.passes.choose_ranges import ChooseRanges
     from edgec.passes.choose_scales import ChooseScales
     from edgec.passes.correct_biases import CorrectBiases
     from edgec.passes.equalize_clipped_layers import EqualizeClippedLayers
     from edgec.passes.judging import Judge
     from edgec.passes.quantize import QuantizeGraph
+    from edgec.passes.refine_ranges import RefineRanges
     from edgec.passes.roster import PASSES
     from edgec.passes.round_weights import RoundWeights
     from edgec.passes.store_weights import StoreWeights
@@ -85,7 +85,6 @@ __all__ = [
     "SCHEME_WORDS",
     "STATIC_INT8",
     "AbsorbExpands",
-    "ChooseRanges",
     "ChooseScales",
     "ComputeInFloat32",
     "CorrectBiases",
@@ -136,6 +135,7 @@ __all__ = [
     "RecognizePixelShuffle",
     "RecognizeSoftmax",
     "RecognizeStoredWeights",
+    "RefineRanges",
     "RoundWeights",
     "Sample",
     "Scheme",
@@ -154,12 +154,12 @@ __all__ = [
 ]
 
 _LATER = {
-    "ChooseRanges": "choose_ranges",
     "ChooseScales": "choose_scales",
     "CorrectBiases": "correct_biases",
     "EqualizeClippedLayers": "equalize_clipped_layers",
     "Judge": "judging",
     "QuantizeGraph": "quantize",
+    "RefineRanges": "refine_ranges",
     "RoundWeights": "round_weights",
     "StoreWeights": "store_weights",
     "PASSES": "roster",

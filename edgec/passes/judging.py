@@ -67,17 +67,27 @@ class Judge:
         evaluator = Evaluator(reference, values, optimize=True)
         self._wanted = list(each_sample(evaluator, samples))
 
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The names of the values that are judged."""
+        return tuple(self._axes)
+
     def errors(self, graph: Graph) -> Array:
         """Return the squared errors relative to what is right, ``[samples, outputs]``."""
         found = {v.name: v for v in graph.values()}
         evaluator = Evaluator(graph, [found[name] for name in self._axes], optimize=True)
-        got = each_sample(evaluator, self.samples)
-        return np.array(
+        return self.errors_of(each_sample(evaluator, self.samples))
+
+    def errors_of(self, results: Iterable[Mapping[str, Array]]) -> Array:
+        """Return the errors of results for each sample; what is not there has none."""
+        rows = [
             [
-                [_error(want[name], made[name], axis) for name, axis in self._axes.items()]
-                for made, want in zip(got, self._wanted, strict=True)
+                _error(want[name], made[name], axis) if name in made else 0.0
+                for name, axis in self._axes.items()
             ]
-        ).reshape(len(self.samples), -1)
+            for made, want in zip(results, self._wanted, strict=True)
+        ]
+        return np.array(rows).reshape(len(self.samples), -1)
 
     def ratio(self, errors: Array) -> float:
         """Return the signal-to-noise ratio of errors: that of each output, on average."""

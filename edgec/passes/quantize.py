@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar
@@ -77,6 +77,10 @@ class QuantizeGraph(Pass):
         """Return which nodes of a graph are quantized."""
         ranges = self.calibration.ranges
         return plan(graph, self.keep_float, self.scheme, ranges, self.spared)
+
+    def grids(self, graph: Graph) -> Mapping[Value, QuantParams]:
+        """Return the grid of every activation of a graph that is quantized."""
+        return _Quantizer(graph, self).params
 
     def weights_of(self, node: Node) -> tuple[DType, int]:
         """Return element type and largest integer of the weights of a layer."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from edgec.passes import (
     AbsorbExpands,
-    ChooseRanges,
     ChooseScales,
     ComputeInFloat32,
     CorrectBiases,
@@ -46,6 +45,7 @@ from edgec.passes import (
     RecognizePixelShuffle,
     RecognizeSoftmax,
     RecognizeStoredWeights,
+    RefineRanges,
     RoundWeights,
     ShareConstants,
     SimplifyPools,
@@ -85,7 +85,7 @@ PASSES: tuple[type[Pass], ...] = (
     EqualizeClippedLayers,
     QuantizeGraph,
     StoreWeights,
-    ChooseRanges,
+    RefineRanges,
     CorrectBiases,
     RoundWeights,
     ComputeInFloat32,

@@ -10,10 +10,10 @@ from types import MappingProxyType
 import numpy as np
 
 from edgec.evaluate import Evaluator
-from edgec.ir import Array, Constant, ContainerType, DType, Graph, Node, Value
+from edgec.ir import Array, Constant, ContainerType, DType, Graph, Node, QuantParams, Value
 from edgec.ops import Dequantize, Quantize, dequantize_array
 
-__all__ = ["Walk", "each_sample"]
+__all__ = ["Walk", "each_of", "each_sample", "on_grid"]
 
 _THREADS, _AHEAD = 2, 4
 """Samples are run in threads, each sample in one, so that the numbers are always the same."""
@@ -79,6 +79,10 @@ class Walk:
         """The names of values that later nodes will read."""
         return tuple(self._held)
 
+    def at(self, sample: int) -> dict[str, Array]:
+        """Return what is held of one sample, by name."""
+        return {name: arrays[sample] for name, arrays in self._held.items()}
+
     def inputs(self, node: Node, operand: int) -> Iterator[Array]:
         """Yield an operand of a node on every sample, as real numbers if it is dequantized."""
         value = node.inputs[operand]
@@ -123,7 +127,7 @@ class Walk:
         def result(k: int) -> dict[str, Array]:
             return evaluator.run({v.name: _whole(self._held[v.name][k], v) for v in sources})
 
-        yield from _each_of(result, self.count)
+        yield from each_of(result, self.count)
 
     def hold(self, node: Node, results: Iterable[Mapping[str, Array]]) -> None:
         """Take the outputs of a node for what they are from here on."""
@@ -164,6 +168,11 @@ def _whole(array: Array, value: Value) -> Array:
     return array.astype(np.float32) if halved else array
 
 
+def on_grid(x: Array, params: QuantParams, dtype: DType) -> Array:
+    """Return the real numbers that are left of an array once it is quantized."""
+    return _real(_quantized(x, Quantize(params, dtype)), Dequantize(params, dtype))
+
+
 def _quantized(x: Array, op: Quantize) -> Array:
     """Return integers as ONNX Runtime computes them, in float32."""
     scale, zero = _along(x, op)
@@ -191,10 +200,10 @@ def each_sample(
     evaluator: Evaluator, feeds: Sequence[Mapping[str, Array]]
 ) -> Iterator[dict[str, Array]]:
     """Yield what an evaluator makes of each sample, in order."""
-    return _each_of(lambda k: evaluator.run(feeds[k]), len(feeds))
+    return each_of(lambda k: evaluator.run(feeds[k]), len(feeds))
 
 
-def _each_of(
+def each_of(
     result: Callable[[int], dict[str, Array]], count: int
 ) -> Iterator[dict[str, Array]]:
     """Yield a result for each of several samples in order, some of them computed ahead."""
