@@ -225,8 +225,15 @@ def _compiled(
         _compile_for(target, graph, data, sample, calibrations, schemes, drop, options, say)
         for target in targets
     ]
+    compiled = [_placed(t, c) for t, c in zip(targets, compiled, strict=True)]
     clock.lap("compile")
     return records, compiled, _told(calibrations)
+
+
+def _placed(target: Target, made: Compiled) -> Compiled:
+    """Return an artifact with what its device leaves out among its notes, first of all."""
+    notes = target.left_out(made.artifact)
+    return replace(made, diagnostics=(*notes, *made.diagnostics)) if notes else made
 
 
 def _told(calibrations: Sequence[Calibrated]) -> CalibrationReport | None:

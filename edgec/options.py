@@ -15,7 +15,10 @@ from edgec.passes import RECIPES, STATIC_INT8, SchemeWishes, recipe_named, schem
 from edgec.proof import Limits
 from edgec.split import Source
 from edgec.targets import TARGETS, OnnxRuntime, Target, Tflite
-from edgec.targets.onnxruntime.devices import device_named
+from edgec.targets.device import names_of
+from edgec.targets.onnxruntime.devices import DEVICES, device_named
+from edgec.targets.tflite.devices import DEVICES as TFLITE_DEVICES
+from edgec.targets.tflite.devices import device_named as tflite_device
 from edgec.targets.tflite.interface import IoDtype, IoLayout
 
 __all__ = [
@@ -27,6 +30,7 @@ __all__ = [
     "targets_for",
 ]
 
+_AUTO = "auto"
 EFFORTS = ("fast", "default", "full")
 
 
@@ -67,7 +71,8 @@ class CompileOptions:
     preprocess
         How images in a folder become the input.
     device
-        CPU that the ONNX Runtime artifact is for; this machine's otherwise.
+        What an artifact is for: a device of one of the targets, which only that one heeds.
+        "auto" is this machine's CPU.
     verify
         Whether every pass is held to its promise on one sample.
     prove
@@ -145,7 +150,7 @@ def _check(options: CompileOptions) -> None:
             )
     if options.max_drop is not None:
         _check_max_drop(options, options.max_drop)
-    device_named(options.device)
+    _check_device(options)
 
 
 def _check_max_drop(options: CompileOptions, most: float) -> None:
@@ -155,6 +160,28 @@ def _check_max_drop(options: CompileOptions, most: float) -> None:
         raise OptionError("--max-drop goes with a recipe only")
     if not options.prove:
         raise OptionError("--max-drop runs the artifacts, which --no-proof leaves out")
+
+
+_DEVICES = {Tflite.name: TFLITE_DEVICES, OnnxRuntime.name: DEVICES}
+
+
+def _device(options: CompileOptions, target: str) -> str:
+    """Return the device of a target: what was asked for may be one of another."""
+    name = options.device or _AUTO
+    return name if any(device.name == name for device in _DEVICES[target]) else _AUTO
+
+
+def _check_device(options: CompileOptions) -> None:
+    """Raise if no target has the device asked for."""
+    known = {t: _DEVICES[t] for t in options.targets if t in _DEVICES}
+    if options.device in (None, _AUTO, *(d.name for found in known.values() for d in found)):
+        return
+    told = "; ".join(f"{target} has {names_of(found)}" for target, found in known.items())
+    owner = next(
+        (t for t, found in _DEVICES.items() if any(d.name == options.device for d in found)), ""
+    )
+    other = f"is one of target {owner}, which is not asked for" if owner else "is not known"
+    raise OptionError(f"device {options.device!r} {other}; {told}")
 
 
 def calibrates(options: CompileOptions) -> bool:
@@ -176,9 +203,13 @@ def targets_for(options: CompileOptions) -> list[Target]:
         match name:
             case Tflite.name:
                 io = {"io_dtype": options.io_dtype, "io_layout": options.io_layout}
-                found.append(Tflite(**io, recipe=recipe, wishes=wishes))  # type: ignore[arg-type]
+                runs_on = tflite_device(_device(options, name))
+                found.append(
+                    Tflite(**io, recipe=recipe, wishes=wishes, device=runs_on)  # type: ignore[arg-type]
+                )
             case OnnxRuntime.name:
-                found.append(OnnxRuntime(device_named(options.device), recipe, wishes))
+                device = device_named(_device(options, name))
+                found.append(OnnxRuntime(device, recipe, wishes))
             case _:
                 known = ", ".join(t.name for t in TARGETS)
                 raise OptionError(f"there is no target {name!r}; known: {known}")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +15,8 @@ from edgec.ir import Dim, Graph
 from edgec.passes import Pipeline, simplify
 from edgec.profiling.placement import placement
 from edgec.targets import TARGETS, Artifact, Target, Tflite
+from edgec.targets.tflite.devices import ETHOS_U
+from edgec.targets.tflite.ethos_u import ethos_u_misfits
 from edgec.targets.tflite.gpu import gpu_misfits
 from edgec.targets.tflite.model import Model
 from edgec.targets.tflite.reader import read_tflite
@@ -26,10 +24,10 @@ from edgec.targets.tflite.run import interpreter
 
 __all__ = ["DELEGATES", "check_support", "refusals"]
 
-DELEGATES = ("xnnpack", "gpu", "ethos-u")
-"""Delegates of TFLite files: by LiteRT itself, by documentation, by its own compiler."""
+_NPUS = {"ethos-u": ETHOS_U[0], **{device.name: device for device in ETHOS_U}}
 
-_ETHOS_U = "ethos-u55-128"
+DELEGATES = ("xnnpack", "gpu", *_NPUS)
+"""Delegates of TFLite files: by LiteRT itself, by documentation, by its own compiler."""
 
 
 def check_support(
@@ -55,11 +53,6 @@ def check_support(
     for name in delegates:
         if name not in DELEGATES:
             raise OptionError(f"there is no delegate {name!r}; known: {', '.join(DELEGATES)}")
-    if "ethos-u" in delegates and importlib.util.find_spec("ethosu") is None:
-        raise OptionError(
-            "delegate ethos-u needs Arm's compiler, which is not installed",
-            [Diagnostic('install it with pip install "edgec[ethos-u]"')],
-        )
     found: dict[str, Any] = {"file": path.name, "target": target, "refused": []}
     layers: tuple[str, ...] = ()
     if path.suffix == ".tflite":
@@ -122,7 +115,7 @@ def _delegates(
         named = [labels[i] if labels else op.layer for i, op in enumerate(model.operators)]
         found: dict[str, Any] = {}
         for name in names:
-            version, fallen = _ask(name, place, data, model, Path(folder))
+            version, fallen = _ask(name, place, data, model)
             found[name] = {
                 "version": version,
                 "operators": len(model.operators),
@@ -135,14 +128,12 @@ def _delegates(
     return found
 
 
-def _ask(
-    name: str, path: Path, data: bytes, model: Model, folder: Path
-) -> tuple[str, dict[int, str]]:
+def _ask(name: str, path: Path, data: bytes, model: Model) -> tuple[str, dict[int, str]]:
     """Return who says so, and the operators that a delegate does not run, with why."""
     if name == "gpu":
         return "documented list", gpu_misfits(model)
-    if name == "ethos-u":
-        return f"ethos-u-vela {metadata.version('ethos-u-vela')}", _vela(path, model, folder)
+    if name in _NPUS:
+        return ethos_u_misfits(path, model, _NPUS[name])
     litert = f"LiteRT {metadata.version('ai-edge-litert')}"
     placed = placement(interpreter(data))
     if placed is None or len(placed.codes) != len(model.operators):
@@ -155,22 +146,3 @@ def _described(model: Model, position: int) -> str:
     tensors = [model.tensors[i] for i in (*op.inputs[:1], *op.outputs[:1]) if i >= 0]
     texts = dict.fromkeys(f"{t.dtype.value}[{','.join(map(str, t.shape))}]" for t in tensors)
     return f"XNNPACK does not take {' -> '.join(texts)}; the built-in kernel runs it"
-
-
-def _vela(path: Path, model: Model, folder: Path) -> dict[int, str]:
-    """Return what Arm's compiler leaves to the processor beside the Ethos-U."""
-    command = [sys.executable, "-m", "ethosu.vela", str(path), "--output-dir", str(folder),
-               "--accelerator-config", _ETHOS_U]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stdout + done.stderr).strip().splitlines()
-        raise ModelError(
-            f"ethos-u-vela fails on {path.name}", [Diagnostic(said[-1] if said else "no word")]
-        )
-    places = {model.tensors[op.outputs[0]].name: i for i, op in enumerate(model.operators)}
-    found: dict[int, str] = {}
-    for block in re.split(r"\n\s*\n", done.stdout):
-        match = re.search(r"operator: \w+, ofm: '(.*)'\n\s*Reason: (.*)", block)
-        if match and match[1] in places:
-            found.setdefault(places[match[1]], match[2].strip())
-    return found

@@ -22,7 +22,8 @@ __all__ = ["command"]
     multiple=True,
     default=("xnnpack",),
     show_default=True,
-    help="Delegate of TFLite files to ask: xnnpack, gpu or ethos-u; may be repeated.",
+    help="Delegate of TFLite files to ask: xnnpack, gpu, ethos-u55, ethos-u65 or ethos-u85; "
+    "may be repeated.",
 )
 @shape_option
 @json_option("what was found")

@@ -29,6 +29,12 @@ _RECIPES = (
     "fp16",
 )
 
+_DEVICES = (
+    "auto",
+    *("x86-64-vnni", "x86-64", "arm64"),
+    *("xnnpack", "ethos-u55", "ethos-u65", "ethos-u85"),
+)
+
 _EXAMPLE = """\b
 Example:
   edgec compile net.onnx -t tflite --recipe static_wi8_ai8 \\
@@ -120,8 +126,10 @@ Example:
 )
 @click.option(
     "--device",
-    type=click.Choice(["auto", "x86-64-vnni", "x86-64", "arm64"]),
-    help="Processor the onnxruntime artifact is for; 'auto' is this machine's.",
+    type=click.Choice(_DEVICES),
+    help="What the artifact is for: a kind of CPU for onnxruntime; for tflite xnnpack, a CPU, "
+    "or an NPU of the family ethos-u. Only the target that has it heeds it; auto is the CPU "
+    "here.",
 )
 @click.option(
     "--no-verify",

@@ -184,6 +184,10 @@ class Target(ABC):
             If the runtime refuses it.
         """
 
+    def left_out(self, artifact: Artifact) -> tuple[Diagnostic, ...]:
+        """What of an artifact the device it is made for does not run itself."""
+        return ()
+
     def compile(self, graph: Graph) -> Artifact:
         """Check, then emit.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.errors import OptionError
@@ -28,6 +27,7 @@ from edgec.ops import (
     Where,
 )
 from edgec.passes import Scheme
+from edgec.targets.device import Device, names_of
 
 __all__ = ["DEVICES", "Device", "device_named", "this_device"]
 
@@ -36,23 +36,6 @@ _FLOATING = (
     *(ConvTranspose, Elu, Gelu, GlobalMaxPool, HardSigmoid, HardSwish, Max, Min),
     *(ReduceMax, ReduceMean, ReduceMin, ReduceSum, Resize, Sub, Swish, Tanh, Where),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A kind of CPU.
-
-    Parameters
-    ----------
-    scheme
-        The forms its fast kernels take.
-    why
-        The reason, for the report.
-    """
-
-    name: str
-    scheme: Scheme
-    why: str
 
 
 DEVICES: tuple[Device, ...] = (
@@ -81,8 +64,7 @@ def device_named(name: str | None) -> Device:
     for device in DEVICES:
         if device.name == name:
             return device
-    known = ", ".join(device.name for device in DEVICES)
-    raise OptionError(f"there is no device {name!r}; known are auto, {known}")
+    raise OptionError(f"there is no device {name!r}; known are {names_of(DEVICES)}")
 
 
 def this_device(cpuinfo: Path = Path("/proc/cpuinfo")) -> Device:

@@ -41,7 +41,9 @@ from edgec.passes import (
     UnrollRecurrent,
 )
 from edgec.targets.base import Artifact, Runner, Target
+from edgec.targets.device import Device
 from edgec.targets.tflite.constraints import CONSTRAINTS, TOLD_BY_DATA, computed_parameter
+from edgec.targets.tflite.devices import XNNPACK, Npu
 from edgec.targets.tflite.fit_grids import FitGrids
 from edgec.targets.tflite.flatten import FlattenChannelsLast
 from edgec.targets.tflite.grids import NARROW, PACKED_WEIGHTS
@@ -72,6 +74,8 @@ class Tflite(Target):
         What models are quantized to, if they are.
     wishes
         What the user chose of the scheme.
+    device
+        What the file will run on.
     """
 
     name: ClassVar[str] = "tflite"
@@ -80,6 +84,7 @@ class Tflite(Target):
     io_layout: IoLayout = "keep"
     recipe: Recipe = STATIC_INT8
     wishes: SchemeWishes = field(default_factory=SchemeWishes)
+    device: Device = XNNPACK
 
     @override
     def for_floats(self) -> Tflite:
@@ -92,19 +97,43 @@ class Tflite(Target):
                 "activations of a TFLite file are int8, kernels for uint8 are no longer built: "
                 "leave uint8 out of --scheme; --io-dtype uint8 makes inputs and outputs uint8"
             )
+        device = self.device
+        if isinstance(device, Npu) and (why := device.refuses(self.recipe)):
+            raise OptionError(
+                f"{device.name} cannot run recipe {self.recipe.name}: {why}; take "
+                f"{STATIC_INT8.name}"
+            )
         packed = PACKED_WEIGHTS if self.recipe.weight_bits == 4 else ()
+        scheme = replace(device.scheme, packed=packed, narrow=NARROW)
         if self.recipe.activations == "int16":
             if self.wishes.activation is not None or self.wishes.symmetric is False:
                 raise OptionError(
                     f"recipe {self.recipe.name} has symmetric activations of 16 bits: leave "
                     "int8 and asymmetric out of --scheme"
                 )
-            return self.wishes.applied(Scheme(DType.INT16, symmetric=True, narrow=NARROW))
-        return self.wishes.applied(Scheme(packed=packed, narrow=NARROW))
+            scheme = replace(scheme, activation=DType.INT16, symmetric=True)
+        return self.wishes.applied(scheme)
+
+    @property
+    @override
+    def runs_here(self) -> bool:
+        return not isinstance(self.device, Npu)
 
     @override
     def settings(self) -> dict[str, str]:
-        return {"scheme": str(self.scheme())}
+        return {
+            "device": self.device.name,
+            "why": self.device.why,
+            "scheme": str(self.scheme()),
+        }
+
+    @override
+    def left_out(self, artifact: Artifact) -> tuple[Diagnostic, ...]:
+        if not isinstance(self.device, Npu):
+            return ()
+        from edgec.targets.tflite.ethos_u import left_to_cpu
+
+        return left_to_cpu(artifact, self.device)
 
     @override
     def prepare(self) -> tuple[Pass, ...]:
@@ -159,6 +188,13 @@ class Tflite(Target):
         ]
         if problems:  # every layer would say the same
             return tuple(problems)
+        if isinstance(self.device, Npu) and not _is_quantized(graph):
+            return (
+                Diagnostic(
+                    f"the model is float, and {self.device.name} {self.device.why}",
+                    hint="give --recipe static_wi8_ai8 and --calibration",
+                ),
+            )
         graph = _with_float32_interface(graph)
         for node in graph.nodes:
             known = type(node.op) in LOWERINGS or isinstance(node.op, Quantize | Dequantize)
@@ -205,6 +241,10 @@ class Tflite(Target):
         from edgec.targets.tflite.run import LiteRtRunner
 
         return LiteRtRunner(artifact)
+
+
+def _is_quantized(graph: Graph) -> bool:
+    return any(isinstance(node.op, Quantize | Dequantize) for node in graph.nodes)
 
 
 def _without_form(graph: Graph, node: Node) -> Diagnostic:

@@ -25,7 +25,8 @@ _MOST = 1 << 22
 def read_tflite(path: Path) -> Model:
     """Return the first subgraph of a file; constants are views of it.
 
-    Custom operators have the code ``CUSTOM:`` and their name; options are not read.
+    Custom operators have the code ``CUSTOM:`` and their name. Options are read of windows and
+    resizes, and are empty otherwise.
 
     Raises
     ------
@@ -61,10 +62,32 @@ def _model(data: bytes, name: str) -> Model:
         inputs = _indices(op.InputsAsNumpy(), tensors)
         outputs = _indices(op.OutputsAsNumpy(), tensors)
         layer = tensors[outputs[0]].name if outputs else f"operator {i}"
-        model.operators.append(Operator(code, inputs, outputs, ("", {}), version, layer))
+        model.operators.append(
+            Operator(code, inputs, outputs, _options(op, code), version, layer)
+        )
     model.inputs = [(tensors[i].name, i) for i in _indices(graph.InputsAsNumpy(), tensors)]
     model.outputs = [(tensors[i].name, i) for i in _indices(graph.OutputsAsNumpy(), tensors)]
     return model
+
+
+_TABLES = {
+    "AVERAGE_POOL_2D": "Pool2D",
+    "CONV_2D": "Conv2D",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2D",
+    "MAX_POOL_2D": "Pool2D",
+    "RESIZE_BILINEAR": "ResizeBilinear",
+    "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighbor",
+    "TRANSPOSE_CONV": "TransposeConv",
+}
+
+
+def _options(op: Any, code: str) -> tuple[str, dict[str, Any]]:
+    table, name = op.BuiltinOptions(), _TABLES.get(code)
+    if table is None or name is None:
+        return "", {}
+    options = getattr(schema, f"{name}Options")()
+    options.Init(table.Bytes, table.Pos)
+    return name, dict(vars(getattr(schema, f"{name}OptionsT").InitFromObj(options)))
 
 
 def _count(length: int) -> int:
