@@ -363,7 +363,7 @@ def test_a_metric_that_is_no_number_is_refused(
         (CompileOptions(("tflite",), io_layout="nchw"), "there is no io layout 'nchw'"),
         (CompileOptions(("tflite",), min_sqnr_db=float("nan")), "min_sqnr_db must be a number"),
         (CompileOptions(("tflite",), shapes={"image": ("N", 1, 8, 8)}), "fixed shape"),
-        (CompileOptions(("onnxruntime",), device="pdp-11"), "there is no device 'pdp-11'"),
+        (CompileOptions(("onnxruntime",), device="pdp-11"), "device 'pdp-11' is not known"),
         (CompileOptions(("tflite",), evaluation=TEST, metric="nomodule:f"), "nomodule"),
         (CompileOptions(("tflite",), metric="nomodule:f"), "nomodule"),
         (CompileOptions(("tflite",), evaluation=TEST, metric="json"), "module:function"),
