@@ -43,7 +43,7 @@ from edgec.verdict import Original, Progress, Proof, proven, recorded
 if TYPE_CHECKING:
     from edgec.calibration import CalibrationReport
     from edgec.passes import Precision
-    from edgec.precision import Drop
+    from edgec.precision import Drop, Loss
     from edgec.quantizing import Calibrated
 
 __all__ = [
@@ -277,7 +277,7 @@ def _compile_for(
     from edgec.cache import Cache
     from edgec.precision import search
 
-    def lost(found: Compiled) -> tuple[float, int]:
+    def lost(found: Compiled) -> tuple[Loss, int]:
         return drop.of(target.load(found.artifact)), found.artifact.size_bytes
 
     found = search(way, made, lost, options.max_drop, Cache.of_user(), say)
@@ -285,7 +285,7 @@ def _compile_for(
         "max_drop": options.max_drop,
         "measure": drop.measure,
         "samples": drop.samples,
-        "loses": drop.text(found.drop),
+        "loses": drop.text(found.lost),
     }
     return replace(found.made, search={**told, **found.to_dict()})
 

@@ -118,7 +118,7 @@ class _Output:
         self._follow(a, b)
         if want.ndim == 2 and want.shape[1] > 1 and want.dtype.kind == "f":
             self.rows += len(want)
-            self.agreed += _agreed(want, got)
+            self.agreed += int(np.count_nonzero(same_class(want, got)))
 
     def _sum(self, a: Array, b: Array) -> None:
         if not a.size:
@@ -233,7 +233,7 @@ class Agreement:
         )
 
 
-def _agreed(want: Array, got: Array) -> int:
-    """Count rows whose largest classes have one in common: ties agree."""
+def same_class(want: Array, got: Array) -> Array:
+    """Return for each row whether the largest classes have one in common: ties agree."""
     best = (want == want.max(axis=1, keepdims=True)) & (got == got.max(axis=1, keepdims=True))
-    return int(np.count_nonzero(best.any(axis=1)))
+    return np.asarray(best.any(axis=1))

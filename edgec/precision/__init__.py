@@ -8,7 +8,7 @@
 
 from edgec.precision.allocation import Allocator, Offer
 from edgec.precision.choices import Choices, choices
-from edgec.precision.drop import Drop
+from edgec.precision.drop import Drop, Loss
 from edgec.precision.search import Raised, Search, Try, search
 from edgec.precision.sensitivity import Sensitivity, sensitivities
 
@@ -16,6 +16,7 @@ __all__ = [
     "Allocator",
     "Choices",
     "Drop",
+    "Loss",
     "Offer",
     "Raised",
     "Search",

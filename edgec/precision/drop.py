@@ -4,20 +4,50 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
+
+import numpy as np
 
 from edgec.data import Samples
 from edgec.errors import OptionError
 from edgec.ir import Array
-from edgec.numerics import Agreement
+from edgec.numerics import Agreement, same_class
 from edgec.options import CompileOptions
 from edgec.original import reference
-from edgec.proof import Recorded, evaluate_accuracy, prove
+from edgec.proof import Recorded, evaluate_accuracy, scores
 from edgec.split import Split
 from edgec.targets import Runner
 from edgec.verdict import Original
 
-__all__ = ["Drop"]
+__all__ = ["Drop", "Loss"]
+
+_ONE_SIDED_95 = 1.645
+"""Standard errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What an artifact loses.
+
+    Parameters
+    ----------
+    value
+        In points, or in units of the user's metric; below 0 if it gains.
+    at_most
+        What it loses at most with 95 % certainty, as the samples are paired: each is one that
+        the float model gets right or does not. ``None`` for a metric of the user's.
+    """
+
+    value: float
+    at_most: float | None = None
+
+    @classmethod
+    def of(cls, lost: Array) -> Loss:
+        """Return that of samples: 1 where one is lost, -1 where one is gained, else 0."""
+        error = lost.std(ddof=1) / np.sqrt(len(lost)) if len(lost) > 1 else 0.0
+        mean = float(lost.mean())
+        return cls(100 * mean, 100 * (mean + _ONE_SIDED_95 * float(error)))
 
 
 class Drop:
@@ -68,33 +98,65 @@ class Drop:
         """How many samples it is measured on."""
         return self._data.proof_count if self._labelled is None else self._labelled[0].count
 
-    def text(self, lost: float) -> str:
+    def text(self, lost: Loss) -> str:
         """Return a loss as users read it."""
-        if not math.isfinite(lost):
+        if not math.isfinite(lost.value):
             return "everything: it does not run"
-        size = abs(lost)
+        size = abs(lost.value)
         number = f"{size:.2f} points" if self.in_points else f"{size:.4g}"
         text = f"{number} of {self.measure}"
-        return text if lost >= 0 else f"nothing (it gains {text})"
+        text = text if lost.value >= 0 else f"nothing (it gains {text})"
+        sure = "" if lost.at_most is None else f" (95 % sure: at most {lost.at_most:.2f})"
+        return f"{text}{sure}"
 
-    def of(self, runner: Runner) -> float:
-        """Return what an artifact loses, in points or in units of the metric."""
+    def of(self, runner: Runner) -> Loss:
+        """Return what an artifact loses."""
         if self._labelled is None:
-            agreement = prove(self._original.wants, {"": runner}, self._data.proof())[""]
-            return 100 * (1 - (agreement.top1 or 0.0))
+            pairs = zip(self._original.wants, self._data.proof(), strict=True)
+            agreed = [_agreed(want, runner.run(feed)) for want, feed in pairs]
+            return Loss.of(1 - np.concatenate(agreed).astype(np.float64))
         samples, labels = self._labelled
         feeds = samples.feeds(range(samples.count))
-        replayed = _Replayed(self._wants)
-        found = evaluate_accuracy(replayed, {"it": runner}, feeds, labels, self._metric)
-        return (found.reference - found.artifacts["it"]) * (100 if self.in_points else 1)
+        if self._metric is not None:
+            replayed = _Replayed(self._wants)
+            found = evaluate_accuracy(replayed, {"it": runner}, feeds, labels, self._metric)
+            return Loss(found.reference - found.artifacts["it"])
+        wants = self._wants
+        assert labels is not None
+        classes = [
+            [_best(want), _best(runner.run(feed))]
+            for want, feed in zip(wants, feeds, strict=True)
+        ]
+        right = np.concatenate(classes, axis=1) == labels.reshape(-1)
+        return Loss.of(right[0].astype(np.float64) - right[1])
 
     @cached_property
     def _wants(self) -> Recorded:
         """What the float model computes for the labelled samples: run once."""
         assert self._labelled is not None
-        samples, _ = self._labelled
+        samples, labels = self._labelled
         session = reference(self._original.form.model)
-        return Recorded(session, samples.feeds(range(samples.count)))
+        found = Recorded(session, samples.feeds(range(samples.count)))
+        # Labels that are none of the classes, or too few, should show before all the tries.
+        feeds = samples.feeds(range(samples.count))
+        evaluate_accuracy(_Replayed(found), {}, feeds, labels, self._metric)
+        return found
+
+
+def _best(outputs: Mapping[str, Array]) -> Array:
+    """Return the class of each row of the output that has classes."""
+    (found,) = scores(outputs).values()
+    return np.asarray(found.argmax(axis=1))
+
+
+def _agreed(want: Mapping[str, Array], got: Mapping[str, Array]) -> Array:
+    """Return for each row of the outputs with classes whether the best are the same."""
+    rows = [
+        same_class(array, got[name])
+        for name, array in want.items()
+        if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind == "f"
+    ]
+    return np.concatenate(rows)
 
 
 class _Replayed:

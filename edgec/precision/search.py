@@ -12,6 +12,7 @@ from edgec.errors import ModelError, NumericsError
 from edgec.passes import Precision
 from edgec.precision.allocation import Allocator, Offer
 from edgec.precision.choices import choices
+from edgec.precision.drop import Loss
 from edgec.precision.sensitivity import Sensitivity, sensitivities
 from edgec.quantizing import AS_THE_RECIPE_SAYS, Mix, Quantizing
 from edgec.verdict import Progress
@@ -41,13 +42,17 @@ class Try:
 
     Parameters
     ----------
-    drop
+    lost
         What it loses; infinite if it does not run.
     """
 
     raised: int
     bytes: int
-    drop: float
+    lost: Loss
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values of JSON."""
+        return {"raised": self.raised, "bytes": self.bytes, "drop": _plain(self.lost.value)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Search(Generic[_Made]):
     """
 
     made: _Made
-    drop: float
+    lost: Loss
     holds: bool
     raised: tuple[Raised, ...]
     layers: int
@@ -78,10 +83,11 @@ class Search(Generic[_Made]):
         """Return all but the artifact, as plain values of JSON."""
         return {
             "holds": self.holds,
-            "drop": _plain(self.drop),
+            "drop": _plain(self.lost.value),
+            "drop_at_most": None if self.lost.at_most is None else _plain(self.lost.at_most),
             "layers": self.layers,
             "raised": [asdict(r) for r in self.raised],
-            "tries": [{**asdict(t), "drop": _plain(t.drop)} for t in self.tries],
+            "tries": [t.to_dict() for t in self.tries],
             "sensitivities": [
                 {
                     "layer": s.choices.layer,
@@ -103,7 +109,7 @@ def _plain(drop: float) -> float | None:
 def search(
     way: Quantizing,
     make: Callable[[Mix], _Made],
-    measure: Callable[[_Made], tuple[float, int]],
+    measure: Callable[[_Made], tuple[Loss, int]],
     max_drop: float,
     cache: Cache,
     say: Progress,
@@ -124,44 +130,44 @@ def search(
     """
     tries: list[Try] = []
 
-    def tried(mix: Mix) -> tuple[_Made, float]:
+    def tried(mix: Mix) -> tuple[_Made, Loss]:
         kind = "as the recipe says" if not mix else f"{len(mix)} layers with more bits"
         say(f"try {len(tries) + 1}: {kind}", 0, 0)
         made = make(mix)
         try:
-            drop, size = measure(made)
+            lost, size = measure(made)
         except (ModelError, NumericsError):
-            drop, size = math.inf, 0
-        tries.append(Try(len(mix), size, drop if math.isfinite(drop) else math.inf))
-        return made, tries[-1].drop
+            lost, size = Loss(math.inf), 0
+        tries.append(Try(len(mix), size, lost if math.isfinite(lost.value) else Loss(math.inf)))
+        return made, tries[-1].lost
 
     layers = choices(way)
-    made, drop = tried(AS_THE_RECIPE_SAYS)
-    if drop <= max_drop:
-        return Search(made, drop, True, (), len(layers), tuple(tries))
+    made, lost = tried(AS_THE_RECIPE_SAYS)
+    if lost.value <= max_drop:
+        return Search(made, lost, True, (), len(layers), tuple(tries))
     found = sensitivities(
         way, layers, cache, lambda done, total: say("measure layers", done, total)
     )
-    best = made, drop, AS_THE_RECIPE_SAYS
+    best = made, lost, AS_THE_RECIPE_SAYS
     mixes = list(_mixes(found))
     low, high = -1, len(mixes)  # those up to `low` lose too much; from `high` on all is well
     while high - low > 1:
         middle = (low + high) // 2
-        made, drop = tried(mixes[middle])
-        if drop <= max_drop:
-            best, high = (made, drop, mixes[middle]), middle
+        made, lost = tried(mixes[middle])
+        if lost.value <= max_drop:
+            best, high = (made, lost, mixes[middle]), middle
         else:
-            if drop < best[1] and high == len(mixes):
-                best = made, drop, mixes[middle]
+            if lost.value < best[1].value and high == len(mixes):
+                best = made, lost, mixes[middle]
             low = middle
-    made, drop, mix = best
+    made, lost, mix = best
     raised = tuple(
         Raised(c.layer, c.operator, c.precisions[0], mix[c.name])
         for c in layers
         if c.name in mix
     )
-    holds = drop <= max_drop
-    return Search(made, drop, holds, raised, len(layers), tuple(tries), found)
+    holds = lost.value <= max_drop
+    return Search(made, lost, holds, raised, len(layers), tuple(tries), found)
 
 
 def _mixes(found: Sequence[Sensitivity]) -> Iterator[Mix]:

@@ -12,7 +12,9 @@ from click.testing import CliRunner
 from edgec.cli import main
 from edgec.compiler import CompileOptions, Result, compile_model
 from edgec.demo import CALIBRATION, MODEL, TEST
-from edgec.errors import OptionError
+from edgec.errors import DataError, OptionError
+from edgec.ir import Array
+from edgec.precision import Loss
 
 INT4 = "static_wi4_ai8"
 
@@ -155,3 +157,28 @@ def test_weights_alone_can_be_raised_too() -> None:
 def _shape() -> tuple[int, ...]:
     with np.load(CALIBRATION) as found:
         return tuple(found[found.files[0]].shape[1:])
+
+
+def test_few_samples_leave_much_uncertain() -> None:
+    few = Loss.of(np.array([1.0] * 2 + [0.0] * 98))
+    many = Loss.of(np.array([1.0] * 200 + [0.0] * 9800))
+    assert few.value == many.value == pytest.approx(2)
+    assert few.at_most is not None
+    assert many.at_most is not None
+    # Two of a hundred: the upper end of the normal interval is 2 + 1.645 * 1.4.
+    assert few.at_most == pytest.approx(4.31, abs=0.02)
+    assert many.at_most == pytest.approx(2.23, abs=0.01)
+    assert Loss.of(np.zeros(5)) == Loss(0.0, 0.0)
+    assert Loss.of(np.array([-1.0])).value == -100
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], [99] * 4, None])
+def test_labels_that_are_wrong_are_an_error_of_the_data(labels: list[int] | None) -> None:
+    samples: dict[str, Array] = {"image": np.zeros((4, *_shape()), np.float32)}
+    if labels is not None:
+        samples["labels"] = np.array(labels)
+    options = CompileOptions(
+        ("tflite",), INT4, CALIBRATION, samples, effort="fast", max_drop=0.5
+    )  # fmt: skip
+    with pytest.raises(DataError, match="label"):
+        compile_model(MODEL, options)

@@ -13,7 +13,7 @@ from edgec.cache import Cache
 from edgec.errors import NumericsError
 from edgec.ops import Dequantize
 from edgec.passes import Pipeline, Precision
-from edgec.precision import Search, choices, search, sensitivities
+from edgec.precision import Loss, Search, choices, search, sensitivities
 from edgec.quantizing import Mix, Quantizing
 from tests.precision.conftest import Way
 
@@ -29,8 +29,8 @@ def found(
 ) -> Search[Mix]:
     """Search with made-up losses: those of layers that are not raised add up."""
 
-    def measure(mix: Mix) -> tuple[float, int]:
-        return sum(v for k, v in lost.items() if k not in mix), 1000 + len(mix)
+    def measure(mix: Mix) -> tuple[Loss, int]:
+        return Loss(sum(v for k, v in lost.items() if k not in mix)), 1000 + len(mix)
 
     return search(way, dict, measure, limit, cache, silent)
 
@@ -57,7 +57,7 @@ class TestSearch:
         assert worst.name in result.made
         assert len(result.raised) < len(choices(given))
         assert {r.before for r in result.raised} <= {"int4", "int8"}
-        tried = [t for t in result.tries if t.drop <= 0.5]
+        tried = [t for t in result.tries if t.lost.value <= 0.5]
         assert min(t.raised for t in tried) == len(result.raised)
 
     def test_the_best_is_kept_where_nothing_is_enough(self, way: Way) -> None:
@@ -65,23 +65,23 @@ class TestSearch:
         result = found(way(), 0.5, {"never": 1.0, **dict.fromkeys(names, 0.01)})
 
         assert not result.holds
-        assert result.drop == min(t.drop for t in result.tries)
-        assert result.drop >= 1
+        assert result.lost.value == min(t.lost.value for t in result.tries)
+        assert result.lost.value >= 1
         assert result.made
         # A model of floats alone is not what was asked for.
         everything = {p for c in choices(way()) if (p := result.made.get(c.name))}
         assert len(result.made) < len(names) or everything - {"float16", "float32"}
 
     def test_an_artifact_that_does_not_run_loses_everything(self, way: Way) -> None:
-        def measure(mix: Mix) -> tuple[float, int]:
+        def measure(mix: Mix) -> tuple[Loss, int]:
             if not mix:
                 raise NumericsError("it does not run")
-            return 0.0, 1
+            return Loss(0.0), 1
 
         result = search(way(), dict, measure, 0.0, NOTHING, silent)
 
         assert result.holds
-        assert result.tries[0].drop == math.inf
+        assert result.tries[0].lost.value == math.inf
         assert json.dumps(result.to_dict(), allow_nan=False)
 
 
