@@ -22,6 +22,7 @@ from edgec.ir import (
 )
 from edgec.ops import Binary, Dequantize, Quantize, Softmax, Where
 from edgec.passes.scheme import Scheme
+from edgec.passes.widths import element_types
 
 __all__ = ["Plan", "plan"]
 
@@ -45,6 +46,9 @@ class Plan:
         All activations of such nodes that are no constants: measured or not.
     reasons
         Why the other nodes stay in float.
+    types
+        What those nodes store the activations they read and write as, by the names of their
+        outputs. Nodes of other types read a value through a step from one grid to another.
     """
 
     nodes: Mapping[tuple[str, ...], QuantRule]
@@ -53,6 +57,7 @@ class Plan:
     measured: tuple[Value, ...]
     computed: tuple[Value, ...]
     reasons: tuple[Diagnostic, ...]
+    types: Mapping[tuple[str, ...], DType]
 
     def role(self, node: Node, operand: int) -> Role:
         """Return the role of an operand of a node that is quantized."""
@@ -73,6 +78,7 @@ def plan(
     scheme: Scheme = _PLAIN,
     ranges: Mapping[str, tuple[float, float]] = _NO_RANGES,
     spared: Collection[str] = (),
+    wide: Collection[str] = (),
 ) -> Plan:
     """Return which nodes of a float graph are quantized.
 
@@ -87,6 +93,8 @@ def plan(
     spared
         Layers that stay in float because their integers would lose too much; no reason is
         given for them.
+    wide
+        Layers whose activations have 16 bits whatever the scheme says.
     """
     unwanted = _Unwanted(frozenset(keep_float), frozenset(spared))
     mixed: dict[tuple[str, ...], str] = {}
@@ -96,7 +104,8 @@ def plan(
         for node in graph.nodes:
             if (rule := nodes.get(node.output_names)) is not None:
                 groups.take(node, rule)
-        conflicts = groups.conflicts()
+        types = element_types(graph, nodes, scheme, wide)
+        conflicts = {**groups.conflicts(), **_too_wide(graph, types, scheme)}
         if not conflicts:
             break
         mixed.update(conflicts)
@@ -106,7 +115,18 @@ def plan(
     measured = tuple(
         v for v in computed if group_of[v] not in fixed and v not in groups.derived
     )
-    return Plan(nodes, group_of, fixed, measured, computed, tuple(reasons))
+    return Plan(nodes, group_of, fixed, measured, computed, tuple(reasons), types)
+
+
+def _too_wide(
+    graph: Graph, types: Mapping[tuple[str, ...], DType], scheme: Scheme
+) -> dict[tuple[str, ...], str]:
+    """Return the nodes whose kernels know 8 bits only, but which would have 16."""
+    return {
+        node.output_names: "the runtime has no kernel of 16 bits for it"
+        for node in graph.nodes
+        if types.get(node.output_names) is DType.INT16 and isinstance(node.op, scheme.narrow)
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +159,6 @@ def _quantizable(
         rule = node.op.quant_rule()
         if not why and rule is not None and isinstance(node.op, scheme.floating):
             why = "the runtime has no integer kernel for it"
-        wide = scheme.activation is DType.INT16
-        if not why and rule is not None and wide and isinstance(node.op, scheme.narrow):
-            why = "the runtime has no kernel of 16 bits for it"
         if why:
             reasons.append(Diagnostic(f"{node.op} stays in float: {why}", node.layer))
             continue
@@ -207,7 +224,7 @@ def _obstacle(
     if isinstance(node.op, Softmax) and node.inputs[0].type.shape[node.op.axis] == 1:
         return "it is 1 everywhere, which no grid below 1 holds"
     if any(_is_masked(graph, v, ranges) for v in (*data, *node.outputs)):
-        return "its data are masked by numbers beside which 8 bits hold nothing else"
+        return "its data are masked by numbers beside which so few bits hold nothing else"
     if isinstance(rule.output, SameAsInput):
         entries = (*graph.inputs, *integer)
         if any(v not in entries and graph.constant(v) is None for v in data):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -23,6 +23,10 @@ __all__ = ["QuantizeGraph", "activation_params"]
 
 
 _NONE = Calibration(MappingProxyType({}), "none", 0)
+
+_Range = tuple[float, float]
+_Params = dict[tuple[Value, DType], QuantParams]
+"""The grid of each group of values, by what it is stored as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,12 @@ class QuantizeGraph(Pass):
     Operators that only move values, and those whose runtime kernels demand it, share the
     parameters of what they move; ranges that meet so are joined. Layers named in `keep_float`
     stay as they are, so do those in `spared`, whose integers would lose too much; those in
-    `whole` have 8-bit weights whatever the scheme packs.
+    `whole` have 8-bit weights whatever the scheme packs. Those in `wide` have 8-bit weights,
+    too, between activations of 16 bits, where the scheme has them of 8. A value is stored as
+    the layer that makes it says; a layer of the other width reads it through a step from one
+    grid to the other. Both come from one range, but where a value has a grid of 16 bits beside
+    one of 8, that covers all that calibration saw: with so many steps nothing is gained by
+    cutting off.
 
     Lossy. The result is a QDQ graph: it runs in ONNX Runtime as it is.
 
@@ -63,6 +72,7 @@ class QuantizeGraph(Pass):
     keep_float: tuple[str, ...] = ()
     spared: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
+    wide: tuple[str, ...] = ()
 
     @override
     def run(self, graph: Graph) -> Graph:
@@ -76,15 +86,18 @@ class QuantizeGraph(Pass):
     def plan(self, graph: Graph) -> Plan:
         """Return which nodes of a graph are quantized."""
         ranges = self.calibration.ranges
-        return plan(graph, self.keep_float, self.scheme, ranges, self.spared)
+        return plan(graph, self.keep_float, self.scheme, ranges, self.spared, self.wide)
 
     def grids(self, graph: Graph) -> Mapping[Value, QuantParams]:
-        """Return the grid of every activation of a graph that is quantized."""
-        return _Quantizer(graph, self).params
+        """Return the grid of every activation that is quantized, in the scheme's own type."""
+        made = _Quantizer(graph, self)
+        dtype = self.scheme.activation
+        return {v: made.params[root, dtype] for v, root in made.plan.group_of.items()}
 
     def weights_of(self, node: Node) -> tuple[DType, int]:
         """Return element type and largest integer of the weights of a layer."""
-        if set(self.whole).isdisjoint((*node.origin, *node.output_names)):
+        whole = {*self.whole, *self.wide}
+        if whole.isdisjoint((*node.origin, *node.output_names)):
             return self.scheme.weights_of(node.op)
         return DType.INT8, self.scheme.weight_max
 
@@ -96,7 +109,7 @@ class _Quantizer:
         self.source, self.step, self.scheme = graph, step, step.scheme
         self.b = Builder(graph)
         self.plan = step.plan(graph)
-        self.dequantized: dict[Value, Value] = {}
+        self.dequantized: dict[tuple[Value, DType], Value] = {}
         self.stored: dict[tuple[str, QuantParams, DType], Value] = {}
         """Constants on their grids: layers that share weights go on to share them."""
         self.params = self._all_params()
@@ -109,35 +122,58 @@ class _Quantizer:
                 self._quantize(node)
         return self.b.finish()
 
-    def _all_params(self) -> dict[Value, QuantParams]:
-        """Return the parameters of every quantized activation; groups share theirs."""
-        ranges: dict[Value, tuple[float, float]] = {}
+    def _type(self, node: Node) -> DType:
+        """Return what a planned node stores its activations as."""
+        return self.plan.types[node.output_names]
+
+    def _params(self, value: Value, dtype: DType) -> QuantParams:
+        return self.params[self.plan.group_of[value], dtype]
+
+    def _all_params(self) -> _Params:
+        """Return the parameters of every group of activations, in each type it may have."""
+        types = dict.fromkeys((self.scheme.activation, *self.plan.types.values()))
+        found: _Params = {}
+        for dtype in types:
+            scheme = replace(self.scheme, activation=dtype)
+            seen = self._seen if dtype is not self.scheme.activation else {}
+            for root, (low, high) in self._ranges(seen).items():
+                fixed = self.plan.fixed.get(root)
+                found[root, dtype] = (
+                    activation_params(
+                        low,
+                        high,
+                        dtype,
+                        symmetric=scheme.symmetric,
+                        power_of_two=scheme.power_of_two,
+                    )
+                    if fixed is None
+                    else fixed_params(fixed, scheme)
+                )
+        self._raise_scales(found)
+        return found
+
+    def _ranges(self, seen: Mapping[str, _Range]) -> dict[Value, _Range]:
+        """Return the range of each group, which holds those of all its values.
+
+        Parameters
+        ----------
+        seen
+            Ranges, by name, that reach further than the calibrated ones.
+        """
+        ranges: dict[Value, _Range] = {}
         for value, root in self.plan.group_of.items():
-            low, high = self._range(value)
-            a, b = ranges.get(root, (0.0, 0.0))
-            ranges[root] = (min(a, low), max(b, high))
-        found: dict[Value, QuantParams] = {}
-        for root in dict.fromkeys(self.plan.group_of.values()):
-            fixed = self.plan.fixed.get(root)
-            found[root] = (
-                self._activation_params(*ranges[root])
-                if fixed is None
-                else fixed_params(fixed, self.scheme)
-            )
-        self._widen(found)
-        return {value: found[root] for value, root in self.plan.group_of.items()}
+            known = ranges.get(root), self._range(value), seen.get(value.name)
+            ends = [end for pair in known if pair is not None for end in pair]
+            ranges[root] = min(0.0, *ends), max(0.0, *ends)
+        return ranges
 
-    def _activation_params(self, low: float, high: float) -> QuantParams:
-        scheme = self.scheme
-        return activation_params(
-            low,
-            high,
-            scheme.activation,
-            symmetric=scheme.symmetric,
-            power_of_two=scheme.power_of_two,
-        )
+    @property
+    def _seen(self) -> dict[str, _Range]:
+        """Return the least and largest number of every value, as far as calibration says."""
+        report = self.step.calibration.report
+        return {} if report is None else {t.name: t.seen for t in report.tensors}
 
-    def _widen(self, found: dict[Value, QuantParams]) -> None:
+    def _raise_scales(self, found: _Params) -> None:
         """Raise the scales of results that are next to nothing beside one product step.
 
         Kernels refuse a ratio ``s_a * s_b / s_y`` of 2^8 and more (XNNPACK, for convolutions
@@ -146,9 +182,10 @@ class _Quantizer:
         """
         for node in self.source.nodes:
             product = self._product_scale(node, found)
-            root = self.plan.group_of.get(node.outputs[0]) if product else None
-            if root is None or root in self.plan.fixed or product is None:
+            group = self.plan.group_of.get(node.outputs[0]) if product else None
+            if group is None or group in self.plan.fixed or product is None:
                 continue
+            root = group, self._type(node)
             least = float(np.float32(product / 128))
             if self.scheme.power_of_two:
                 least = float(next_power_of_two(np.array(least)))
@@ -156,11 +193,11 @@ class _Quantizer:
             if params.scale[0] < least:
                 found[root] = QuantParams((least,), params.zero_point)
 
-    def _product_scale(self, node: Node, found: dict[Value, QuantParams]) -> float | None:
+    def _product_scale(self, node: Node, found: _Params) -> float | None:
         """Return the largest scale of a product that a planned node adds up."""
         if node.output_names not in self.plan.nodes or len(node.inputs) < 2:
             return None
-        group_of = self.plan.group_of
+        group_of, dtype = self.plan.group_of, self._type(node)
         if self.plan.role(node, 1) is Role.WEIGHT:
             weight = self.source.constant(node.inputs[1])
             top = 0.0 if weight is None else float(np.abs(weight).max(initial=0.0))
@@ -168,12 +205,12 @@ class _Quantizer:
             if self.scheme.power_of_two:
                 second = float(next_power_of_two(np.array(second)))
         elif isinstance(node.op, Mul | MatMul):
-            second = found[group_of[node.inputs[1]]].scale[0]
+            second = found[group_of[node.inputs[1]], dtype].scale[0]
         else:
             return None
-        return found[group_of[node.inputs[0]]].scale[0] * second
+        return found[group_of[node.inputs[0]], dtype].scale[0] * second
 
-    def _range(self, value: Value) -> tuple[float, float]:
+    def _range(self, value: Value) -> _Range:
         array = self.source.constant(value)
         if array is not None:
             return float(array.min(initial=0.0)), float(array.max(initial=0.0))
@@ -190,36 +227,46 @@ class _Quantizer:
             inputs[1:] = self._layer_parameters(node, inputs[0])
         names = [self.b.fresh(f"{v.name}.float") for v in node.outputs]
         found = self.b.add(node.op, *inputs, names=names, absorbs=(node,))
+        dtype = self._type(node)
         for value, raw in zip(node.outputs, found, strict=True):
-            _, dequantized = self._pair(raw, self.params[value], value.name, value.name, node)
+            grid = self._params(value, dtype), dtype
+            dequantized = self._pair(raw, *grid, value.name, value.name, node)
             self.b.replace(value, dequantized)
-            self.dequantized[value] = dequantized
+            self.dequantized[value, dtype] = dequantized
 
     def _operand(self, node: Node, index: int, value: Value) -> Value:
         """Return an operand after dequantization; weights and biases come separately."""
         if value.is_absent or self.plan.role(node, index) is not Role.ACTIVATION:
             return self.b.now(value)
-        if value in self.dequantized:
-            return self.dequantized[value]
-        params, now = self.params[value], self.b.now(value)
+        key = value, dtype = value, self._type(node)
+        if key in self.dequantized:
+            return self.dequantized[key]
+        params, now = self._params(value, dtype), self.b.now(value)
         array = self.b.array(now)
         name = value.name
         if array is not None:
-            done = self._constant(array, params, self.scheme.activation, name)
+            done = self._constant(array, params, dtype, name)
         else:
-            _, done = self._pair(now, params, name, self.b.fresh(f"{name}.dequantized"), None)
-        self.dequantized[value] = done
+            done = self._pair(
+                now, params, dtype, name, self.b.fresh(f"{name}.dequantized"), None
+            )
+        self.dequantized[key] = done
         return done
 
     def _pair(
-        self, x: Value, params: QuantParams, near: str, name: str, node: Node | None
-    ) -> tuple[Value, Value]:
-        """Add a quantize and a dequantize; the latter's output is called `name`."""
-        dtype, origin = self.scheme.activation, () if node is None else (node,)
+        self,
+        x: Value,
+        params: QuantParams,
+        dtype: DType,
+        near: str,
+        name: str,
+        node: Node | None,
+    ) -> Value:
+        """Add a quantize, and a dequantize whose output is called `name`."""
+        origin = () if node is None else (node,)
         names = [self.b.fresh(f"{near}.quantized")]
         (q,) = self.b.add(Quantize(params, dtype), x, names=names, absorbs=origin)
-        (d,) = self.b.add(Dequantize(params, dtype), q, names=[name], absorbs=origin)
-        return q, d
+        return self.b.add(Dequantize(params, dtype), q, names=[name], absorbs=origin)[0]
 
     def _constant(
         self,
@@ -246,7 +293,7 @@ class _Quantizer:
         if weight is None or producer is None or not isinstance(producer.op, Dequantize):
             raise InternalError(f"{node.layer} was planned without constant weights")
         x_scale = producer.op.params.scale[0]
-        y_scale = self.params[node.output].scale[0]
+        y_scale = self._params(node.output, self._type(node)).scale[0]
         rule = self.plan.nodes[node.output_names]
         channel = rule.channel if self.scheme.per_channel else None
         dtype, top = self.step.weights_of(node)

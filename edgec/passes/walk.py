@@ -45,8 +45,9 @@ class Walk:
         self._at_once = {
             v: users[0]
             for v, users in graph.users.items()
-            if len(users) == 1 and isinstance(users[0].op, Quantize) and v in graph.producers
-            if v not in graph.outputs
+            if len(users) == 1 and isinstance(users[0].op, Quantize) and v not in graph.outputs
+            # What comes from another grid is no node's result: it is quantized on its own.
+            if v in graph.producers and not isinstance(graph.producers[v].op, Dequantize)
         }
         joined = {n.output for n in self._at_once.values()}
         self.nodes = tuple(

@@ -10,7 +10,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from edgec.errors import Diagnostic, ModelError, NumericsError, OptionError, UnsupportedError
-from edgec.ir import Array, Graph
+from edgec.ir import Array, Graph, Op
 from edgec.ops import FullyConnected, MatMul
 from edgec.passes import STATIC_INT8, Pass, Recipe, Scheme, SchemeWishes
 from edgec.targets.base import Artifact, Port, Runner, Target
@@ -57,7 +57,7 @@ class OnnxRuntime(Target):
                 "be computed in float; take static_wi8_ai8, or compile for tflite"
             )
         packed = (FullyConnected, MatMul) if self.recipe.weight_bits == 4 else ()
-        return self.wishes.applied(replace(self.device.scheme, packed=packed))
+        return self.wishes.applied(replace(self.device.scheme, packed=packed, narrow=(Op,)))
 
     @property
     @override

@@ -134,7 +134,7 @@ def misfits(graph: Graph, node: Node, result: Quantize) -> Iterator[str]:
             case Role.ACTIVATION:
                 if isinstance(rule.output, SameAsInput) and grid.params != result.params:
                     yield "it changes the scale of what it only moves"
-            case Role.WEIGHT if not _symmetric(node, grid, array, rule.channel):
+            case Role.WEIGHT if not _symmetric(node, grid, result, array):
                 yield "its weights are not symmetric int8 in [-127, 127], per output channel"
             case Role.BIAS if not _product(grid, grids[0].params, grids[1].params):
                 yield "its bias is not int32 with the scale of input times weights"
@@ -236,13 +236,17 @@ def is_plain(grid: Quantize | Dequantize) -> bool:
     return grid.dtype is DType.INT8 or (grid.dtype is DType.INT16 and symmetric)
 
 
-def _symmetric(node: Node, grid: Dequantize, array: Array | None, channel: int) -> bool:
+def _symmetric(node: Node, grid: Dequantize, result: Quantize, array: Array | None) -> bool:
+    rule = node.op.quant_rule()
     known = grid.dtype is DType.INT8 or (
         grid.dtype is DType.INT4 and isinstance(node.op, PACKED_WEIGHTS)
     )
     if not known or array is None or any(grid.params.zero_point):
         return False
+    if grid.dtype is DType.INT4 and result.dtype is DType.INT16:
+        return False
     lowest = int(array.astype(np.int8).min(initial=0))
+    channel = None if rule is None else rule.channel
     return grid.params.axis in (None, channel) and lowest > grid.dtype.limits[0]
 
 
