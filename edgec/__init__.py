@@ -66,7 +66,7 @@ def compile(  # the name users expect, as in the command
     evaluation: Samples | None = None,
     ranges: Literal["minmax", "percentile", "entropy", "mse"] | None = None,
     shapes: Mapping[str, Sequence[int | str]] | None = None,
-    io_dtype: Literal["float32", "int8", "uint8"] = "float32",
+    io_dtype: Literal["float32", "int8", "uint8", "int16"] = "float32",
     io_layout: Literal["keep", "nhwc"] = "keep",
     keep_float: Sequence[str] = (),
     max_drop: float | None = None,

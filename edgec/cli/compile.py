@@ -100,7 +100,7 @@ Example:
 @shape_option
 @click.option(
     "--io-dtype",
-    type=click.Choice(["float32", "int8", "uint8"]),
+    type=click.Choice(["float32", "int8", "uint8", "int16"]),
     default="float32",
     show_default=True,
     help="Element type of the artifact's inputs and outputs.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -23,11 +23,12 @@ from edgec.ops import (
     Sigmoid,
     Transpose,
 )
+from edgec.passes import QuantizeGraph
 from edgec.targets import Artifact, Tflite
 from edgec.targets.tflite.flatten import FlattenChannelsLast
 from edgec.targets.tflite.interface import IoDtype, IoLayout
 from edgec.targets.tflite.run import interpreter
-from tests.targets.graphs import Feeds, Net, f32, quantized, ran, random, tiny_cnn
+from tests.targets.graphs import Feeds, Net, calibrated, f32, quantized, ran, random, tiny_cnn
 
 DTYPES: tuple[IoDtype, ...] = ("float32", "int8", "uint8")
 LAYOUTS: tuple[IoLayout, ...] = ("keep", "nhwc")
@@ -328,3 +329,37 @@ def test_ports_translate_both_ways() -> None:
     raw = runner.raw({"x": stored})["y"]
     assert raw.dtype == np.uint8
     assert artifact.outputs[0].params == QuantParams((1 / 256,), (0,))
+
+
+@pytest.mark.parametrize("wide", [(), ("front",), ("scores",), ("front", "map", "scores")])
+@pytest.mark.parametrize("io_dtype", get_args(IoDtype))
+def test_an_interface_may_have_other_bits_than_the_layers(
+    io_dtype: IoDtype, wide: tuple[str, ...]
+) -> None:
+    graph = FlattenChannelsLast().run(detector())
+    feeds = {"image": X}
+    target = Tflite(io_dtype)
+    made = QuantizeGraph(calibrated(graph, feeds), target.scheme(), wide=wide).run(graph)
+
+    got, artifact, _ = ran(target, made, feeds)
+
+    assert {p.dtype for p in (*artifact.inputs, *artifact.outputs)} == {DType[io_dtype.upper()]}
+    for name, want in evaluate(graph, feeds).items():
+        assert np.abs(got[name] - want).max() < 0.03 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("io_dtype", ["int8", "uint8"])
+def test_an_input_that_is_read_in_two_ways_is_stored_once(io_dtype: IoDtype) -> None:
+    net = Net(x=(1, 3, 4, 4))
+    net.add("a", Conv(), "x", random(2, 3, 1, 1))
+    net.add("b", Conv(), "x", random(2, 3, 1, 1, seed=1))
+    net.add("c", Conv(), "x", random(2, 3, 1, 1, seed=2))
+    graph, feeds = net.graph("a", "b", "c"), {"x": random(1, 3, 4, 4)}
+    step = QuantizeGraph(calibrated(graph, feeds), Tflite().scheme(), wide=("a",))
+
+    got, artifact, _ = ran(Tflite(io_dtype), step.run(graph), feeds)
+
+    assert artifact.inputs[0].params is not None
+    assert artifact.inputs[0].params.scale[0] < 2 * np.abs(feeds["x"]).max() / 250
+    for name, want in evaluate(graph, feeds).items():
+        assert np.abs(got[name] - want).max() < 0.03 * np.abs(want).max()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+
 from edgec.errors import Diagnostic, UnsupportedError
 from edgec.ir import UNKNOWN, DType, Node, QuantParams, Value
 from edgec.ops import Convolution, Dequantize, Pool, Quantize, Reshape, Transpose
@@ -12,7 +14,7 @@ from edgec.targets.tflite.lower import NHWC, Lowering, Perm, Stored, identity
 
 __all__ = ["IoDtype", "IoLayout", "bind_inputs", "bind_outputs"]
 
-IoDtype = Literal["float32", "int8", "uint8"]
+IoDtype = Literal["float32", "int8", "uint8", "int16"]
 IoLayout = Literal["keep", "nhwc"]
 
 _HINT = "leave it out, or quantize the model with --recipe static_wi8_ai8"
@@ -36,20 +38,39 @@ def _input(b: Lowering, value: Value, io_dtype: IoDtype, io_layout: IoLayout) ->
         b.model.inputs.append((value.name, index))
         return Port(value.name, value.type.dtype, shape, perm)
     readers = b.graph.users.get(value, ())
-    grids = {n.op.params for n in readers if isinstance(n.op, Quantize)}
-    if len(grids) != 1 or not all(isinstance(n.op, Quantize) for n in readers):
+    found = {n.output: n.op for n in readers if isinstance(n.op, Quantize)}
+    if not found or len(found) < len(readers):
         problem = Diagnostic("is read by a float operator", f"input {value.name}", _HINT)
         raise UnsupportedError(f"--io-dtype {io_dtype} needs a quantized input", [problem])
-    (grid,) = grids
-    index, outer = _boundary(b, value.name, shape, grid, io_dtype)
+    # Of several grids the caller's is the one of his type, or else the coarsest.
+    dtype = DType[io_dtype.upper()]
+    nearest = min(found.values(), key=lambda op: (op.dtype is not dtype, -op.params.scale[0]))
+    outer = _boundary(nearest, dtype)
+    index = b.tensor(value.name, dtype, shape, quant=outer)
     b.model.inputs.append((value.name, index))
-    if io_dtype == "uint8":
-        inner = b.tensor(f"{value.name}/int8", DType.INT8, shape, quant=grid)
-        b.operator("QUANTIZE", [index], [inner], "Quantize")
-        index = inner
-    for node in readers:
-        b.stored[node.output] = Stored(index, perm)
-    return Port(value.name, DType[io_dtype.upper()], shape, perm, outer)
+    inner = {op: _regridded(b, index, op.dtype, op.params) for op in found.values()}
+    b.stored |= {read: Stored(inner[op], perm) for read, op in found.items()}
+    return Port(value.name, dtype, shape, perm, outer)
+
+
+def _regridded(
+    b: Lowering, tensor: int, dtype: DType, grid: QuantParams, name: str | None = None
+) -> int:
+    """Return a tensor with the same real numbers on another grid.
+
+    No kernel steps from uint8 to int16 or back: int8 is between them.
+    """
+    info = b.info(tensor)
+    if info.quant is None or (info.dtype, info.quant) == (dtype, grid):
+        return tensor
+    if {info.dtype, dtype} == {DType.UINT8, DType.INT16}:
+        unsigned = grid if dtype is DType.UINT8 else info.quant
+        between = QuantParams(unsigned.scale, (unsigned.zero_point[0] - 128,))
+        tensor = _regridded(b, tensor, DType.INT8, between)
+    name = name or f"{info.name}/{dtype.name.lower()}"
+    out = b.tensor(name, dtype, info.shape, quant=grid)
+    b.operator("QUANTIZE", [tensor], [out], "Quantize")
+    return out
 
 
 def _given_grid(b: Lowering, value: Value) -> QuantParams | None:
@@ -62,13 +83,23 @@ def _given_grid(b: Lowering, value: Value) -> QuantParams | None:
     return next(iter(grids), None)
 
 
-def _boundary(
-    b: Lowering, name: str, shape: tuple[int, ...], grid: QuantParams, io_dtype: IoDtype
-) -> tuple[int, QuantParams]:
-    """Add a quantized tensor at the interface; uint8 is int8 moved up by 128."""
-    if io_dtype == "uint8":
-        grid = QuantParams(grid.scale, (grid.zero_point[0] + 128,))
-    return b.tensor(name, DType[io_dtype.upper()], shape, quant=grid), grid
+def _boundary(inner: Quantize, dtype: DType) -> QuantParams:
+    """Return the grid at the interface of what is stored on another inside.
+
+    uint8 is int8 moved up by 128. From 16 bits to 8 and back it is one around zero that reaches
+    as far.
+    """
+    grid = inner.params
+    (lowest, _), (_, highest) = inner.dtype.limits, dtype.limits
+    if inner.dtype is dtype:
+        return grid
+    if DType.INT16 not in (inner.dtype, dtype):
+        return QuantParams(grid.scale, (grid.zero_point[0] + 128,))
+    middle = 128 if dtype is DType.UINT8 else 0
+    reach = max(abs(lowest - grid.zero_point[0]), inner.dtype.limits[1] - grid.zero_point[0])
+    reach -= inner.dtype is DType.INT16  # its grids go as far below zero as above
+    scale = float(np.float32(grid.scale[0] * reach / (highest - middle)))
+    return QuantParams((scale,), (middle,))
 
 
 def _wanted(b: Lowering, value: Value, depth: int = 0) -> Perm | None:
@@ -119,10 +150,10 @@ def _output(b: Lowering, value: Value, io_dtype: IoDtype, io_layout: IoLayout) -
     index = b.get(value, perm, integer=integer)
     info = b.info(index)
     grid = info.quant if integer else None
-    if io_dtype == "uint8" and grid is not None:
-        outer, grid = _boundary(b, value.name, info.shape, grid, io_dtype)
-        b.operator("QUANTIZE", [index], [outer], "Quantize")
-        index = outer
+    dtype = DType[io_dtype.upper()]
+    if grid is not None and info.dtype is not dtype:
+        grid = _boundary(Quantize(grid, info.dtype), dtype)
+        index = _regridded(b, index, dtype, grid, value.name)
     taken = {i for _, i in (*b.model.inputs, *b.model.outputs)}
     if index in taken or info.data is not None:
         index = _copied(b, index)
