@@ -28,7 +28,7 @@ from edgec.passes import QuantizeGraph, RoundWeights, Scheme
 from edgec.passes.quantization_plan import plan
 from edgec.targets import OnnxRuntime, Tflite
 from tests.passes.quantization import ratio
-from tests.targets.graphs import Net, calibrated, quantized, ran, random, tiny_cnn
+from tests.targets.graphs import Net, calibrated, f32, quantized, ran, random, tiny_cnn
 
 I8, I16 = DType.INT8, DType.INT16
 
@@ -247,3 +247,23 @@ def test_a_reshape_between_widths_moves_integers() -> None:
     assert isinstance(made.producers[layer(made, Reshape).inputs[0]].op, Dequantize)
     assert steps(made) == [("flat", I16)]
     assert quantized(graph, feeds).inputs == made.inputs
+
+
+def test_moves_in_a_row_from_an_input_have_one_type() -> None:
+    net = Net(x=(1, 2, 4, 4))
+    net.add("one", Transpose((0, 1, 3, 2)), "x")
+    net.add("two", Reshape((1, 2, 2, 8)), "one")
+    net.add("y", Conv(), "two", random(2, 2, 1, 1))
+
+    assert set(types(net.graph("y"), ("y",)).values()) == {I16}
+
+
+def test_a_wide_result_is_not_too_fine_for_its_products() -> None:
+    net = Net(x=(1, 2))
+    net.add("y", FullyConnected(), "x", f32([[1, -1]]))
+    graph, feeds = net.graph("y"), {"x": f32([[1e6, 1e6]])}
+    made = QuantizeGraph(calibrated(graph, feeds), wide=("y",)).run(graph)
+
+    grids = {n.output.name: n.op.params for n in made.nodes if isinstance(n.op, Quantize)}
+    product = grids["x.quantized"].scale[0] / 127
+    assert grids["y.quantized"].scale[0] == pytest.approx(product / 128, rel=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -11,6 +13,7 @@ from edgec.demo import CALIBRATION, MODEL, TEST
 from edgec.errors import OptionError
 from edgec.evaluate import evaluate
 from edgec.export import to_onnx
+from edgec.frontend import load
 from edgec.ir import Array, DType, Example, Graph, QuantParams
 from edgec.ops import (
     Activation,
@@ -18,6 +21,7 @@ from edgec.ops import (
     AveragePool,
     Clip,
     Conv,
+    Dequantize,
     Elu,
     FullyConnected,
     Gelu,
@@ -25,9 +29,12 @@ from edgec.ops import (
     HardSwish,
     Quantize,
     ReduceMean,
+    Reshape,
     Resize,
+    Sigmoid,
+    Sub,
 )
-from edgec.passes import recipe_named
+from edgec.passes import Pipeline, recipe_named, simplify
 from edgec.passes.quantize import activation_params
 from edgec.passes.scheme import scheme_wishes
 from edgec.targets import Tflite
@@ -254,3 +261,103 @@ def test_scales_may_be_powers_of_two() -> None:
     scales = [p.scale[0] for p, _ in grids(made).values()]
     assert all(np.log2(s) == np.round(np.log2(s)) for s in scales)
     assert ratio(evaluate(made, feeds)["classes"], got["classes"]) > 60
+
+
+def test_versions_are_those_of_sixteen_bits() -> None:
+    graph, feeds = tiny_cnn()
+    artifact = TARGET.compile(quantized(graph, feeds, scheme=SCHEME))
+    file = schema.ModelT.InitFromObj(schema.Model.GetRootAs(artifact.data))
+    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
+
+    assert {names[c.builtinCode]: c.version for c in file.operatorCodes} == {
+        "ADD": 3, "CONV_2D": 4, "DEQUANTIZE": 3, "FULLY_CONNECTED": 12, "MAX_POOL_2D": 3,
+        "MEAN": 3, "QUANTIZE": 2, "SOFTMAX": 3, "TRANSPOSE": 5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("op", [Add(), Sub()], ids=["add", "sub"])
+def test_scales_that_happen_to_be_powers_of_two_are_nothing_special(op: Add | Sub) -> None:
+    net = Net(a=(1, 64), b=(1, 64))
+    for name, scale in (("a", 2.0**-14), ("b", 2.0**-13)):
+        pair(net, name, scale)
+    net.add("y", op, "a.real", "b.real")
+    graph = net.graph(pair(net, "y", 2.0**-12))
+    feeds = {"a": random(1, 64), "b": random(1, 64, seed=1)}
+    got, artifact, _ = ran(Tflite(), graph, feeds)
+
+    assert {"ADD", "SUB"} & set(artifact.operators)
+    np.testing.assert_allclose(got["y.real"], evaluate(graph, feeds)["y.real"], atol=2.0**-11)
+
+
+def pair(net: Net, name: str, scale: float, dtype: DType = DType.INT16, zero: int = 0) -> str:
+    grid = QuantParams((scale,), (zero,))
+    net.add(f"{name}.stored", Quantize(grid, dtype), name)
+    return net.add(f"{name}.real", Dequantize(grid, dtype), f"{name}.stored")
+
+
+@pytest.mark.parametrize(
+    ("given", "weights", "why"),
+    [
+        (DType.INT8, DType.INT8, "operand 0 is i8, its output i16"),
+        (DType.INT16, DType.INT4, "its weights are not symmetric int8"),
+    ],
+)
+def test_mixtures_that_no_kernel_takes_are_computed_in_float(
+    given: DType, weights: DType, why: str
+) -> None:
+    net = Net(x=(1, 4))
+    pair(net, "x", 0.02 if given is DType.INT8 else 1e-4, given)
+    w = np.array([[1, -2, 3, 4], [5, -6, 7, 0]]).astype(weights.numpy)
+    net.add("w", Dequantize(QuantParams((0.5,), (0,)), weights), w)
+    net.add("y", FullyConnected(), "x.real", "w")
+    graph, feeds = net.graph(pair(net, "y", 1e-3)), {"x": random(1, 4)}
+    got, artifact, _ = ran(Tflite(), graph, feeds)
+
+    assert why in artifact.notes[0].message
+    np.testing.assert_allclose(got["y.real"], evaluate(graph, feeds)["y.real"], atol=2e-3)
+
+
+def test_a_mean_of_another_width_is_moved_to_the_grid_of_its_result() -> None:
+    net = Net(x=(1, 1, 4, 4))
+    pair(net, "x", 0.1, DType.INT8, 20)
+    net.add("y", AveragePool((2, 2), (2, 2)), "x.real")
+    graph, feeds = net.graph(pair(net, "y", 1e-4)), {"x": random(1, 1, 4, 4)}
+    got, artifact, _ = ran(Tflite(), prepared(graph), feeds)
+
+    assert artifact.operators["AVERAGE_POOL_2D"] == artifact.operators["DEQUANTIZE"] == 1
+    np.testing.assert_allclose(got["y.real"], evaluate(graph, feeds)["y.real"], atol=2e-4)
+
+
+def prepared(graph: Graph) -> Graph:
+    return Pipeline((*TARGET.prepare(), *TARGET.finish())).run(graph)[0]
+
+
+def test_integers_that_are_moved_as_such_keep_their_grid() -> None:
+    net = Net(x=(1, 4))
+    grid = QuantParams((1e-4,), (0,))
+    net.add("q", Quantize(grid, DType.INT16), "x")
+    net.add("flat", Reshape((2, 2)), "q")
+    graph = net.graph(net.add("y", Dequantize(grid, DType.INT16), "flat"))
+    feeds = {"x": random(1, 4)}
+    got, artifact, _ = ran(Tflite(), prepared(graph), feeds)
+
+    assert artifact.operators == {"DEQUANTIZE": 1, "QUANTIZE": 1, "RESHAPE": 1}
+    np.testing.assert_array_equal(got["y"], evaluate(graph, feeds)["y"])
+
+
+def test_a_model_that_came_so_comes_out_so(tmp_path: Path) -> None:
+    net = Net(x=(1, 3, 6, 6))
+    net.add("conv", Conv(activation=Activation.RELU), "x", random(4, 3, 3, 3), random(4))
+    net.add("sum", Add(), "conv", random(4, 1, 1, seed=1))
+    net.add("pool", AveragePool((2, 2), (2, 2)), "sum")
+    net.add("y", Sigmoid(), "pool")
+    feeds = {"x": random(1, 3, 6, 6)}
+    made = quantized(net.graph("y"), feeds, scheme=SCHEME)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(to_onnx(made).SerializeToString())
+    back = prepared(simplify(load(path).graph)[0])
+    want, artifact, _ = ran(TARGET, made, feeds)
+    got, again, _ = ran(TARGET, back, feeds)
+
+    assert again.operators == artifact.operators
+    np.testing.assert_array_equal(got["y"], want["y"])

@@ -18,6 +18,7 @@ from edgec.ops import (
     Dequantize,
     FullyConnected,
     MaxPool,
+    Quantize,
     Relu,
     Reshape,
     Sigmoid,
@@ -363,3 +364,29 @@ def test_an_input_that_is_read_in_two_ways_is_stored_once(io_dtype: IoDtype) -> 
     assert artifact.inputs[0].params.scale[0] < 2 * np.abs(feeds["x"]).max() / 250
     for name, want in evaluate(graph, feeds).items():
         assert np.abs(got[name] - want).max() < 0.03 * np.abs(want).max()
+
+
+def test_an_interface_of_other_bits_reaches_as_far() -> None:
+    graph, feeds = FlattenChannelsLast().run(detector()), {"image": X}
+    ranges = calibrated(graph, feeds)
+    made = QuantizeGraph(ranges, wide=("front", "map", "scores")).run(graph)
+    wide, narrow, unsigned = (
+        Tflite(io).compile(made).inputs[0].params for io in ("int16", "int8", "uint8")
+    )
+
+    assert wide is not None
+    assert narrow == QuantParams((float(np.float32(wide.scale[0] * 32767 / 127)),), (0,))
+    assert unsigned == QuantParams(narrow.scale, (128,))
+
+
+def test_an_input_that_is_read_in_two_ways_is_stored_as_asked_for() -> None:
+    net = Net(x=(1, 3, 4, 4))
+    net.add("a", Conv(), "x", random(2, 3, 1, 1))
+    net.add("b", Conv(), "x", random(2, 3, 1, 1, seed=1))
+    graph, feeds = net.graph("a", "b"), {"x": random(1, 3, 4, 4)}
+    made = QuantizeGraph(calibrated(graph, feeds), wide=("a",)).run(graph)
+    grids = {n.op.dtype: n.op.params for n in made.nodes
+             if isinstance(n.op, Quantize) and n.inputs[0].name == "x"}  # fmt: skip
+
+    assert Tflite("int8").compile(made).inputs[0].params == grids[DType.INT8]
+    assert Tflite("int16").compile(made).inputs[0].params == grids[DType.INT16]

@@ -100,6 +100,15 @@ def depthwise(model: Model) -> None:
 BROKEN: list[tuple[Break, str]] = [
     (set_tensor(3, quant=None), "conv: CONV_2D has 8-bit elements but no scale"),
     (set_tensor(0, quant=grid(0.5, zero=128)), "x: has a zero point outside of i8"),
+    (set_tensor(0, dtype=DType.INT16), "x: has 16 bits and a zero point"),
+    (
+        set_tensor(0, dtype=DType.INT16, quant=grid(0.5)),
+        "conv: the bias must be int64 with zero point 0",
+    ),
+    (
+        set_tensor(2, dtype=DType.INT64),
+        "conv: the bias must be int32 with zero point 0",
+    ),
     (set_tensor(0, quant=grid(0.5, zero=-129)), "x: has a zero point outside of i8"),
     (set_tensor(2, quant=grid(0.125, 0.0625, axis=3)), "b: is quantized along axis 3 of 1"),
     (set_tensor(1, quant=grid(0.25, axis=0)), "w: has 1 scales for 2"),
