@@ -6,11 +6,14 @@ from itertools import islice
 
 from edgec.cost import cost
 from edgec.ir import Graph
+from edgec.ops import LayerNorm, RMSNorm
 from edgec.options import CompileOptions, calibrates
 from edgec.passes import (
+    AbsorbBiases,
     ChooseScales,
     EqualizeClippedLayers,
     EqualizeLayers,
+    MigrateScales,
     Pass,
     PassRecord,
     Pipeline,
@@ -22,9 +25,12 @@ from edgec.verdict import Progress
 
 __all__ = ["eased", "easing"]
 
-_SAMPLES, _LEAST_SAMPLES = 32, 8
+_SAMPLES = {"default": 32, "full": 48}
+_LEAST_SAMPLES = 8
 _BYTES = 256 << 20
 """Of the activations of all samples, about: of large models fewer are taken."""
+
+_STRENGTHS = (0.25, 0.5, 0.75)
 
 
 def easing(
@@ -32,18 +38,30 @@ def easing(
 ) -> tuple[Pass, ...]:
     """Return the passes that make a prepared graph easier to quantize, by effort.
 
-    With a scale for each channel of the weights, there is nothing to gain from weights that are
-    alike.
+    By default what has been seen to help: weights that are alike where they have one scale a
+    layer, and smaller activations behind the normalisations of transformers. With more effort,
+    whatever there is, and with rounded weights where these are coarse: rounding makes up for
+    much, so that a way that moves a clip is not worth it then.
     """
-    scheme = target.scheme()
-    if options.effort == "fast" or scheme.per_channel or not calibrates(options):
+    if options.effort == "fast" or not calibrates(options):
         return ()
+    scheme, full = target.scheme(), options.effort != "default"
     room = _BYTES // max(cost(graph).peak_activation_bytes, 1)
-    count = max(_LEAST_SAMPLES, min(_SAMPLES, room))
+    count = max(_LEAST_SAMPLES, min(_SAMPLES["full" if full else "default"], room))
     samples = tuple(islice(data.calibration(), count))
-    ways = (EqualizeLayers(), EqualizeClippedLayers(samples))
+    ways: dict[str, tuple[Pass, ...]] = {}
+    if not scheme.per_channel:
+        ways["equalize-layers"] = (EqualizeLayers(),)
+    if not scheme.per_channel and full:
+        ways["equalize-clipped-layers"] = (EqualizeClippedLayers(samples),)
+    if full or any(isinstance(n.op, LayerNorm | RMSNorm) for n in graph.nodes):
+        for strength in _STRENGTHS:
+            ways[f"migrate-scales {strength}"] = (MigrateScales(samples, strength),)
+    if full:
+        ways["absorb-biases"] = (AbsorbBiases(samples),)
     step = QuantizeGraph(scheme=scheme, keep_float=options.keep_float)
-    return (ChooseScales(ways, step, samples),)
+    coarse = bool(scheme.packed) or not scheme.per_channel
+    return (ChooseScales(ways, step, samples, rounds=full and coarse),) if ways else ()
 
 
 def eased(

@@ -13,7 +13,9 @@ from edgec.compiler import CompileOptions, compile_model
 from edgec.debugging import DebugOptions, debug_model
 from edgec.export import to_onnx
 from edgec.preparation import calibration_report
+from tests.models import feeds
 from tests.passes.test_choose_scales import uneven
+from tests.passes.test_migrate_scales import block
 from tests.targets.graphs import random
 
 BOTH = ("tflite", "onnxruntime")
@@ -79,3 +81,36 @@ def test_a_calibration_report_shows_the_values_of_the_model(model: Path) -> None
     names = {t["name"] for t in calibration_report(model, options)["tensors"]}
 
     assert names == {"x", "a", "y"}
+
+
+def test_more_effort_tries_whatever_there_is(model: Path) -> None:
+    options = replace(OPTIONS, effort="full", targets=("tflite",))
+    layers = ledger(compile_model(model, options).report)["choose-scales"]["layers"]
+
+    tried = {line["layer"]: line["kept"] for line in layers if "scales: " in line["layer"]}
+    assert set(tried) == {
+        "scales: equalize-layers",
+        "scales: equalize-clipped-layers",
+        *(f"scales: migrate-scales {strength}" for strength in (0.25, 0.5, 0.75)),
+    }
+    assert sorted(tried.values()) == ["chosen", "plain", "plain", "plain", "plain"]
+
+
+def test_transformers_have_scales_migrated_by_default(tmp_path: Path) -> None:
+    path = tmp_path / "block.onnx"
+    graph = block()
+    path.write_bytes(to_onnx(graph).SerializeToString())
+    x = np.concatenate([feeds(graph, seed)["x"] for seed in range(32)])
+    options = replace(OPTIONS, calibration={"x": x}, scheme=None)
+
+    report = compile_model(path, options).report
+    plain = compile_model(path, replace(options, effort="fast")).report
+
+    for k, target in enumerate(BOTH):
+        tried = ledger(report, target)["choose-scales"]["layers"][:3]
+        assert [line["layer"] for line in tried] == [
+            f"scales: migrate-scales {strength}" for strength in (0.25, 0.5, 0.75)
+        ]
+        assert "chosen" in {line["kept"] for line in tried}
+        now, before = (r["artifacts"][k]["fidelity"]["sqnr_db"] for r in (report, plain))
+        assert now > before + 6

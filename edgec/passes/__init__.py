@@ -69,10 +69,12 @@ from edgec.passes.unroll_loops import UnrollLoops
 from edgec.passes.unroll_recurrent import UnrollRecurrent
 
 if TYPE_CHECKING:
+    from edgec.passes.absorb_biases import AbsorbBiases
     from edgec.passes.choose_scales import ChooseScales
     from edgec.passes.correct_biases import CorrectBiases
     from edgec.passes.equalize_clipped_layers import EqualizeClippedLayers
     from edgec.passes.judging import Judge
+    from edgec.passes.migrate_scales import MigrateScales
     from edgec.passes.quantize import QuantizeGraph
     from edgec.passes.refine_ranges import RefineRanges
     from edgec.passes.roster import PASSES
@@ -84,6 +86,7 @@ __all__ = [
     "RECIPES",
     "SCHEME_WORDS",
     "STATIC_INT8",
+    "AbsorbBiases",
     "AbsorbExpands",
     "ChooseScales",
     "ComputeInFloat32",
@@ -118,6 +121,7 @@ __all__ = [
     "MergeArithmetic",
     "MergeCasts",
     "MergeClips",
+    "MigrateScales",
     "MoveReshapes",
     "MoveTransposes",
     "Pass",
@@ -154,10 +158,12 @@ __all__ = [
 ]
 
 _LATER = {
+    "AbsorbBiases": "absorb_biases",
     "ChooseScales": "choose_scales",
     "CorrectBiases": "correct_biases",
     "EqualizeClippedLayers": "equalize_clipped_layers",
     "Judge": "judging",
+    "MigrateScales": "migrate_scales",
     "QuantizeGraph": "quantize",
     "RefineRanges": "refine_ranges",
     "RoundWeights": "round_weights",

@@ -15,14 +15,21 @@ from edgec.passes.base import LayerRecord, Pass, Promise, Within
 from edgec.passes.factor_trace import Part, Trace
 from edgec.passes.factor_tracing import trace
 
-__all__ = ["EqualizeLayers", "equalized", "refusals"]
+__all__ = [
+    "LEAST_FACTOR",
+    "MOST_FACTOR",
+    "EqualizeLayers",
+    "decibels",
+    "equalized",
+    "refusals",
+]
 
 _SWEEPS = 20
 _SETTLED = 1e-3
-_LEAST = 1.05
+LEAST_FACTOR = 1.05
 """What changes no factor by more gains nothing."""
 
-_MOST = 1024.0
+MOST_FACTOR = 1024.0
 """Factors stay between this and its inverse: what is next to nothing stays so."""
 
 _STEPS = 127
@@ -87,7 +94,7 @@ def equalized(found: Trace) -> tuple[Graph, tuple[LayerRecord, ...]]:
         if weight is not None and weight.size:
             layers.append(_Layer(part, weight, found))
     by = _factors(found, layers)
-    if np.abs(np.log(by)).max() < np.log(_LEAST):
+    if np.abs(np.log(by)).max() < np.log(LEAST_FACTOR):
         return found.graph, ()
     return found.rescaled(by), tuple(layer.record(by) for layer in layers)
 
@@ -131,13 +138,19 @@ class _Layer:
 
     def record(self, by: Array) -> LayerRecord:
         """Return what the factors do to the layer."""
-        before, after = (_decibels(self.scaled(b)) for b in (np.ones_like(by), by))
+        before, after = (decibels(self.scaled(b)) for b in (np.ones_like(by), by))
         kept = "equalized" if (self.factor(by) != 1).any() else "plain"
         return LayerRecord(self.node.layer, before, after, kept)
 
 
-def _decibels(size: Array) -> float:
-    """Return how far weights are above what rounding to 8 bits takes off, on average."""
+def decibels(size: Array) -> float:
+    """Return how far sizes are above what rounding to 8 bits takes off, on average.
+
+    Parameters
+    ----------
+    size
+        Relative to the largest of all, which has the last step of the grid.
+    """
     noise = 1 / (_STEPS * np.sqrt(12))
     some = size[size > 0]
     return float(20 * np.log10(some / noise).mean()) if some.size else 0.0
@@ -146,7 +159,7 @@ def _decibels(size: Array) -> float:
 def _factors(found: Trace, layers: Sequence[_Layer]) -> Array:
     """Return the factor of each number with which weights are alike."""
     by = np.ones(found.factors.count)
-    lowest = np.full(len(by), 1 / _MOST)
+    lowest = np.full(len(by), 1 / MOST_FACTOR)
     for numbers, least in found.least:
         np.maximum.at(lowest, found.factors.find(numbers), least)
     blocks = [_Block(layer, layers, found) for layer in layers]
@@ -154,7 +167,7 @@ def _factors(found: Trace, layers: Sequence[_Layer]) -> Array:
         before = by.copy()
         for block in blocks:
             block.settle(by)
-            np.clip(by, lowest, _MOST, out=by)
+            np.clip(by, lowest, MOST_FACTOR, out=by)
         if np.abs(np.log(by / before)).max() < _SETTLED:
             break
     return by

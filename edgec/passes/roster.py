@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgec.passes import (
+    AbsorbBiases,
     AbsorbExpands,
     ChooseScales,
     ComputeInFloat32,
@@ -33,6 +34,7 @@ from edgec.passes import (
     MergeArithmetic,
     MergeCasts,
     MergeClips,
+    MigrateScales,
     MoveReshapes,
     MoveTransposes,
     Pass,
@@ -83,6 +85,8 @@ PASSES: tuple[type[Pass], ...] = (
     ChooseScales,
     EqualizeLayers,
     EqualizeClippedLayers,
+    MigrateScales,
+    AbsorbBiases,
     QuantizeGraph,
     StoreWeights,
     RefineRanges,

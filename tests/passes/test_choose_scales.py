@@ -38,7 +38,11 @@ def samples(count: int = 16, start: int = 0) -> list[dict[str, Array]]:
 def step(
     given: Sequence[Mapping[str, Array]], *ways: Pass, scheme: Scheme = TENSOR
 ) -> ChooseScales:
-    return ChooseScales(ways or (EqualizeLayers(),), QuantizeGraph(scheme=scheme), given)
+    return ChooseScales(
+        {way.name: (way,) for way in ways or (EqualizeLayers(),)},
+        QuantizeGraph(scheme=scheme),
+        given,
+    )
 
 
 def test_takes_what_helps() -> None:
@@ -93,4 +97,4 @@ def test_the_best_of_several_ways_is_chosen() -> None:
 def test_nothing_to_quantize_is_nothing_to_choose() -> None:
     graph, feeds = uneven(), samples()
     kept = QuantizeGraph(scheme=TENSOR, keep_float=("a", "y"))
-    assert ChooseScales((EqualizeLayers(),), kept, feeds).run(graph) is graph
+    assert ChooseScales({"": (EqualizeLayers(),)}, kept, feeds).run(graph) is graph

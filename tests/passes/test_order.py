@@ -34,6 +34,7 @@ from edgec.passes import (
     JoinMoves,
     Lossy,
     MergeClips,
+    MigrateScales,
     Pass,
     Pipeline,
     RecognizeHardSwish,
@@ -178,7 +179,7 @@ def test_lossless_passes_are_listed_and_promise_something() -> None:
     for_targets = {type(p) for t in TARGETS for p in t().prepare()} - {type(p) for p in steps}
     lossy = {p for p in PASSES if isinstance(p.promise, Lossy)}
     # Within rounding, but of use only to what is quantized next.
-    for_recipes = {EqualizeLayers}
+    for_recipes = {EqualizeLayers, MigrateScales}
     assert {type(p) for p in steps} == set(PASSES) - for_targets - lossy - for_recipes
     assert not any(isinstance(p.promise, Lossy) for p in steps)
     assert len({p.name for p in steps}) == len(steps)
