@@ -21,6 +21,8 @@ from edgec.ops import (
     AveragePool,
     Clip,
     Conv,
+    ConvTranspose,
+    DepthwiseConv,
     Dequantize,
     Elu,
     FullyConnected,
@@ -38,6 +40,7 @@ from edgec.passes import Pipeline, recipe_named, simplify
 from edgec.passes.quantize import activation_params
 from edgec.passes.scheme import scheme_wishes
 from edgec.targets import Tflite
+from edgec.targets.tflite.schema import TYPES
 from tests.passes.quantization import ratio
 from tests.targets.graphs import Net, f32, one_op, quantized, ran, random, tiny_cnn
 from tests.targets.test_tflite_conformance import INTEGER, step_of
@@ -71,7 +74,7 @@ def test_grids_are_symmetric(low: float, high: float, scale: float) -> None:
     assert params.scale == pytest.approx((scale,), rel=1e-6)
 
 
-def test_all_activations_have_sixteen_bits_and_biases_sixty_four_in_the_file() -> None:
+def test_all_activations_have_sixteen_bits() -> None:
     graph, feeds = tiny_cnn()
     made = quantized(graph, feeds, scheme=SCHEME)
     artifact = TARGET.compile(made)
@@ -81,9 +84,8 @@ def test_all_activations_have_sixteen_bits_and_biases_sixty_four_in_the_file() -
     kinds = schema.TensorType
     real = [t for t in tensors(artifact.data) if t.quantization is not None]
     stored = [t for t in real if t.quantization.scale is not None]
-    biases = [t for t in stored if t.type == kinds.INT64]
-    assert {t.type for t in stored} == {kinds.INT8, kinds.INT16, kinds.INT64}
-    assert len(biases) == 3  # one of them, of zeros, is not in the model
+    assert {t.type for t in stored} == {kinds.INT8, kinds.INT16, kinds.INT32}
+    assert len([t for t in stored if t.type == kinds.INT32]) == 3  # one is not in the model
     assert {z for t in stored for z in t.quantization.zeroPoint} == {0}
 
 
@@ -218,8 +220,7 @@ def test_a_bias_beyond_32_bits_raises_the_scale_of_its_weights() -> None:
     made = quantized(graph, feeds, scheme=SCHEME)
     got, artifact, _ = ran(TARGET, made, feeds)
 
-    (bias,) = (t for t in tensors(artifact.data) if t.type == schema.TensorType.INT64)
-    assert bias.shape == [2]
+    assert bias_type(artifact.data) is DType.INT32
     np.testing.assert_allclose(got["y"], evaluate(graph, feeds)["y"], atol=2 * 100 / 32767)
 
 
@@ -270,7 +271,7 @@ def test_versions_are_those_of_sixteen_bits() -> None:
     names = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
 
     assert {names[c.builtinCode]: c.version for c in file.operatorCodes} == {
-        "ADD": 3, "CONV_2D": 4, "DEQUANTIZE": 3, "FULLY_CONNECTED": 12, "MAX_POOL_2D": 3,
+        "ADD": 3, "CONV_2D": 8, "DEQUANTIZE": 3, "FULLY_CONNECTED": 12, "MAX_POOL_2D": 3,
         "MEAN": 3, "QUANTIZE": 2, "SOFTMAX": 3, "TRANSPOSE": 5,
     }  # fmt: skip
 
@@ -361,3 +362,43 @@ def test_a_model_that_came_so_comes_out_so(tmp_path: Path) -> None:
 
     assert again.operators == artifact.operators
     np.testing.assert_array_equal(got["y"], want["y"])
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(516, DType.INT32), (517, DType.INT64)])
+@pytest.mark.parametrize("kind", ["conv", "fc", "transposed"])
+def test_sums_have_as_many_bits_as_they_need(kind: str, channels: int, dtype: DType) -> None:
+    """516 products of the largest integers are just below 2^31."""
+    net = Net(x=(1, channels) if kind == "fc" else (1, channels, 1, 1))
+    w = {"fc": (2, channels), "conv": (2, channels, 1, 1), "transposed": (channels, 2, 1, 1)}
+    ops = {"fc": FullyConnected(), "conv": Conv(), "transposed": ConvTranspose()}
+    net.add("y", ops[kind], "x", np.ones(w[kind], np.float32))
+    graph, feeds = net.graph("y"), {"x": np.ones(net.values["x"].type.ints, np.float32)}
+    got, artifact, _ = ran(TARGET, quantized(graph, feeds, scheme=SCHEME), feeds)
+
+    assert bias_type(artifact.data) is dtype
+    np.testing.assert_allclose(got["y"], channels, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bias", [0.0, 100.0])
+def test_a_large_bias_counts_among_the_sums(bias: float) -> None:
+    net = Net(x=(1, 500))
+    net.add("y", FullyConnected(), "x", np.ones((2, 500), np.float32), f32([bias, 0]))
+    graph, feeds = net.graph("y"), {"x": np.ones((1, 500), np.float32)}
+    got, artifact, _ = ran(TARGET, quantized(graph, feeds, scheme=SCHEME), feeds)
+
+    assert bias_type(artifact.data) is (DType.INT64 if bias else DType.INT32)
+    np.testing.assert_allclose(got["y"], [[bias + 500, 500]], atol=2 * (bias + 500) / 32767)
+
+
+def test_depthwise_convolutions_have_no_kernel_of_32_bits() -> None:
+    graph, feeds = one_op(DepthwiseConv(), random(1, 2, 4, 4), random(2, 1, 3, 3), random(2))
+    artifact = TARGET.compile(quantized(graph, feeds, scheme=SCHEME))
+
+    assert bias_type(artifact.data) is DType.INT64
+
+
+def bias_type(data: bytes) -> DType:
+    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data)).subgraphs[0]
+    (layer,) = (op for op in graph.operators if len(op.inputs) > 2)
+    codes = {v: k for k, v in TYPES.items()}
+    return codes[graph.tensors[layer.inputs[-1]].type]

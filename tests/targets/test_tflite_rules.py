@@ -97,13 +97,38 @@ def depthwise(model: Model) -> None:
     model.operators[0].code = "DEPTHWISE_CONV_2D"
 
 
+def wide_sums(short: int, **bias: Any) -> Break:
+    """Let the convolution read and give int16, and add up in 32 bits or not be told to."""
+
+    def change(model: Model) -> None:
+        for i in (0, 3, 4, 5):
+            zero = model.tensors[i].quant
+            assert zero is not None
+            model.tensors[i].dtype = DType.INT16
+            model.tensors[i].quant = grid(zero.scale[0] if i < 5 else 2.0**-15)
+        if short:
+            options = {"quantizedBiasType": I32}
+            model.operators[0].options = ("Conv2D", options)
+        set_tensor(2, **bias)(model)
+
+    return change
+
+
+def test_sums_of_32_bits_that_fit_are_silent() -> None:
+    model = sound()
+    wide_sums(1)(model)
+    verify(model)
+
+
 BROKEN: list[tuple[Break, str]] = [
     (set_tensor(3, quant=None), "conv: CONV_2D has 8-bit elements but no scale"),
     (set_tensor(0, quant=grid(0.5, zero=128)), "x: has a zero point outside of i8"),
     (set_tensor(0, dtype=DType.INT16), "x: has 16 bits and a zero point"),
+    (wide_sums(0), "conv: the bias must be int64 with zero point 0"),
+    (wide_sums(1, dtype=DType.INT64), "conv: the bias must be int32 with zero point 0"),
     (
-        set_tensor(0, dtype=DType.INT16, quant=grid(0.5)),
-        "conv: the bias must be int64 with zero point 0",
+        wide_sums(1, data=np.full(2, 2**31 - 2**15, np.int32)),
+        "conv: sums of 32 bits may overflow",
     ),
     (
         set_tensor(2, dtype=DType.INT64),

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgec.errors import Diagnostic, InternalError
-from edgec.ir import DType
+from edgec.ir import Array, DType
 from edgec.targets.tflite.model import Model, Operator, Tensor
 
-__all__ = ["verify"]
+__all__ = ["sums_fit", "verify"]
 
 _WEIGHT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 _WEIGHTS = {
@@ -56,8 +56,8 @@ _FIXED = {
     ("TANH", DType.INT16): (1 / 32768, 0),
 }
 _BIAS = {DType.INT8: DType.INT32, DType.INT16: DType.INT64}
-"""Of a layer that reads such activations. The kernels for int16 read 64 bits from an int32
-bias, too, and past its end."""
+"""Of a layer that reads such activations. Unless they are told otherwise, the kernels for int16
+read 64 bits from an int32 bias, too, and past its end."""
 
 
 def verify(model: Model) -> None:
@@ -136,6 +136,15 @@ def _operator(model: Model, op: Operator) -> Iterator[Diagnostic]:
             yield Diagnostic(f"{op.code} mixes {sorted(t.value for t in computed)}", op.layer)
 
 
+def sums_fit(weight: Tensor, bias: Array) -> bool:
+    """Whether a layer's products of int16 add up to less than 32 bits, whatever it reads."""
+    if weight.data is None:
+        return False
+    rows = np.abs(weight.data.astype(np.int64)).reshape(len(weight.data), -1)
+    most = rows.sum(axis=1) * 2**15 + np.abs(bias.astype(np.int64))
+    return bool(most.max(initial=0) < 2**31)
+
+
 def _layer(op: Operator, inputs: list[Tensor]) -> Iterator[Diagnostic]:
     """Yield what is wrong with the weights and the bias of a layer."""
     if len(inputs) != 3:
@@ -153,6 +162,10 @@ def _layer(op: Operator, inputs: list[Tensor]) -> Iterator[Diagnostic]:
     if w.quant.axis is not None and w.quant.axis != _WEIGHT_AXIS[op.code]:
         yield Diagnostic(f"weights are per channel of axis {w.quant.axis}", op.layer)
     wanted = _BIAS[x.dtype]
+    if x.dtype is DType.INT16 and "quantizedBiasType" in op.options[1]:
+        wanted = DType.INT32
+        if b.data is not None and not sums_fit(w, b.data):
+            yield Diagnostic("sums of 32 bits may overflow", op.layer)
     if b.dtype is not wanted or b.quant is None or any(b.quant.zero_point):
         name = wanted.name.lower()
         yield Diagnostic(f"the bias must be {name} with zero point 0", op.layer)

@@ -14,6 +14,7 @@ from edgec.targets.tflite.kernels.kernel import (
     Kernel,
     bias_of,
     is_int8,
+    short_sums,
 )
 from edgec.targets.tflite.kernels.spatial import (
     as_image,
@@ -48,7 +49,7 @@ def _conv(b: Lowering, node: Node, op: Convolution) -> None:
     order = (*range(1, w.type.rank), 0) if depthwise else channels_last(w.type.rank)
     hybrid = b.is_hybrid(node)
     weight = as_weights(b, w, order, integer=integer or hybrid)
-    bias = bias_of(b, node, integer, source, weight)
+    bias = bias_of(b, node, integer, source, weight, short=not depthwise)
     version = 3 if integer else 2 if any(d != 1 for d in op.dilation) else 1
     if b.info(weight).dtype is DType.INT4:
         version = 7
@@ -60,6 +61,9 @@ def _conv(b: Lowering, node: Node, op: Convolution) -> None:
         fields["depthMultiplier"] = w.type.ints[0] // x.type.ints[1]
     elif isinstance(op, GroupedConv):
         version = 6
+    if short := short_sums(b, source, bias):
+        fields |= short
+        version = 8
     put_image(
         b,
         node,

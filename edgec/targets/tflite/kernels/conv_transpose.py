@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from edgec.targets.tflite.kernels.kernel import (
     Kernel,
     bias_of,
     is_int8,
+    short_sums,
 )
 from edgec.targets.tflite.kernels.spatial import (
     as_image,
@@ -120,15 +122,16 @@ def _grouped(b: Lowering, node: Node, op: ConvTranspose, out: int) -> None:
     for part, kernel, bias, group in zip(*operands, groups, strict=True):
         inputs = [b.ints("output_shape", shape), kernel, part, bias]
         padding = SAME if same else VALID
-        fields = image_fields(strideX=op.stride)
+        fields: dict[str, Any] = dict(image_fields(strideX=op.stride))
+        short = short_sums(b, part, bias)
         if axes == 3:
             fields |= image_fields(dilationXFactor=(1, 1, 1))
             b.operator(
                 "CONV_3D_TRANSPOSE", inputs, [group], "Conv3D", padding=padding, **fields
             )
         else:
-            b.operator("TRANSPOSE_CONV", inputs, [group], "TransposeConv", 3,
-                       padding=padding, **fields)  # fmt: skip
+            b.operator("TRANSPOSE_CONV", inputs, [group], "TransposeConv", 5 if short else 3,
+                       padding=padding, **fields, **short)  # fmt: skip
     if op.groups > 1:
         joined(b, groups, result, len(whole) - 1)
     if cut:

@@ -16,6 +16,7 @@ from edgec.targets.tflite.kernels.kernel import (
     bias_of,
     constant_parameters,
     is_int8,
+    short_sums,
 )
 from edgec.targets.tflite.lower import Lowering, identity
 
@@ -46,6 +47,9 @@ def _fully_connected(b: Lowering, node: Node, op: FullyConnected) -> None:
         version = max(version, 10)
     if hybrid:
         version = max(version, 9)
+    short = short_sums(b, source, bias)
+    if short:
+        version = max(version, 11)
     target = b.flat(node, (*shape[:-1], units) if keep else node.output.type.ints)
     b.operator(
         "FULLY_CONNECTED",
@@ -56,6 +60,7 @@ def _fully_connected(b: Lowering, node: Node, op: FullyConnected) -> None:
         fusedActivationFunction=FUSED[op.activation],
         keepNumDims=keep,
         asymmetricQuantizeInputs=hybrid,
+        **short,
     )
     b.settle(node, target)
 
