@@ -87,6 +87,7 @@ class Quantizing:
             kept,
             spared=(*halves, *_named(mix, "float32")),
             whole=_named(mix, "int8"),
+            wide=_named(mix, "int16"),
         )
         given = self.options.ranges is not None or self.options.percentile is not None
         given = given or recipe.activations == "int16"  # nothing is to be cut off

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgec.cost import node_macs
 from edgec.ir import DType, Graph, Node, SameAsInput
-from edgec.passes import Precision, QuantizeGraph, StoreWeights
+from edgec.passes import Pass, Precision, QuantizeGraph, StoreWeights
 from edgec.quantizing import Quantizing
 
 __all__ = ["Choices", "choices"]
@@ -19,11 +19,11 @@ _BITS: Mapping[Precision, int] = {
 }  # fmt: skip
 """Of a weight."""
 
-_TIMES: Mapping[Precision, float] = {
-    "int4": 1.0, "int8": 1.0, "int16": 12.0, "float16": 3.0, "float32": 3.0,
+_ORDER: tuple[Precision, ...] = ("int4", "int8", "int16", "float16", "float32")
+
+_STORED: Mapping[DType, Precision] = {
+    DType.INT4: "int4", DType.INT8: "int8", DType.FLOAT16: "float16"
 }  # fmt: skip
-"""How long a layer takes beside its 8-bit form: a prediction, to rank choices by. On CPUs
-floats take two to four times as long; no delegate has kernels for 16-bit activations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,14 @@ def choices(way: Quantizing) -> tuple[Choices, ...]:
     found = list(_ladders(way))
     sizes = {node.outputs[0].name: _size(way.graph, node) for node, _ in found}
     base_bytes = sum(sizes[n.outputs[0].name][0] * _BITS[p[0]] for n, p in found) or 1
-    base_time = sum(sizes[n.outputs[0].name][1] * _TIMES[p[0]] for n, p in found) or 1
+    times = way.target.precisions()
+    base_time = sum(sizes[n.outputs[0].name][1] * times[p[0]] for n, p in found) or 1
     timed = way.target.recipe.activations != "float"  # else all kernels read floats
 
     def cost(node: Node, base: Precision, other: Precision) -> float:
         weights, work = sizes[node.outputs[0].name]
         extra = weights * (_BITS[other] - _BITS[base]) / base_bytes
-        return extra + (work * (_TIMES[other] - _TIMES[base]) / base_time if timed else 0.0)
+        return extra + (work * (times[other] - times[base]) / base_time if timed else 0.0)
 
     return tuple(
         Choices(
@@ -79,30 +80,44 @@ def _ladders(way: Quantizing) -> Iterator[tuple[Node, tuple[Precision, ...]]]:
     """Yield each layer that may be raised, with its precisions."""
     first = way.passes(effort="fast")[0]
     for node in way.graph.nodes:
-        if isinstance(first, StoreWeights):
-            if first.channel(way.graph, node) is not None:
-                yield node, _from(first.dtype(node))
-        elif isinstance(first, QuantizeGraph):
-            rule = first.plan(way.graph).nodes.get(node.output_names)
-            moves = rule is not None and isinstance(rule.output, SameAsInput)
-            if rule is not None and not (moves and len(node.data) == 1):
-                yield node, _computing(way, first, node)
+        base = _base(way.graph, node, first)
+        if base is None:
+            continue
+        weights, _ = _size(way.graph, node)
+        higher = _ORDER[_ORDER.index(base) + 1 :]
+        allowed = [p for p in higher if p in way.target.precisions()]
+        kept = [p for p in allowed if _fits(p, node, weights, first)]
+        if kept:
+            yield node, (base, *kept)
 
 
-def _from(stored: DType) -> tuple[Precision, ...]:
-    names: dict[DType, Precision] = {
-        DType.INT4: "int4", DType.INT8: "int8", DType.FLOAT16: "float16"
-    }  # fmt: skip
-    ladder: tuple[Precision, ...] = ("int4", "int8", "float16", "float32")
-    return ladder[ladder.index(names[stored]) :]
+def _base(graph: Graph, node: Node, first: Pass) -> Precision | None:
+    """Return what the recipe computes a layer in; ``None`` if it does not quantize it."""
+    if isinstance(first, StoreWeights):
+        stored = first.channel(graph, node) is not None
+        return _STORED[first.dtype(node)] if stored else None
+    if not isinstance(first, QuantizeGraph):
+        return None
+    rule = first.plan(graph).nodes.get(node.output_names)
+    moves = rule is not None and isinstance(rule.output, SameAsInput)
+    if rule is None or (moves and len(node.data) == 1):
+        return None
+    if first.scheme.activation is DType.INT16:
+        return "int16"
+    packed = _size(graph, node)[0] > 0 and first.weights_of(node)[0] is DType.INT4
+    return "int4" if packed else "int8"
 
 
-def _computing(way: Quantizing, step: QuantizeGraph, node: Node) -> tuple[Precision, ...]:
-    """Return the precisions of a layer between integers."""
-    weights, _ = _size(way.graph, node)
-    packed = weights > 0 and step.weights_of(node)[0] is DType.INT4
-    whole: tuple[Precision, ...] = ("int4", "int8") if packed else ("int8",)
-    return (*whole, *(("float16",) if weights else ()), "float32")
+def _fits(precision: Precision, node: Node, weights: int, first: Pass) -> bool:
+    """Whether a layer can have a precision that is above the recipe's."""
+    if precision == "float16":
+        return weights > 0  # else it is float32
+    if precision != "int16":
+        return True
+    if not isinstance(first, QuantizeGraph) or isinstance(node.op, first.scheme.narrow):
+        return False
+    rule = node.op.quant_rule()
+    return rule is not None and not isinstance(rule.output, SameAsInput)
 
 
 def _size(graph: Graph, node: Node) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from edgec.ops import Dequantize
 from edgec.passes import Pipeline, Precision
 from edgec.precision import Loss, Search, choices, search, sensitivities
 from edgec.quantizing import Mix, Quantizing
+from edgec.targets import Tflite
+from edgec.targets.tflite.devices import device_named
 from tests.precision.conftest import Way
 
 NOTHING = Cache(None)
@@ -142,11 +145,34 @@ class TestSensitivities:
 class TestChoices:
     def test_ladders_begin_with_the_recipe(self, way: Way) -> None:
         ladders = {c.operator: c.precisions for c in choices(way())}
-        assert ladders["Conv"] == ("int4", "int8", "float16", "float32")
+        assert ladders["Conv"] == ("int4", "int8", "int16", "float16", "float32")
         ladders = {c.operator: c.precisions for c in choices(way("static_wi8_ai8"))}
-        assert ladders["Conv"] == ("int8", "float16", "float32")
+        assert ladders["Conv"] == ("int8", "int16", "float16", "float32")
 
     def test_more_bits_cost_more(self, way: Way) -> None:
         for c in choices(way()):
             assert c.costs[0] == 0
-            assert list(c.costs) == sorted(c.costs)
+            costs = dict(zip(c.precisions, c.costs, strict=True))
+            slow = costs.pop("int16", 0.0)  # of all kernels the slowest
+            assert slow >= 0
+            assert list(costs.values()) == sorted(costs.values())
+
+    def test_an_npu_computes_on_integers_only(self, way: Way) -> None:
+        given = way("static_wi8_ai8")
+        assert isinstance(given.target, Tflite)
+        npu = replace(given, target=replace(given.target, device=device_named("ethos-u55")))
+        ladders = {c.operator: c.precisions for c in choices(npu)}
+        assert ladders["Conv"] == ("int8", "int16")
+        slow = {c.operator: c for c in choices(given)}["Conv"]
+        quick = {c.operator: c for c in choices(npu)}["Conv"]
+        assert quick.costs[1] < slow.costs[1]
+
+    def test_layers_of_16_bits_are_nearer_than_those_of_8(self, way: Way) -> None:
+        given = way("static_wi8_ai8")
+        layers = choices(given)
+        found = sensitivities(given, layers, NOTHING, lambda done, total: None)
+        wide = {
+            s.choices.name: s.errors[1] for s in found if s.choices.precisions[1] == "int16"
+        }
+        narrow = {s.choices.name: s.errors[0] for s in found if s.choices.name in wide}
+        assert sum(wide.values()) < sum(narrow.values())
