@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _AUTO = "auto"
-EFFORTS = ("fast", "default", "full")
+EFFORTS = ("fast", "default", "full", "max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,9 @@ class CompileOptions:
         Share of the elements kept by the range method "percentile", in percent.
     effort
         What is done to keep the accuracy of a quantized model: "fast" finds ranges only,
-        "default" chooses among range methods, rounds weights and sets biases by what the float
-        model computes on some of the samples; "full" does so on more of them; see `EFFORTS`.
+        "default" chooses ranges, rounds weights and sets biases by what the float
+        model computes on some of the samples; "full" does so on more of them; "max" then lets
+        gradients round the weights, for minutes, or hours with large models.
         Ranges stay where a method is given.
     scheme
         How integers are stored, in words of :data:`edgec.passes.SCHEME_WORDS` with commas

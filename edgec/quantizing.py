@@ -13,10 +13,10 @@ from edgec.easing import eased
 from edgec.ir import Graph
 from edgec.options import CompileOptions, calibrates
 from edgec.passes import Pass, PassRecord, Precision, QuantizeGraph, Scheme, StoreWeights
-from edgec.recovery import recovery
+from edgec.recovery import forewarning, recovery
 from edgec.split import Split
 from edgec.targets import Target
-from edgec.verdict import Progress
+from edgec.verdict import SENTENCE, Progress
 
 __all__ = ["AS_THE_RECIPE_SAYS", "Calibrated", "Mix", "Quantizing", "quantizing"]
 
@@ -121,6 +121,8 @@ def quantizing(
     """
     if not calibrates(options):
         return Quantizing(target, graph, None, data, options)
+    if options.effort == "max":
+        say(f"{target.name}, {forewarning(graph)}", 0, SENTENCE)
     known = next((c for c in calibrations if c.prepared is graph), None)
     if known is None:
         every = options.max_drop is not None  # other layers may come to stay in float

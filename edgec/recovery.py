@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from edgec.cost import cost
 from edgec.ir import Graph
-from edgec.passes import Pass, QuantizeGraph, RefineRanges, RoundWeights
+from edgec.passes import OptimizeRounding, Pass, QuantizeGraph, RefineRanges, RoundWeights
+from edgec.passes.optimize_rounding import optimizing_seconds
 from edgec.split import Split
 
-__all__ = ["recovery"]
+__all__ = ["forewarning", "recovery"]
 
 
 class _Share(NamedTuple):
@@ -25,6 +26,7 @@ class _Share(NamedTuple):
 _SHARES = {
     "default": _Share(32, 512 << 20, 16, 8),
     "full": _Share(128, 1 << 30, 128, 16),
+    "max": _Share(256, 2 << 30, 128, 16),
 }
 _LEAST_SAMPLES = 8
 
@@ -39,7 +41,7 @@ def recovery(
     Parameters
     ----------
     effort
-        "fast", "default" or "full".
+        One of :data:`edgec.options.EFFORTS`.
     step
         The quantization that makes the graph from `graph`.
     ranges
@@ -53,4 +55,21 @@ def recovery(
     samples = tuple(islice(data.calibration(), count))
     few, values = share.most_samples, share.most_values
     refined = RefineRanges(step, graph, samples, most_samples=few, most_values=values)
-    return (*((refined,) if ranges else ()), RoundWeights(graph, samples))
+    steps = (*((refined,) if ranges else ()), RoundWeights(graph, samples))
+    return (*steps, OptimizeRounding(graph, samples)) if effort == "max" else steps
+
+
+def forewarning(graph: Graph) -> str:
+    """Return how long the greatest effort will take for a float graph on this machine."""
+    seconds, layers = optimizing_seconds(graph)
+    return f"max: about {_duration(seconds)} for {layers} layers on this machine"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as people say it, with no digit that is not known."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{max(round(seconds / 10), 1) * 10} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60 // 10 * 10} min"

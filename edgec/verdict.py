@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from edgec.options import CompileOptions
 
 __all__ = [
+    "SENTENCE",
     "Original",
     "Progress",
     "Proof",
@@ -49,6 +50,9 @@ __all__ = [
 
 Progress = Callable[[str, int, int], None]
 """Told the stage, and how much of how much is done."""
+
+SENTENCE = -1
+"""How much there is to do, where it is no stage but something that the user should know."""
 
 
 def counter(say: Progress, stage: str, total: int) -> Callable[[int], None]:

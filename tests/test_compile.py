@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,9 +23,11 @@ from edgec.compiler import CompileOptions, Result, compile_model
 from edgec.demo import CALIBRATION, MODEL, TEST
 from edgec.errors import DataError, NumericsError, OptionError
 from edgec.passes import lossless
+from edgec.recovery import _duration
 from edgec.targets import OnnxRuntime, Tflite
 from edgec.targets.onnxruntime.devices import this_device
 from edgec.targets.tflite.run import interpreter
+from edgec.verdict import SENTENCE
 
 BOTH = ("tflite", "onnxruntime")
 INT8 = "static_wi8_ai8"
@@ -144,7 +147,7 @@ def test_a_fast_compilation_finds_ranges_only() -> None:
     assert report["options"]["effort"] == "fast"
     assert "round-weights" not in [line["pass"] for line in report["ledger"]]
     with pytest.raises(
-        OptionError, match="there is no effort 'none'; known: fast, default, full"
+        OptionError, match="there is no effort 'none'; known: fast, default, full, max"
     ):
         compile_model(MODEL, replace(options, effort="none"))
 
@@ -157,6 +160,41 @@ def test_ranges_that_the_user_chose_stay() -> None:
     passes = [line["pass"] for line in given["ledger"]]
     assert "refine-ranges" not in passes
     assert "round-weights" in passes
+
+
+def test_the_greatest_effort_says_how_long_it_takes_before_it_starts() -> None:
+    told: list[tuple[str, int, int]] = []
+    options = CompileOptions(
+        ("tflite",), "static_wi4_ai8", calibration=CALIBRATION, effort="max", prove=False
+    )
+    report = compile_model(MODEL, options, lambda *line: told.append(line)).report
+
+    passes = [line["pass"] for line in report["ledger"]]
+    assert passes.index("round-weights") + 1 == passes.index("optimize-rounding")
+    stages = [stage for stage, _, _ in told]
+    (sentence,) = (stage for stage, _, total in told if total == SENTENCE)
+    assert re.fullmatch(r"tflite, max: about \d+ s for 6 layers on this machine", sentence)
+    assert stages.index(sentence) < stages.index("calibrate")
+    told.clear()
+    compile_model(MODEL, replace(options, effort="full"), lambda *line: told.append(line))
+    assert not [stage for stage, _, total in told if total == SENTENCE]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "10 s"),
+        (44, "40 s"),
+        (89, "90 s"),
+        (91, "2 min"),
+        (3540, "59 min"),
+        (3600, "1 h 0 min"),
+        (7739, "2 h 0 min"),
+        (7801, "2 h 10 min"),
+    ],
+)
+def test_times_are_said_as_people_say_them(seconds: float, words: str) -> None:
+    assert _duration(seconds) == words
 
 
 def test_no_verify_is_on_the_record() -> None:

@@ -84,12 +84,13 @@ def quantization_options(command: _Command) -> _Command:
         ),
         click.option(
             "--effort",
-            type=click.Choice(["fast", "default", "full"]),
+            type=click.Choice(["fast", "default", "full", "max"]),
             default="default",
             show_default=True,
             help="What is done to keep the accuracy of a quantized model: fast finds ranges "
             "only; default chooses ranges, rounds weights and sets biases by what the float "
-            "model computes; full does so on more of the samples.",
+            "model computes; full does so on more of the samples; max then lets gradients "
+            "round the weights, for minutes or hours, and says how long before it starts.",
         ),
         click.option(
             "--keep-float",

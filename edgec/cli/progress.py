@@ -20,13 +20,18 @@ Tell = Callable[[str, int, int], None]
 def progress(*, quiet: bool, patience_seconds: float = 1.0) -> Iterator[Tell | None]:
     """Yield what the compiler tells its progress to; ``None`` where nobody would see it.
 
+    A total below 0 stands for a sentence that is to be read, in a file, too.
+
     Parameters
     ----------
     patience_seconds
         How long a stage goes on before it gets a bar.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet:
         yield None
+        return
+    if not sys.stderr.isatty():
+        yield _sentences
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -38,6 +43,13 @@ def progress(*, quiet: bool, patience_seconds: float = 1.0) -> Iterator[Tell | N
         yield stages.tell
     finally:
         stages.end()
+
+
+def _sentences(stage: str, done: int, total: int) -> None:
+    """Write down what is to be read, and no stage."""
+    if total < 0:
+        sys.stderr.write(f"{stage}\n")
+        sys.stderr.flush()
 
 
 class _Stages:
@@ -54,6 +66,10 @@ class _Stages:
 
     def tell(self, stage: str, done: int, total: int) -> None:
         """Note that `done` of `total` are done; a total of 0 is one that is not known."""
+        if total < 0:
+            self.end()
+            _sentences(stage, done, total)
+            return
         if stage != self._stage:
             self.end()
             self._stage = stage

@@ -72,9 +72,11 @@ if TYPE_CHECKING:
     from edgec.passes.absorb_biases import AbsorbBiases
     from edgec.passes.choose_scales import ChooseScales
     from edgec.passes.correct_biases import CorrectBiases
+    from edgec.passes.correct_scales import CorrectScales
     from edgec.passes.equalize_clipped_layers import EqualizeClippedLayers
     from edgec.passes.judging import Judge
     from edgec.passes.migrate_scales import MigrateScales
+    from edgec.passes.optimize_rounding import OptimizeRounding
     from edgec.passes.quantize import QuantizeGraph
     from edgec.passes.refine_ranges import RefineRanges
     from edgec.passes.roster import PASSES
@@ -91,6 +93,7 @@ __all__ = [
     "ChooseScales",
     "ComputeInFloat32",
     "CorrectBiases",
+    "CorrectScales",
     "DecomposeBlockProducts",
     "DecomposeDeterminants",
     "DecomposeEinsum",
@@ -124,6 +127,7 @@ __all__ = [
     "MigrateScales",
     "MoveReshapes",
     "MoveTransposes",
+    "OptimizeRounding",
     "Pass",
     "PassRecord",
     "Pipeline",
@@ -161,9 +165,11 @@ _LATER = {
     "AbsorbBiases": "absorb_biases",
     "ChooseScales": "choose_scales",
     "CorrectBiases": "correct_biases",
+    "CorrectScales": "correct_scales",
     "EqualizeClippedLayers": "equalize_clipped_layers",
     "Judge": "judging",
     "MigrateScales": "migrate_scales",
+    "OptimizeRounding": "optimize_rounding",
     "QuantizeGraph": "quantize",
     "RefineRanges": "refine_ranges",
     "RoundWeights": "round_weights",

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from edgec.cli.progress import progress
+from edgec.verdict import SENTENCE
 
 
 class Terminal(io.StringIO):
@@ -22,9 +23,25 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return screen
 
 
-def test_nothing_is_told_without_a_terminal() -> None:
+def test_only_sentences_are_told_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with progress(quiet=False) as tell:
-        assert tell is None
+        assert tell is not None
+        tell("calibrate", 1, 10)
+        tell("about 2 min", 0, SENTENCE)
+
+    assert capsys.readouterr().err == "about 2 min\n"
+
+
+def test_sentences_stay_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
+
+    with progress(quiet=False) as tell:
+        assert tell is not None
+        tell("calibrate", 1, 10)
+        tell("about 2 min", 0, SENTENCE)
+        tell("prove", 1, 10)
+
+    assert screen.getvalue() == "about 2 min\n"
 
 
 def test_nothing_is_told_when_quiet(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from edgec.ops import (
     GroupedConv,
 )
 from edgec.passes import CorrectBiases, RoundWeights, Scheme
-from edgec.passes.round_weights import _MOST_INPUTS
+from edgec.passes.layer_recovery import MOST_INPUTS
 from tests.passes.quantization import INT8, UINT8, dequantized, layer, ratio
 from tests.targets.graphs import Feeds, Net, quantized, random
 
@@ -139,7 +139,7 @@ def test_weights_that_others_share_stay() -> None:
 
 
 def test_other_layers_get_their_bias_only() -> None:
-    wide = _MOST_INPUTS + 1
+    wide = MOST_INPUTS + 1
     for op, weight, shape in (
         (ConvTranspose(), random(4, 3, 2, 2, seed=1), (1, 4, 5, 5)),
         (FullyConnected(), random(2, wide, seed=1), (1, wide)),
