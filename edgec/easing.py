@@ -46,6 +46,9 @@ def easing(
     if options.effort == "fast" or not calibrates(options):
         return ()
     scheme, full = target.scheme(), options.effort != "default"
+    normalises = any(isinstance(n.op, LayerNorm | RMSNorm) for n in graph.nodes)
+    if scheme.per_channel and not full and not normalises:
+        return ()
     room = _BYTES // max(cost(graph).peak_activation_bytes, 1)
     count = max(_LEAST_SAMPLES, min(_SAMPLES["full" if full else "default"], room))
     samples = tuple(islice(data.calibration(), count))
@@ -54,14 +57,14 @@ def easing(
         ways["equalize-layers"] = (EqualizeLayers(),)
     if not scheme.per_channel and full:
         ways["equalize-clipped-layers"] = (EqualizeClippedLayers(samples),)
-    if full or any(isinstance(n.op, LayerNorm | RMSNorm) for n in graph.nodes):
+    if full or normalises:
         for strength in _STRENGTHS:
             ways[f"migrate-scales {strength}"] = (MigrateScales(samples, strength),)
     if full:
         ways["absorb-biases"] = (AbsorbBiases(samples),)
     step = QuantizeGraph(scheme=scheme, keep_float=options.keep_float)
     coarse = bool(scheme.packed) or not scheme.per_channel
-    return (ChooseScales(ways, step, samples, rounds=full and coarse),) if ways else ()
+    return (ChooseScales(ways, step, samples, rounds=full and coarse),)
 
 
 def eased(

@@ -11,8 +11,14 @@ import pytest
 
 from edgec.compiler import CompileOptions, compile_model
 from edgec.debugging import DebugOptions, debug_model
+from edgec.easing import easing
 from edgec.export import to_onnx
+from edgec.frontend import Loaded
+from edgec.ir import Builder, Graph
+from edgec.options import targets_for
+from edgec.passes import ChooseScales, PassRecord
 from edgec.preparation import calibration_report
+from edgec.split import Split
 from tests.models import feeds
 from tests.passes.test_choose_scales import uneven
 from tests.passes.test_migrate_scales import block
@@ -114,3 +120,45 @@ def test_transformers_have_scales_migrated_by_default(tmp_path: Path) -> None:
         assert "chosen" in {line["kept"] for line in tried}
         now, before = (r["artifacts"][k]["fidelity"]["sqnr_db"] for r in (report, plain))
         assert now > before + 6
+
+
+@pytest.mark.parametrize(
+    ("scheme", "bits", "effort", "ways", "rounds"),
+    [
+        ("per-tensor", 8, "default", 1, False),
+        ("per-tensor", 8, "full", 6, True),
+        (None, 8, "full", 4, False),
+        (None, 4, "full", 4, True),
+    ],
+)
+def test_ways_follow_from_scheme_and_effort(
+    scheme: str | None, bits: int, effort: str, ways: int, *, rounds: bool
+) -> None:
+    recipe = f"static_wi{bits}_ai8"
+    options = replace(OPTIONS, targets=("tflite",), scheme=scheme, recipe=recipe, effort=effort)
+    (target,) = targets_for(options)
+    loaded = Loaded(uneven(), Path(), frozenset({"x"}), 18)
+    data = Split(loaded, options.calibration, None, calibrates=True)
+
+    (step,) = easing(target, loaded.graph, data, options)
+
+    assert isinstance(step, ChooseScales)
+    assert (len(step.ways), step.rounds) == (ways, rounds)
+    assert not easing(target, loaded.graph, data, replace(options, effort="fast"))
+
+
+def test_debugging_compares_with_the_model_itself(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def doubled(_: object, graph: Graph, *rest: object) -> tuple[Graph, tuple[PassRecord, ...]]:
+        b = Builder(graph)
+        for node in graph.nodes:
+            weight = graph.constant(node.inputs[1])
+            assert weight is not None
+            b.add(node.op, b.now(node.inputs[0]), b.constant(2 * weight, "w"), like=node)
+        return b.finish(), ()
+
+    monkeypatch.setattr("edgec.preparation.eased", doubled)
+    found = debug_model(model, replace(OPTIONS, targets=("tflite",)), DebugOptions())
+
+    assert found["output"]["sqnr_db"] < 0  # four times as much is an error of three times

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from edgec.passes import (
     ChooseScales,
     EqualizeClippedLayers,
     EqualizeLayers,
+    Judge,
     Pass,
     QuantizeGraph,
     Scheme,
@@ -98,3 +100,24 @@ def test_nothing_to_quantize_is_nothing_to_choose() -> None:
     graph, feeds = uneven(), samples()
     kept = QuantizeGraph(scheme=TENSOR, keep_float=("a", "y"))
     assert ChooseScales({"": (EqualizeLayers(),)}, kept, feeds).run(graph) is graph
+
+
+def test_weights_are_rounded_before_outputs_are_compared_if_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph, feeds = uneven(), samples(32)
+    ways = {"equalized": (EqualizeLayers(),)}
+    quick = ChooseScales(ways, QuantizeGraph(scheme=TENSOR), feeds)
+    long = replace(quick, rounds=True)
+    judged: list[int] = []
+
+    def judge(reference: Graph, given: Sequence[Mapping[str, Array]]) -> Judge:
+        judged.append(len(given))
+        return Judge(reference, given)
+
+    monkeypatch.setattr("edgec.passes.choose_scales.Judge", judge)
+
+    (first, *_), (second, *_) = (step.run_recorded(graph)[1] for step in (quick, long))
+
+    assert judged == [32, 8]  # those that weights are rounded on do not judge
+    assert second.before_db > first.before_db + 1

@@ -303,6 +303,23 @@ def computed_weights(s: Sketch, x: Value) -> Value:
     return s.add(Conv(), conv(s, x, 4), w)
 
 
+def pooled_over_channels(s: Sketch, x: Value) -> Value:
+    y = s.add(MaxPool((2, 2), pad=(1, 0, 0, 1)), s.add(Transpose((0, 2, 1, 3)), x))
+    return s.add(Transpose((0, 2, 1, 3)), y)
+
+
+def mean_over_channels(s: Sketch, x: Value) -> Value:
+    return s.add(ReduceMean((1,)), x)
+
+
+def computed_slopes(s: Sketch, x: Value) -> Value:
+    return s.add(PRelu(), s.conv(s.x, 4), x)
+
+
+def product_of_two(s: Sketch, x: Value) -> Value:
+    return s.add(MatMul(), x, conv(s, s.x, 4))
+
+
 @pytest.mark.parametrize(
     ("middle", "layer", "reason"),
     [
@@ -312,9 +329,20 @@ def computed_weights(s: Sketch, x: Value) -> Value:
          "n0", "n1 normalises over channels"),
         (lambda s, x: s.add(Pad((0, 0, 1, 1, 0, 0, 1, 1), 1.0), x),
          "n0", "n1 (Pad) is not homogeneous"),
+        (lambda s, x: s.add(Pad((0, -1, 0, 0, 0, 2, 0, 0)), x),
+         "n0", "n1 (Pad) is not homogeneous"),
         (lambda s, x: s.add(Sigmoid(), x), "n0", "n1 (Sigmoid) is not homogeneous"),
         (lambda s, x: s.add(Reshape((1, 4, 6, 6)), s.add(Softmax(), x)), "n0", "(Softmax)"),
         (into_squares, "n1", "n2 multiplies two computed values"),
+        (pooled_over_channels, "n0", "n2 (MaxPool) is not homogeneous in each channel"),
+        (mean_over_channels, "n0", "n1 (ReduceMean) is not homogeneous"),
+        (computed_slopes, "n0", "n2 has computed slopes"),
+        (product_of_two, "n0", "n2 (MatMul) is not homogeneous"),
+        (lambda s, x: s.add(Resize(scales=(0.5,), axes=(1,)), x),
+         "n0", "n1 (Resize) is not homogeneous"),
+        (lambda s, x: s.add(Resize(sizes=(6, 6), coordinates="tf_crop_and_resize",
+                                   roi=(0, 0, 1.5, 1), beyond=1.0), x),
+         "n0", "n1 (Resize) is not homogeneous"),
     ],
     ids=lambda p: p if isinstance(p, str) else "",
 )  # fmt: skip
