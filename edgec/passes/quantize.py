@@ -366,6 +366,8 @@ def _unfit(graph: Graph, made: Plan, scheme: Scheme) -> Iterator[Diagnostic]:
         rule = made.nodes.get(node.output_names)
         if rule is None or not isinstance(rule.output, Fixed):
             continue
+        if made.types[node.output_names] is not scheme.activation:
+            continue
         grid = fixed_params(rule.output, scheme)
         if grid.zero_point[0] != (lowest + highest + 1) // 2:
             yield Diagnostic(

@@ -267,3 +267,15 @@ def test_a_wide_result_is_not_too_fine_for_its_products() -> None:
     grids = {n.output.name: n.op.params for n in made.nodes if isinstance(n.op, Quantize)}
     product = grids["x.quantized"].scale[0] / 127
     assert grids["y.quantized"].scale[0] == pytest.approx(product / 128, rel=1e-6)
+
+
+def test_a_wide_result_does_not_contradict_a_symmetric_scheme() -> None:
+    net = Net(x=(1, 4))
+    graph = net.graph(net.add("y", Sigmoid(), "x"))
+    ranges = calibrated(graph, {"x": random(1, 4)})
+    told = [
+        QuantizeGraph(ranges, Scheme(symmetric=True), wide=wide).diagnostics(graph)
+        for wide in ((), ("y",))
+    ]
+
+    assert [len(d) for d in told] == [1, 0]

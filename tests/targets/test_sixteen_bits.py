@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ from edgec.passes import Pipeline, recipe_named, simplify
 from edgec.passes.quantize import activation_params
 from edgec.passes.scheme import scheme_wishes
 from edgec.targets import Tflite
+from edgec.targets.tflite.devices import ETHOS_U
 from edgec.targets.tflite.schema import TYPES
 from tests.passes.quantization import ratio
 from tests.targets.graphs import Net, f32, one_op, quantized, ran, random, tiny_cnn
@@ -139,6 +141,13 @@ def test_the_user_is_told_that_xnnpack_does_not_run_it() -> None:
         "int16 activations run in LiteRT's own kernels, not in XNNPACK: expect it to be slower "
         "than float on phones"
     )
+
+
+def test_a_device_with_such_kernels_is_not_slow() -> None:
+    graph, feeds = tiny_cnn()
+    target = replace(TARGET, device=ETHOS_U[0])
+
+    assert target.compile(quantized(graph, feeds, scheme=target.scheme())).notes == ()
 
 
 def test_results_that_operators_prescribe_are_in_32768ths() -> None:
@@ -402,3 +411,17 @@ def bias_type(data: bytes) -> DType:
     (layer,) = (op for op in graph.operators if len(op.inputs) > 2)
     codes = {v: k for k, v in TYPES.items()}
     return codes[graph.tensors[layer.inputs[-1]].type]
+
+
+@pytest.mark.parametrize(("bias", "code"), [(0.02, "QUANTIZE"), (1.0, "DEQUANTIZE")])
+def test_a_bias_that_would_be_cut_off_is_not_put_on_the_grid(bias: float, code: str) -> None:
+    net = Net(x=(1, 4))
+    pair(net, "x", 1e-5)
+    w = np.array([[1, -2, 3, 4], [5, -6, 7, 0]], np.int8)
+    net.add("w", Dequantize(QuantParams((1e-6,), (0,))), w)
+    net.add("y", FullyConnected(), "x.real", "w", f32([bias, 0]))
+    graph, feeds = net.graph(pair(net, "y", 1e-4)), {"x": random(1, 4) / 10}
+    got, artifact, _ = ran(Tflite(), prepared(graph), feeds)
+
+    np.testing.assert_allclose(got["y.real"], evaluate(graph, feeds)["y.real"], atol=1.1e-4)
+    assert artifact.operators[code] == (1 if code == "QUANTIZE" else 2)

@@ -241,9 +241,23 @@ class Tflite(Target):
             tuple(inputs),
             tuple(outputs),
             dict(sorted(counts.items())),
-            (*b.notes, *_slow(model), *_changed(model_ports, (*graph.inputs, *graph.outputs))),
+            (
+                *b.notes,
+                *self._slow(model),
+                *_changed(model_ports, (*graph.inputs, *graph.outputs)),
+            ),
             tuple((op.code, op.layer) for op in model.operators),
         )
+
+    def _slow(self, model: Model) -> tuple[Diagnostic, ...]:
+        """Return what to expect of 16 bits, if there are some."""
+        if isinstance(self.device, Npu) or not any(is_wide(t) for t in model.tensors):
+            return ()
+        message = (
+            "int16 activations run in LiteRT's own kernels, not in XNNPACK: expect it to be "
+            "slower than float on phones"
+        )
+        return (Diagnostic(message, "tflite", "take it for accuracy, or for microcontrollers"),)
 
     @override
     def load(self, artifact: Artifact) -> Runner:
@@ -274,17 +288,6 @@ def _with_float32_interface(graph: Graph) -> Graph:
     """
     single = in_float32(graph, (DType.FLOAT16, DType.FLOAT64), interface=True)
     return graph if single is graph else EliminateIdentities().run(single)
-
-
-def _slow(model: Model) -> tuple[Diagnostic, ...]:
-    """Return what to expect of 16 bits, if there are some."""
-    if not any(is_wide(t) for t in model.tensors):
-        return ()
-    message = (
-        "int16 activations run in LiteRT's own kernels, not in XNNPACK: expect it to be slower "
-        "than float on phones"
-    )
-    return (Diagnostic(message, "tflite", "take it for accuracy, or for microcontrollers"),)
 
 
 def _changed(before: Iterable[Value], after: Iterable[Value]) -> Iterator[Diagnostic]:

@@ -158,11 +158,15 @@ def _loose_bias(graph: Graph, node: Node) -> int | None:
     (bias,) = biases
     value = node.inputs[bias]
     source = graph.producers.get(value)
-    if source is None:
-        return bias if graph.constant(value) is not None else None
-    if not isinstance(source.op, Dequantize) or graph.constant(source.inputs[0]) is None:
+    array = graph.constant(value if source is None else source.inputs[0])
+    if array is None or (source is not None and not isinstance(source.op, Dequantize)):
         return None
-    held = source.op
+    held = None if source is None else source.op
+    real = dequantize_array(array, held.params) if isinstance(held, Dequantize) else array
+    if float((np.abs(real) / np.array(grid.scale)).max(initial=0)) >= 2**31:
+        return None  # it would be cut off
+    if not isinstance(held, Dequantize):
+        return bias
     same = len(held.params.scale) in (1, len(grid.scale)) and np.allclose(
         held.params.scale, grid.scale, rtol=1e-6, atol=0
     )
