@@ -31,7 +31,7 @@ from edgec.targets.tflite.kernels.kernel import (
     Constraint,
     Kernel,
     elementwise,
-    is_int8,
+    is_integer,
 )
 from edgec.targets.tflite.lower import Lowering, Perm
 
@@ -51,7 +51,7 @@ def _curve(
     """
 
     def run(b: Lowering, node: Node, op: Any) -> None:
-        if on_integers is not None and is_int8(b, node):
+        if on_integers is not None and is_integer(b, node):
             on_integers(b, node, op)
             return
         f = Formula.of(b, node)
@@ -143,7 +143,7 @@ def _gated(
 
 
 def _hard_swish(b: Lowering, node: Node, op: HardSwish) -> None:
-    if is_int8(b, node):
+    if is_integer(b, node):
         # XNNPACK takes these three operators, and HARD_SWISH on floats only.
         _gated(lambda b, x, y: _write_hard_sigmoid(b, x, 1 / 6, 0.5, y))(b, node, op)
     else:

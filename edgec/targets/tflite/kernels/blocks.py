@@ -8,7 +8,7 @@ import numpy as np
 
 from edgec.ir import Array, DType, Node
 from edgec.ops import Col2Im, DepthToSpace, SpaceToDepth
-from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, cast, is_int8
+from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, cast, is_integer
 from edgec.targets.tflite.kernels.moves import gathered, step
 from edgec.targets.tflite.lower import NHWC, Lowering, Stored, identity
 from edgec.targets.tflite.model import is_wide
@@ -41,7 +41,7 @@ def _blocks(
     block: int,
     order: Array | None = None,
 ) -> None:
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     source = b.get(node.inputs[0], NHWC, integer=integer)
     given = b.info(source).dtype
     if order is not None:

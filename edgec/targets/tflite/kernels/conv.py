@@ -13,7 +13,7 @@ from edgec.targets.tflite.kernels.kernel import (
     Constraint,
     Kernel,
     bias_of,
-    is_int8,
+    is_integer,
     short_sums,
 )
 from edgec.targets.tflite.kernels.spatial import (
@@ -33,7 +33,7 @@ __all__ = ["CONSTRAINTS", "LOWERINGS"]
 
 
 def _conv(b: Lowering, node: Node, op: Convolution) -> None:
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     x, w = node.inputs[:2]
     pads = padding(op.window(w.type), x.type.ints[2:], op.pad, node.output.type.ints[2:])
     source = padded(b, as_image(b, x, integer=integer), pads.explicit)

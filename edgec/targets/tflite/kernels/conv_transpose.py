@@ -22,7 +22,7 @@ from edgec.targets.tflite.kernels.kernel import (
     Constraint,
     Kernel,
     bias_of,
-    is_int8,
+    is_integer,
     short_sums,
 )
 from edgec.targets.tflite.kernels.spatial import (
@@ -88,7 +88,7 @@ def _depthwise(b: Lowering, node: Node, op: ConvTranspose, weight: Array, out: i
 def _grouped(b: Lowering, node: Node, op: ConvTranspose, out: int) -> None:
     """Write the result of each group, and cut the pads off."""
     axes = len(op.stride)
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     given = node.inputs[0].type.ints[2:]
     held = b.info(out)
     n, *image, channels = held.shape

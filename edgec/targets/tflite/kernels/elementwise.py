@@ -38,7 +38,7 @@ from edgec.targets.tflite.kernels.kernel import (
     Constraint,
     Kernel,
     elementwise,
-    is_int8,
+    is_integer,
     pointwise,
     taken,
 )
@@ -58,7 +58,7 @@ def _binary(code: str, options: str, *takes: DType) -> Kernel:
         if not node.output.type.dtype.is_float:
             plain(b, node, op)
             return
-        integer = is_int8(b, node)
+        integer = is_integer(b, node)
         rank = node.output.type.rank
         perm = b.common_perm(node, rank, integer=integer)
         operands = [b.broadcastable(v, rank, perm, integer=integer) for v in node.inputs]

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgec.ir import Array, DType, Node, Value
 from edgec.ops import Gather, GatherElements, GatherND
-from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, cast, is_int8
+from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, cast, is_integer
 from edgec.targets.tflite.kernels.moves import step
 from edgec.targets.tflite.lower import Lowering, identity
 
@@ -28,7 +28,7 @@ Places = Array | int
 
 
 def _gather(b: Lowering, node: Node, op: Gather) -> None:
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     x, indices = node.inputs
     perm = b.perm_of(x, integer=integer) if indices.type.rank < 2 else None
     perm = perm or identity(x.type.rank)
@@ -56,7 +56,7 @@ def _gather_nd(b: Lowering, node: Node, op: GatherND) -> None:
 
 def _pick(b: Lowering, node: Node, shape: Sequence[int], places: Places) -> None:
     """Pick slices of the first operand, looked at under another shape."""
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     rows = b.reshaped(b.row_major(node.inputs[0], integer=integer), shape)
     target = b.put(node, identity(node.output.type.rank))
     step(b, "GATHER", [rows, stored(b, places)], None, "Gather", target, axis=0)

@@ -32,7 +32,7 @@ __all__ = [
     "constant_parameters",
     "elementwise",
     "exact_in",
-    "is_int8",
+    "is_integer",
     "pointwise",
     "scratch",
     "short_sums",
@@ -236,7 +236,7 @@ def elementwise(
     """Return the lowering of a function of one value, on integers where it has that form."""
 
     def run(b: Lowering, node: Node, op: Op) -> None:
-        integer = is_int8(b, node)
+        integer = is_integer(b, node)
         x = node.inputs[0]
         source = b.get(x, integer=integer)
         perm = b.order_of(x, integer=integer)
@@ -257,6 +257,6 @@ def constant_parameters(graph: Graph, node: Node) -> str | None:
     return None
 
 
-def is_int8(b: Lowering, node: Node) -> bool:
+def is_integer(b: Lowering, node: Node) -> bool:
     """Whether a node is computed on integers, of 8 or 16 bits."""
     return b.output_grid(node)[1] is not None

@@ -15,7 +15,7 @@ from edgec.targets.tflite.kernels.kernel import (
     Kernel,
     bias_of,
     constant_parameters,
-    is_int8,
+    is_integer,
     short_sums,
 )
 from edgec.targets.tflite.lower import Lowering, identity
@@ -30,7 +30,7 @@ def _fully_connected(b: Lowering, node: Node, op: FullyConnected) -> None:
 
     Its result then is ``[..., O]``, and the reshapes around the layer are not written.
     """
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     units, length = node.inputs[1].type.ints
     source = b.unreshaped(b.get(node.inputs[0], (0, 1), integer=integer))
     shape = b.info(source).shape
@@ -66,7 +66,7 @@ def _fully_connected(b: Lowering, node: Node, op: FullyConnected) -> None:
 
 
 def _matmul(b: Lowering, node: Node, op: MatMul) -> None:
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     (x, swap_x), (y, swap_y) = (_swapped(b, v, integer=integer) for v in node.inputs)
     left, right = _matrices(node)
     if max(len(left), len(right)) > _MOST_AXES:

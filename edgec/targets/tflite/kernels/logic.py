@@ -26,7 +26,7 @@ from edgec.targets.tflite.kernels.kernel import (
     FLOAT,
     Constraint,
     Kernel,
-    is_int8,
+    is_integer,
     pointwise,
     scratch,
 )
@@ -45,7 +45,7 @@ def _comparison(code: str, options: str, takes: tuple[DType, ...] = _COMPARED) -
 
 
 def _where(b: Lowering, node: Node, op: Where) -> None:
-    rank, integer = node.output.type.rank, is_int8(b, node)
+    rank, integer = node.output.type.rank, is_integer(b, node)
     perm = b.common_perm(node, rank, integer=integer)
     condition = b.broadcastable(node.inputs[0], rank, perm, integer=False)
     choices = [b.broadcastable(v, rank, perm, integer=integer) for v in node.inputs[1:]]

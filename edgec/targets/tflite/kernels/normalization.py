@@ -22,7 +22,7 @@ from edgec.ops import (
     Softmax,
 )
 from edgec.targets.tflite.kernels.formula import Formula
-from edgec.targets.tflite.kernels.kernel import Constraint, Kernel, is_int8
+from edgec.targets.tflite.kernels.kernel import Constraint, Kernel, is_integer
 from edgec.targets.tflite.lower import Lowering, identity
 
 __all__ = ["CONSTRAINTS", "LOWERINGS"]
@@ -31,7 +31,7 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 
 def _softmax(b: Lowering, node: Node, op: Softmax) -> None:
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     x = node.inputs[0]
     perm = b.order_of(x, integer=integer)
     axis = x.type.rank + op.axis

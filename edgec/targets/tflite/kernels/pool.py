@@ -33,7 +33,7 @@ from edgec.targets.tflite.kernels.kernel import (
     Constraint,
     Kernel,
     cast,
-    is_int8,
+    is_integer,
 )
 from edgec.targets.tflite.kernels.reduce import reduction
 from edgec.targets.tflite.kernels.spatial import as_image, image_fields, padded, put_image
@@ -147,7 +147,7 @@ def _builtin(
 
 
 def _max_pool(b: Lowering, node: Node, op: MaxPool) -> None:
-    source = as_image(b, node.inputs[0], integer=is_int8(b, node))
+    source = as_image(b, node.inputs[0], integer=is_integer(b, node))
     if b.info(source).quant is None:
         source = cast(b, source, DType.FLOAT32)  # holds all of 8 bits
     fill = _lowest(b, node, source)
@@ -204,7 +204,7 @@ def _lowest(b: Lowering, node: Node, source: int) -> Array | None:
 
 
 def _average_pool(b: Lowering, node: Node, op: AveragePool) -> None:
-    source = as_image(b, node.inputs[0], integer=is_int8(b, node))
+    source = as_image(b, node.inputs[0], integer=is_integer(b, node))
 
     def step(images: int, slide: _Slide, target: int) -> None:
         pads = padding(slide.window, slide.images[1:3], slide.pad, slide.out)

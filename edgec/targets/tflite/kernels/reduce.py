@@ -31,7 +31,7 @@ from edgec.targets.tflite.kernels.kernel import (
     Constraint,
     Kernel,
     cast,
-    is_int8,
+    is_integer,
 )
 from edgec.targets.tflite.lower import Lowering, Perm, Stored
 
@@ -45,7 +45,7 @@ def reduction(
     b: Lowering, node: Node, code: str, axes: tuple[int, ...], *, keepdims: bool
 ) -> None:
     """Add a reduction along axes of the value, wherever these are stored."""
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
     perm = b.order_of(x, integer=integer)

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgec.ir import DType, Graph, Node
 from edgec.ops import Resize, SymmetricResize
-from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, is_int8
+from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, is_integer
 from edgec.targets.tflite.kernels.maps import mapped, picked
 from edgec.targets.tflite.lower import NHWC, Lowering, Stored
 from edgec.targets.tflite.resizing import builtin_form
@@ -21,7 +21,7 @@ __all__ = ["CONSTRAINTS", "LOWERINGS"]
 
 
 def _resize(b: Lowering, node: Node, op: Resize) -> None:
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     form = builtin_form(op, node) if node.output.type.dtype is DType.FLOAT32 else None
     if form is None:
         _by_axes(b, node, op, integer=integer)

@@ -20,7 +20,7 @@ from edgec.targets.tflite.kernels.index import (
     slice_places,
     stored,
 )
-from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, cast, is_int8
+from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, cast, is_integer
 from edgec.targets.tflite.kernels.moves import step
 from edgec.targets.tflite.lower import Lowering, Stored, identity
 
@@ -66,7 +66,7 @@ def _scatter(
     b: Lowering, node: Node, updates: Value, count: int, places: Places, reduction: str
 ) -> None:
     """Put rows at their places in the first operand, looked at as a table of `count` rows."""
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     x = node.inputs[0]
     width = x.type.size // count
     rows = b.reshaped(b.row_major(x, integer=integer), (count, width))

@@ -12,7 +12,7 @@ from edgec.targets.tflite.kernels.kernel import (
     Constraint,
     Kernel,
     cast,
-    is_int8,
+    is_integer,
 )
 from edgec.targets.tflite.kernels.moves import step
 from edgec.targets.tflite.lower import Lowering, Stored, identity
@@ -80,7 +80,7 @@ def _one_hot(b: Lowering, node: Node, op: OneHot) -> None:
 
 
 def _trilu(b: Lowering, node: Node, op: Trilu) -> None:
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
     rank = x.type.rank

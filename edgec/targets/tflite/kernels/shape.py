@@ -20,7 +20,7 @@ from edgec.ops import (
     Transpose,
     WrapPad,
 )
-from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, is_int8
+from edgec.targets.tflite.kernels.kernel import ANY, Constraint, Kernel, is_integer
 from edgec.targets.tflite.kernels.moves import gathered, padded_axes, sliced, step
 from edgec.targets.tflite.lower import Lowering, Stored, identity
 from edgec.targets.tflite.views import grouped_perm, reshaped_perm
@@ -29,7 +29,7 @@ __all__ = ["CONSTRAINTS", "LOWERINGS", "unchanged"]
 
 
 def _reshape(b: Lowering, node: Node, op: Reshape) -> None:
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     x, out = node.inputs[0], node.output.type.ints
     held = b.order_of(x, integer=integer)
     perm = reshaped_perm(x.type.ints, held, out)
@@ -43,7 +43,7 @@ def _reshape(b: Lowering, node: Node, op: Reshape) -> None:
 
 def _transpose(b: Lowering, node: Node, op: Transpose) -> None:
     """Rename the axes; nothing is step until a consumer insists."""
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
     perm = b.order_of(x, integer=integer)
@@ -58,7 +58,7 @@ def _identity(b: Lowering, node: Node, op: Identity) -> None:
 def unchanged(b: Lowering, node: Node) -> None:
     """Let a node's output be its operand, on another grid if need be."""
     x = node.inputs[0]
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     source = b.get(x, integer=integer)
     perm = b.order_of(x, integer=integer)
     if integer:  # the result may be on another grid
@@ -68,7 +68,7 @@ def unchanged(b: Lowering, node: Node) -> None:
 
 
 def _concat(b: Lowering, node: Node, op: Concat) -> None:
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     out = node.output.type
     perm = b.common_perm(node, out.rank, integer=integer)
     operands = [b.get(v, perm, integer=integer) for v in node.inputs]
@@ -95,7 +95,7 @@ def _three(shape: Sequence[int], axis: int) -> tuple[int, int, int]:
 
 
 def _pad(b: Lowering, node: Node, op: Pad | MirrorPad | WrapPad) -> None:
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
     perm = b.order_of(x, integer=integer)
@@ -137,7 +137,7 @@ def _continued(
 
 
 def _slice(b: Lowering, node: Node, op: Slice) -> None:
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
     perm = b.order_of(x, integer=integer)
@@ -147,7 +147,7 @@ def _slice(b: Lowering, node: Node, op: Slice) -> None:
 
 
 def _split(b: Lowering, node: Node, op: Split) -> None:
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
     perm = b.order_of(x, integer=integer)
@@ -169,7 +169,7 @@ def _split(b: Lowering, node: Node, op: Split) -> None:
 
 
 def _expand(b: Lowering, node: Node, op: Expand) -> None:
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     x, out = node.inputs[0], node.output.type
     perm = b.common_perm(node, out.rank, integer=integer)
     source = b.broadcastable(x, out.rank, perm, integer=integer)
@@ -178,7 +178,7 @@ def _expand(b: Lowering, node: Node, op: Expand) -> None:
 
 
 def _tile(b: Lowering, node: Node, op: Tile) -> None:
-    integer = is_int8(b, node)
+    integer = is_integer(b, node)
     x = node.inputs[0]
     source = b.get(x, integer=integer)
     perm = b.order_of(x, integer=integer)
