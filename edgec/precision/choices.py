@@ -55,14 +55,16 @@ def choices(way: Quantizing) -> tuple[Choices, ...]:
     found = list(_ladders(way))
     sizes = {node.outputs[0].name: _size(way.graph, node) for node, _ in found}
     base_bytes = sum(sizes[n.outputs[0].name][0] * _BITS[p[0]] for n, p in found) or 1
-    times = way.target.precisions()
-    base_time = sum(sizes[n.outputs[0].name][1] * times[p[0]] for n, p in found) or 1
+    times = {n.outputs[0].name: way.target.precisions(n.op) for n, _ in found}
+    names = [(n.outputs[0].name, p[0]) for n, p in found]
+    base_time = sum(sizes[name][1] * times[name][base] for name, base in names) or 1
     timed = way.target.recipe.activations != "float"  # else all kernels read floats
 
     def cost(node: Node, base: Precision, other: Precision) -> float:
-        weights, work = sizes[node.outputs[0].name]
+        name = node.outputs[0].name
+        (weights, work), beside = sizes[name], times[name]
         extra = weights * (_BITS[other] - _BITS[base]) / base_bytes
-        return extra + (work * (times[other] - times[base]) / base_time if timed else 0.0)
+        return extra + (work * (beside[other] - beside[base]) / base_time if timed else 0.0)
 
     return tuple(
         Choices(

@@ -12,7 +12,7 @@ import numpy as np
 from edgec.contents import Contents
 from edgec.errors import Diagnostic, UnsupportedError
 from edgec.export import Outside
-from edgec.ir import Array, ContainerType, DType, Graph, QuantParams, Value
+from edgec.ir import Array, ContainerType, DType, Graph, Op, QuantParams, Value
 from edgec.ops import quantize_array
 from edgec.passes import Pass, Precision, Recipe, Scheme
 
@@ -154,11 +154,13 @@ class Target(ABC):
         """Return the target with options that a model in float32 can have."""
         return self
 
-    def precisions(self) -> Mapping[Precision, float]:
+    def precisions(self, op: Op | None = None) -> Mapping[Precision, float]:
         """What single layers may compute in, and how long that takes beside 8 bits.
 
-        A prediction, to rank choices by: on CPUs floats take two to four times as long.
+        Of one operator, or of most. A prediction, to rank choices by: on CPUs floats take two
+        to four times as long.
         """
+        del op
         return {"int4": 1.0, "int8": 1.0, "float16": 3.0, "float32": 3.0}
 
     def settings(self) -> dict[str, str]:

@@ -167,6 +167,14 @@ class TestChoices:
         quick = {c.operator: c for c in choices(npu)}["Conv"]
         assert quick.costs[1] < slow.costs[1]
 
+    def test_depthwise_layers_of_16_bits_cost_most(self, way: Way) -> None:
+        found = {c.operator: c for c in choices(way("static_wi8_ai8"))}
+        shares = {}
+        for name in ("Conv", "DepthwiseConv"):
+            costs = dict(zip(found[name].precisions, found[name].costs, strict=True))
+            shares[name] = costs["int16"] / costs["float32"]
+        assert shares["DepthwiseConv"] > 5 * shares["Conv"]
+
     def test_layers_of_16_bits_are_nearer_than_those_of_8(self, way: Way) -> None:
         given = way("static_wi8_ai8")
         layers = choices(given)

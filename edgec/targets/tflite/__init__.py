@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from edgec.errors import Diagnostic, OptionError
 from edgec.frontend.floats import in_float32
-from edgec.ir import DType, Graph, Node, Value, unload
-from edgec.ops import Dequantize, Opaque, Quantize
+from edgec.ir import DType, Graph, Node, Op, Value, unload
+from edgec.ops import DepthwiseConv, Dequantize, Opaque, Quantize
 from edgec.passes import (
     STATIC_INT8,
     ComputeInFloat32,
@@ -121,12 +121,13 @@ class Tflite(Target):
         return not isinstance(self.device, Npu)
 
     @override
-    def precisions(self) -> Mapping[Precision, float]:
+    def precisions(self, op: Op | None = None) -> Mapping[Precision, float]:
         if isinstance(self.device, Npu):
             return {"int8": 1.0, "int16": 2.0}
-        # XNNPACK has no 16 bits: measured with LiteRT 2.3, its own kernels took 80 to 180
-        # times as long as those of 8 bits.
-        return {**Target.precisions(self), "int16": 100.0}
+        # XNNPACK has no 16 bits. LiteRT's own kernels, in release 2.3, took 2.5 to 5 times as
+        # long for convolutions whose sums have 32 bits, and 50 times for depthwise ones.
+        sixteen = 50.0 if isinstance(op, DepthwiseConv) else 4.0
+        return {**Target.precisions(self), "int16": sixteen}
 
     @override
     def settings(self) -> dict[str, str]:
