@@ -38,28 +38,26 @@ def easing(
 ) -> tuple[Pass, ...]:
     """Return the passes that make a prepared graph easier to quantize, by effort.
 
-    By default what has been seen to help: weights that are alike where they have one scale a
-    layer, and smaller activations behind the normalisations of transformers. With more effort,
-    whatever there is, and with rounded weights where these are coarse: rounding makes up for
-    much, so that a way that moves a clip is not worth it then.
+    By default what is cheap to judge: smaller activations behind the normalisations of
+    transformers. With more effort whatever there is. Where weights are coarse, they are rounded
+    before outputs are compared: that makes up for so much of what other scales would prevent
+    that these may be worth nothing, or less, and to find out takes as long as rounding.
     """
     if options.effort == "fast" or not calibrates(options):
         return ()
     scheme, full = target.scheme(), options.effort != "default"
     normalises = any(isinstance(n.op, LayerNorm | RMSNorm) for n in graph.nodes)
-    if scheme.per_channel and not full and not normalises:
+    if not full and not normalises:
         return ()
     room = _BYTES // max(cost(graph).peak_activation_bytes, 1)
     count = max(_LEAST_SAMPLES, min(_SAMPLES["full" if full else "default"], room))
     samples = tuple(islice(data.calibration(), count))
     ways: dict[str, tuple[Pass, ...]] = {}
-    if not scheme.per_channel:
+    if full and not scheme.per_channel:
         ways["equalize-layers"] = (EqualizeLayers(),)
-    if not scheme.per_channel and full:
         ways["equalize-clipped-layers"] = (EqualizeClippedLayers(samples),)
-    if full or normalises:
-        for strength in _STRENGTHS:
-            ways[f"migrate-scales {strength}"] = (MigrateScales(samples, strength),)
+    for strength in _STRENGTHS:
+        ways[f"migrate-scales {strength}"] = (MigrateScales(samples, strength),)
     if full:
         ways["absorb-biases"] = (AbsorbBiases(samples),)
     step = QuantizeGraph(scheme=scheme, keep_float=options.keep_float)

@@ -30,6 +30,7 @@ OPTIONS = CompileOptions(
     "static_wi8_ai8",
     {"x": np.concatenate([random(1, 3, 8, 8, seed=seed) for seed in range(32)])},
     scheme="per-tensor",
+    effort="full",
     min_sqnr_db=-99,
     compare_speed=False,
 )
@@ -54,8 +55,8 @@ def test_one_scale_a_layer_makes_channels_alike_first(model: Path) -> None:
     for k, target in enumerate(BOTH):
         names = list(ledger(report, target))
         assert names.index("choose-scales") < names.index("quantize")
-        chosen = ledger(report, target)["choose-scales"]["layers"][0]
-        assert (chosen["layer"], chosen["kept"]) == ("scales: equalize-layers", "chosen")
+        layers = ledger(report, target)["choose-scales"]["layers"]
+        assert "chosen" in {line["kept"] for line in layers}
         assert "choose-scales" not in ledger(plain, target)
         now, before = (r["artifacts"][k]["fidelity"]["sqnr_db"] for r in (report, plain))
         assert now > before + 6
@@ -70,7 +71,10 @@ def test_targets_share_the_work_where_the_graph_is_the_same(model: Path) -> None
 
 def test_a_scale_for_each_channel_needs_none_of_it(model: Path) -> None:
     options = replace(OPTIONS, scheme=None, targets=("tflite",))
-    assert "choose-scales" not in ledger(compile_model(model, options).report)
+    layers = ledger(compile_model(model, options).report)["choose-scales"]["layers"]
+    assert not any("equalize" in line["layer"] for line in layers)
+    quick = replace(options, effort="default")
+    assert "choose-scales" not in ledger(compile_model(model, quick).report)
 
 
 def test_layers_are_debugged_beside_the_float_model(model: Path) -> None:
@@ -90,7 +94,7 @@ def test_a_calibration_report_shows_the_values_of_the_model(model: Path) -> None
 
 
 def test_more_effort_tries_whatever_there_is(model: Path) -> None:
-    options = replace(OPTIONS, effort="full", targets=("tflite",))
+    options = replace(OPTIONS, targets=("tflite",))
     layers = ledger(compile_model(model, options).report)["choose-scales"]["layers"]
 
     tried = {line["layer"]: line["kept"] for line in layers if "scales: " in line["layer"]}
@@ -107,7 +111,7 @@ def test_transformers_have_scales_migrated_by_default(tmp_path: Path) -> None:
     graph = block()
     path.write_bytes(to_onnx(graph).SerializeToString())
     x = np.concatenate([feeds(graph, seed)["x"] for seed in range(32)])
-    options = replace(OPTIONS, calibration={"x": x}, scheme=None)
+    options = replace(OPTIONS, calibration={"x": x}, scheme=None, effort="default")
 
     report = compile_model(path, options).report
     plain = compile_model(path, replace(options, effort="fast")).report
@@ -125,7 +129,8 @@ def test_transformers_have_scales_migrated_by_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scheme", "bits", "effort", "ways", "rounds"),
     [
-        ("per-tensor", 8, "default", 1, False),
+        (None, 8, "default", 0, False),
+        ("per-tensor", 8, "default", 0, False),
         ("per-tensor", 8, "full", 6, True),
         (None, 8, "full", 4, False),
         (None, 4, "full", 4, True),
@@ -140,10 +145,10 @@ def test_ways_follow_from_scheme_and_effort(
     loaded = Loaded(uneven(), Path(), frozenset({"x"}), 18)
     data = Split(loaded, options.calibration, None, calibrates=True)
 
-    (step,) = easing(target, loaded.graph, data, options)
+    steps = easing(target, loaded.graph, data, options)
 
-    assert isinstance(step, ChooseScales)
-    assert (len(step.ways), step.rounds) == (ways, rounds)
+    found = [(len(s.ways), s.rounds) for s in steps if isinstance(s, ChooseScales)]
+    assert found == ([(ways, rounds)] if ways else [])
     assert not easing(target, loaded.graph, data, replace(options, effort="fast"))
 
 
