@@ -13,13 +13,19 @@ from click.testing import CliRunner
 from edgec.cli import main
 from edgec.demo import CALIBRATION, MODEL, TEST
 from edgec.errors import EdgecError, InconclusiveError
+from edgec.options import EFFORTS
+from edgec.passes import RECIPES
+from edgec.passes.scheme import SCHEME_WORDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+QUANTIZATION = (ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -42,6 +48,22 @@ def test_edgec_commands_succeed_one_after_the_other(folder: Path) -> None:
         assert done.exit_code == 0, (command, done.stderr)
     for name in ("MODEL.tflite", "MODEL.onnx", "MODEL.golden.npz", "report.json"):
         assert (folder / "OUT" / name).is_file()
+
+
+@pytest.mark.usefixtures("folder")
+def test_commands_about_quantization_succeed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEC_CACHE", "")
+    lines = [line for block in blocks("console", QUANTIZATION) for line in block.splitlines()]
+
+    assert len(lines) == 3
+    for line in lines:
+        done = CliRunner().invoke(main, shlex.split(line.removeprefix("$ edgec ")))
+        assert done.exit_code == 0, (line, done.output)
+
+
+def test_the_page_about_quantization_names_what_there_is() -> None:
+    for name in (*(r.name for r in RECIPES), *EFFORTS, *SCHEME_WORDS):
+        assert f"`{name}`" in QUANTIZATION, name
 
 
 @pytest.mark.usefixtures("folder")
