@@ -68,6 +68,8 @@ def dequantized_input_scale(graph: Graph) -> float:
 
 def test_one_scale_for_all_gets_one_factor() -> None:
     op, weight, shape = LAYERS[0]
+    weight = weight.copy()
+    weight[0] = 0  # what is to be for all does not follow from the first
     graph, feeds = one(op, weight, *shape), smooth(64, *shape)
     right = quantized(graph, *feeds, scheme=Scheme(per_channel=False))
 
@@ -87,10 +89,11 @@ def test_no_scale_goes_further_than_kernels_bear() -> None:
     np.testing.assert_allclose(scales(after, "y"), scales(right, "y") * 4 / 1.5, rtol=1e-6)
 
 
-def test_a_channel_of_zeros_keeps_its_scale() -> None:
+@pytest.mark.parametrize("left", [0.0, 1e-9])
+def test_a_channel_of_nothing_keeps_its_scale(left: float) -> None:
     op, weight, shape = LAYERS[0]
     weight = weight.copy()
-    weight[2] = 0
+    weight[2] *= left
     graph, feeds = one(op, weight, *shape), smooth(64, *shape)
     wrong = stretched(quantized(graph, *feeds), 1.2)
 
@@ -98,6 +101,22 @@ def test_a_channel_of_zeros_keeps_its_scale() -> None:
 
     changed = scales(after, "y") != scales(wrong, "y")
     assert changed.tolist() == [True, True, False, True, True, True]
+
+
+def test_a_channel_that_is_worse_keeps_its_scale() -> None:
+    """Held-out samples are nothing where the first channel looks: any bias is wrong."""
+    op, weight, shape = LAYERS[0]
+    weight = weight.copy()
+    weight[0, 1:] = 0
+    graph, feeds = one(op, weight, *shape), smooth(64, *shape)
+    for feed in feeds[3::4]:
+        feed["x"][:, 0] = 0
+    wrong = stretched(quantized(graph, *feeds), 1.2)
+
+    after = CorrectScales(graph, feeds).run(wrong)
+
+    changed = scales(after, "y") != scales(wrong, "y")
+    assert changed.tolist() == [False, True, True, True, True, True]
 
 
 def test_held_out_samples_judge() -> None:

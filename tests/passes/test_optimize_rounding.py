@@ -8,10 +8,12 @@ import pytest
 from edgec.ir import Array, Graph, Op
 from edgec.ops import Activation, ConvTranspose, Dequantize, FullyConnected
 from edgec.passes import OptimizeRounding, RoundWeights, Scheme
-from edgec.passes.optimize_rounding import _Descent, optimizing_seconds
+from edgec.passes.compensated_rounding import Moments
+from edgec.passes.layer_recovery import Seen
+from edgec.passes.optimize_rounding import _Descent, _target, optimizing_seconds
 from tests.passes.quantization import INT8, UINT8, dequantized, layer
 from tests.passes.test_round_weights import COARSE, LAYERS, PACKED, deep, gained, one, smooth
-from tests.targets.graphs import Feeds, Net, quantized, random
+from tests.targets.graphs import Feeds, Net, f32, quantized, random
 
 STEPS = 400
 
@@ -70,6 +72,25 @@ def test_roundings_are_nearly_the_best_there_are() -> None:
         least += best(target, hessian, (-7, 7))
     assert found < 1.6 * least
     assert found < nearest / 2
+
+
+def seen(weight: Array, rows: int, noise: float) -> Seen:
+    """Return what a product with other inputs and noise looks like."""
+    both = Moments.empty(1, 4, 8), Moments.empty(1, 4, 8)
+    for moments, count, seed in zip(both, (rows, 4096), (1, 2), strict=True):
+        x, off = random(1, count, 8, seed=seed), random(1, count, 4, seed=10 + seed)
+        moments.add(x, x @ weight.transpose(0, 2, 1) + f32(noise) * off)
+    return Seen(*both)
+
+
+def test_weights_are_pulled_as_far_as_held_out_samples_follow() -> None:
+    weight, moved = random(1, 4, 8, seed=5), random(1, 4, 8, seed=5) + f32(0.3)
+
+    def error(seen_with: Seen) -> float:
+        return float(np.abs(_target(weight, seen_with) - moved).max())
+
+    assert error(seen(moved, 4096, 0.01)) < 0.01
+    np.testing.assert_array_equal(_target(weight, seen(weight, 10, 1.0)), weight)
 
 
 def test_integers_stay_within_their_limits() -> None:

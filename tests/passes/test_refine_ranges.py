@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from edgec.calibration import MinMax, Percentile, RangeMethod, calibrate
 from edgec.evaluate import Evaluator
-from edgec.ir import Array, Graph, QuantParams
+from edgec.ir import Array, DType, Graph, QuantParams, Value
 from edgec.ops import Add, Concat, Conv, FullyConnected, Relu
-from edgec.passes import QuantizeGraph, RefineRanges, Scheme
+from edgec.passes import Judge, QuantizeGraph, RefineRanges, Scheme, refine_ranges
 from edgec.passes.quantization_plan import plan
-from edgec.passes.refine_ranges import _offers
+from edgec.passes.refine_ranges import _errors, _offers
 from tests.passes.quantization import INT8, SCHEMES, grids, ratio
 from tests.targets.graphs import Feeds, Net, f32, random
 
@@ -81,24 +83,53 @@ def test_each_value_has_the_range_that_is_best_for_it() -> None:
     assert grids(after)["x"].scale[0] > grids(before)["x"].scale[0]
 
 
-def test_values_that_share_a_grid_are_taken_together() -> None:
+def joined() -> tuple[RefineRanges, Graph, list[Feeds]]:
     net = Net(x=(1, 4, 8, 8), z=(1, 4, 8, 8))
     net.add("j", Concat(1), "x", "z")
     graph = net.graph(net.add("y", Conv(), "j", random(4, 8, 1, 1, seed=1)))
-    feeds = [
-        {n: random(1, 4, 8, 8, seed=2 * k + i) for i, n in enumerate("xz")} for k in range(16)
+    feeds: list[Feeds] = [
+        {"x": random(1, 4, 8, 8, seed=k), "z": 3 * random(1, 4, 8, 8, seed=50 + k)}
+        for k in range(16)
     ]
     quantize = step(graph, feeds)
-    before = quantize.run(graph)
-    refine = RefineRanges(quantize, graph, feeds)
+    return RefineRanges(quantize, graph, feeds), quantize.run(graph), feeds
+
+
+def test_values_that_share_a_grid_are_taken_together() -> None:
+    refine, before, _ = joined()
 
     after, records = refine.run_recorded(before)
 
-    assert [[v.name for v in o.values] for o in _offers(refine)] == [["x", "z"], ["y"]]
+    offer, other = _offers(refine)
+    assert [[v.name for v in o.values] for o in (offer, other)] == [["x", "z"], ["y"]]
     assert [r.layer for r in records] == ["x", "y"]
     found = grids(after)
-    assert found["x"] == found["z"] == found["j"]
+    assert found["x"] == found["z"] == found["j"] == offer.grids[records[0].kept]
     assert found["x"].scale[0] > grids(before)["x"].scale[0]
+
+
+def test_what_values_of_one_grid_cost_adds_up() -> None:
+    refine, _, feeds = joined()
+    (offer, _), judge = _offers(refine), Judge(refine.reference, feeds)
+
+    def errors(*values: Value) -> Array:
+        (found,) = _errors(refine.reference, judge, [replace(offer, values=values)], DType.INT8)
+        return found["minmax"]
+
+    x, z = offer.values
+    assert (errors(x) > 0).all()
+    np.testing.assert_allclose(errors(x, z), errors(x) + errors(z))
+
+
+def test_what_is_hardly_better_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    refine, before, _ = joined()
+    monkeypatch.setattr(refine_ranges, "_LEAST_DB", 90.0)
+
+    after, records = refine.run_recorded(before)
+
+    assert after is before
+    assert {r.kept for r in records} == {"plain"}
+    assert records[0].after_db > records[0].before_db
 
 
 def branches(first: Array) -> tuple[Graph, list[Feeds]]:
