@@ -17,9 +17,10 @@ from edgec.errors import Diagnostic
 from edgec.files import REPORT_SCHEMA
 from edgec.frontend import Loaded
 from edgec.numerics import Agreement
+from edgec.options import calibrates
 from edgec.passes import LayerRecord, PassRecord
 from edgec.proof import Evaluation
-from edgec.speed import Speed, converting
+from edgec.speed import Speed
 from edgec.targets import Port
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from edgec.compiler import Compiled
     from edgec.options import CompileOptions
 
-__all__ = ["build_report"]
+__all__ = ["build_report", "speed_entry"]
 
 _PACKAGES = ("onnx", "onnxruntime", "ai-edge-litert", "numpy")
 
@@ -92,15 +93,21 @@ def build_report(
             "seconds": {**seconds, "passes": [round(r.seconds, 4) for _, r in steps]},
             "profile": {},
             "speed": {
-                c.target: _speed(c, speeds[c.target]) for c in compiled if c.target in speeds
+                name: speed_entry(speed, integers=calibrates(options))
+                for name, speed in speeds.items()
             },
         },
     }
 
 
-def _speed(made: Compiled, speed: Speed) -> dict[str, Any]:
-    more = {} if made.plain is None else converting(made.artifact, made.plain)
-    return {**asdict(speed), "slower": speed.is_slower, "converting": more}
+def speed_entry(speed: Speed, *, integers: bool) -> dict[str, Any]:
+    """Return how fast an artifact is, and whether its recipe computes on integers."""
+    return {
+        **asdict(speed),
+        "slower": speed.is_slower,
+        "faster": speed.is_faster,
+        "integers": integers,
+    }
 
 
 def _model(loaded: Loaded, records: Sequence[PassRecord]) -> dict[str, Any]:

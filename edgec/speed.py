@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgec.errors import Diagnostic, GateError, InconclusiveError
+from edgec.hotspots import Hotspot
 from edgec.ir import Array
-from edgec.targets import Artifact, Runner
+from edgec.targets import Runner
 
-__all__ = ["Speed", "check_speed", "compared", "converting"]
+__all__ = ["Speed", "check_speed", "compared"]
 
 _LEAST_ROUNDS, _MOST_ROUNDS = 20, 100
 _SECONDS = 0.6
+_TRIFLE = 0.02
+"""A difference that nobody would change a model for."""
 _NOTCH = 1.57
 """Half a notch is so many quartile distances by the root of n (McGill et al., 1978)."""
 
@@ -35,6 +37,8 @@ class Speed:
         Half the width of the interval that holds the true median 95 times of 100.
     size_bytes, float_size_bytes
         Of the files.
+    hotspots
+        The layers that cost time, worst first, where the artifact is not as fast as it should.
     """
 
     latency_ms: float
@@ -44,11 +48,17 @@ class Speed:
     rounds: int
     size_bytes: int
     float_size_bytes: int
+    hotspots: tuple[Hotspot, ...] = ()
 
     @property
     def is_slower(self) -> bool:
-        """Whether the artifact is slower than float, beyond noise."""
-        return self.speedup + self.noise < 1
+        """Whether the artifact is slower than float, beyond noise and by more than a trifle."""
+        return self.speedup + self.noise < 1 - _TRIFLE
+
+    @property
+    def is_faster(self) -> bool:
+        """Whether the artifact is faster than float, beyond noise."""
+        return self.speedup - self.noise > 1
 
     def reaches(self, speedup: float) -> bool:
         """Whether the artifact is so much faster than float, within noise."""
@@ -98,30 +108,37 @@ def check_speed(found: Mapping[str, Speed], targets: Sequence[str], required: fl
             f"the artifact for {' and '.join(missing)} was not timed: it is for another "
             "machine, not quantized, or larger than edgec makes a float twin of"
         )
-    slow = [
-        Diagnostic(
+    slow: list[Diagnostic] = []
+    for name, s in found.items():
+        if s.reaches(required):
+            continue
+        text = (
             f"is {s.speedup:.2f} times as fast as float32 ({s.latency_ms:g} ms, "
-            f"{s.float_latency_ms:g} ms), {required:g} times is required",
-            name,
+            f"{s.float_latency_ms:g} ms), {required:g} times is required"
         )
-        for name, s in found.items()
-        if not s.reaches(required)
-    ]
+        slow += [Diagnostic(text, name), *_named(s.hotspots)]
     if slow:
         raise GateError("a quantized artifact is not as fast as required", slow)
+
+
+_NAMED = 3
+
+
+def _named(hotspots: Sequence[Hotspot]) -> Iterator[Diagnostic]:
+    """Yield the worst of the layers that cost time."""
+    for spot in hotspots[:_NAMED]:
+        kinds = ", ".join(dict.fromkeys(spot.operators))
+        took = "" if spot.ms is None else f" ({spot.ms:g} ms, {spot.float_ms:g} ms in float)"
+        yield Diagnostic(f"{kinds} costs time: {spot.why}{took}", spot.layer)
+    more = len(hotspots) - _NAMED
+    if more > 0:
+        hint = "without --require-speedup, report.json lists them"
+        yield Diagnostic(
+            f"{more} more layer{'s cost' if more > 1 else ' costs'} time", hint=hint
+        )
 
 
 def _seconds(runner: Runner, stored: Mapping[str, Array]) -> float:
     start = time.perf_counter()
     runner.raw(stored)
     return time.perf_counter() - start
-
-
-_CONVERT = {"CAST", "DEQUANTIZE", "QUANTIZE", "TRANSPOSE", "Transpose"}
-"""Not the pairs of an ONNX file: those that fuse cost nothing."""
-
-
-def converting(made: Artifact, plain: Artifact) -> dict[str, int]:
-    """Return the operators that only convert, and that the float artifact has fewer of."""
-    more = Counter(made.operators) - Counter(plain.operators)
-    return {name: count for name, count in sorted(more.items()) if name in _CONVERT}

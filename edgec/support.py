@@ -13,7 +13,7 @@ from edgec.errors import Diagnostic, EdgecError, InternalError, ModelError, Opti
 from edgec.frontend.onnx import load
 from edgec.ir import Dim, Graph
 from edgec.passes import Pipeline, simplify
-from edgec.profiling.placement import placement
+from edgec.placement import placement
 from edgec.targets import TARGETS, Artifact, Target, Tflite
 from edgec.targets.tflite.devices import ETHOS_U
 from edgec.targets.tflite.ethos_u import ethos_u_misfits

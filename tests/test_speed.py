@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
@@ -8,13 +9,16 @@ import numpy as np
 import pytest
 from typing_extensions import override
 
+import edgec.compiler
 import edgec.speed
 from edgec.cli.problems import problems
 from edgec.compiler import CompileOptions, compile_model
 from edgec.demo import CALIBRATION, MODEL
 from edgec.errors import GateError, InconclusiveError, OptionError
+from edgec.hotspots import Hotspot
 from edgec.ir import Array
-from edgec.speed import Speed, check_speed, compared, converting
+from edgec.report import speed_entry
+from edgec.speed import Speed, check_speed, compared
 from edgec.targets import Artifact, Runner
 from edgec.targets.onnxruntime.devices import DEVICES, this_device
 
@@ -79,6 +83,11 @@ SLOW = Speed(2.0, 1.0, 0.5, 0.01, 20, 100, 300)
 FAST = Speed(1.0, 2.0, 2.0, 0.01, 20, 100, 300)
 
 
+def test_a_trifle_is_no_finding() -> None:
+    assert not Speed(1.0, 0.99, 0.99, 0.001, 20, 100, 300).is_slower
+    assert Speed(1.0, 0.95, 0.95, 0.001, 20, 100, 300).is_slower
+
+
 def test_what_is_too_slow_fails_by_name() -> None:
     check_speed({"tflite": FAST}, ["tflite"], 2)
     with pytest.raises(GateError) as caught:
@@ -99,22 +108,35 @@ def test_what_was_not_timed_is_no_success() -> None:
     assert caught.value.exit_code == 4
 
 
-def test_operators_that_convert() -> None:
-    made = Artifact(b"", ".tflite", (), (), {"QUANTIZE": 3, "ADD": 2, "TRANSPOSE": 1})
-    plain = Artifact(b"", ".tflite", (), (), {"ADD": 1, "TRANSPOSE": 1})
+ISLAND = "DEQUANTIZE, PRELU, QUANTIZE"
+SPOTS = (
+    Hotspot(
+        "conv1", ("DEQUANTIZE", "PRELU", "QUANTIZE"), "edgec has no integer form", 2.0, 0.5
+    ),
+    Hotspot(
+        "conv2", ("DEQUANTIZE", "PRELU", "QUANTIZE"), "edgec has no integer form", 1.0, 0.25
+    ),
+    Hotspot("add", ("QUANTIZE",), "converts only", None, None),
+    Hotspot("pool", ("QUANTIZE",), "converts only", None, None),
+)
 
-    assert converting(made, plain) == {"QUANTIZE": 3}
+
+def test_layers_that_cost_it_are_named_with_what_is_too_slow() -> None:
+    with pytest.raises(GateError) as caught:
+        check_speed({"tflite": replace(SLOW, hotspots=SPOTS)}, ["tflite"], 1)
+
+    assert [str(d) for d in caught.value.diagnostics[1:]] == [
+        f"conv1: {ISLAND} costs time: edgec has no integer form (2 ms, 0.5 ms in float)",
+        f"conv2: {ISLAND} costs time: edgec has no integer form (1 ms, 0.25 ms in float)",
+        "add: QUANTIZE costs time: converts only",
+        "1 more layer costs time (without --require-speedup, report.json lists them)",
+    ]
 
 
-def report(speed: Speed) -> dict[str, Any]:
-    found = {
-        "slower": speed.is_slower, "speedup": speed.speedup, "latency_ms": speed.latency_ms,
-        "float_latency_ms": speed.float_latency_ms, "size_bytes": speed.size_bytes,
-        "float_size_bytes": speed.float_size_bytes, "converting": {"QUANTIZE": 3},
-    }  # fmt: skip
+def report(speed: Speed, *, integers: bool = True) -> dict[str, Any]:
     return {
         "artifacts": [{"target": "tflite", "file": "net.tflite"}],
-        "run": {"speed": {"tflite": found}},
+        "run": {"speed": {"tflite": speed_entry(speed, integers=integers)}},
     }
 
 
@@ -122,9 +144,32 @@ def test_slower_and_no_smaller_is_said_first() -> None:
     assert problems(report(FAST)) == []
     assert problems(report(Speed(2.0, 1.0, 0.5, 0.01, 20, 300, 300))) == [
         "net.tflite is slower than float32 on this machine: 0.50 times as fast (2 ms, float "
-        "1 ms). It has 3 QUANTIZE that the float file has not.",
+        "1 ms).",
         "net.tflite is no smaller than the float file: 300 B, 300 B.",
     ]
+
+
+def test_what_costs_it_is_said_with_it_and_what_is_gained() -> None:
+    (told,) = problems(report(replace(SLOW, hotspots=SPOTS)))
+
+    assert told == (
+        "net.tflite is slower than float32 on this machine: 0.50 times as fast (2 ms, float "
+        f"1 ms). It loses time at conv1, conv2 ({ISLAND}: edgec has no integer form, "
+        "3 ms, 0.75 ms in float); add (QUANTIZE: converts only); 1 more in report.json. It is "
+        "smaller: 100 B, float 300 B."
+    )
+
+
+def test_no_faster_than_float_is_said_of_integers() -> None:
+    even = Speed(1.0, 1.0, 1.02, 0.05, 20, 100, 300)
+    assert not even.is_slower
+    assert not even.is_faster
+
+    assert problems(report(even)) == [
+        "net.tflite is not measurably faster than float32 on this machine: 1.02 times as fast "
+        "(1 ms, float 1 ms). It is smaller: 100 B, float 300 B."
+    ]
+    assert problems(report(even, integers=False)) == [], "floats are as fast as floats"
 
 
 def test_artifacts_are_timed_beside_their_float_twins() -> None:
@@ -136,7 +181,6 @@ def test_artifacts_are_timed_beside_their_float_twins() -> None:
         assert speed["size_bytes"] < 0.5 * speed["float_size_bytes"]
         assert speed["rounds"] >= 20
         assert np.isfinite([speed["speedup"], speed["noise"]]).all()
-    assert found["tflite"]["converting"] == {"DEQUANTIZE": 1, "QUANTIZE": 1}
 
 
 def test_a_speedup_can_be_required() -> None:
@@ -177,3 +221,47 @@ def test_nothing_is_timed_if_asked() -> None:
     options = CompileOptions(("tflite",), "fp16", compare_speed=False)
 
     assert compile_model(MODEL, options).report["run"]["speed"] == {}
+
+
+@pytest.mark.parametrize(
+    ("speedup", "required", "named"),
+    [(0.5, None, True), (3.0, None, False), (3.0, 2.0, False)],
+)
+def test_layers_are_looked_at_where_it_does_not_pay(
+    speedup: float, required: float | None, named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = Speed(1.0, speedup, speedup, 0.01, 20, 100, 300)
+    monkeypatch.setattr(edgec.compiler, "compared", lambda *_: timed)
+    options = CompileOptions(
+        ("tflite",), "static_wi8_ai8", CALIBRATION, effort="fast", require_speedup=required
+    )
+    spots = compile_model(MODEL, options).report["run"]["speed"]["tflite"]["hotspots"]
+
+    assert bool(spots) is named
+    for spot in spots:
+        assert spot.keys() == {"layer", "operators", "why", "ms", "float_ms"}
+
+
+def test_an_unmet_speedup_names_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = Speed(1.0, 1.5, 1.5, 0.01, 20, 100, 300)
+    monkeypatch.setattr(edgec.compiler, "compared", lambda *_: timed)
+    options = CompileOptions(
+        ("tflite",), "static_wi8_ai8", CALIBRATION, effort="fast", require_speedup=2.0
+    )
+    with pytest.raises(GateError) as caught:
+        compile_model(MODEL, options)
+
+    assert any("costs time" in d.message for d in caught.value.diagnostics)
+
+
+def test_stored_weights_that_are_read_as_floats_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(edgec.compiler, "compared", lambda *_: SLOW)
+    speed = compile_model(MODEL, CompileOptions(("tflite",), "fp16")).report["run"]["speed"]
+
+    spots = speed["tflite"]["hotspots"]
+    assert spots
+    for spot in spots:
+        assert set(spot["operators"]) == {"DEQUANTIZE"}
+        assert spot["why"] == "reads stored weights as floats"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from edgec.cli.names import short
@@ -51,18 +52,51 @@ def _of_speed(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> Iterato
     if not speed:
         return
     file = artifact.get("file")
-    if speed["slower"]:
-        more = ", ".join(f"{n} {name}" for name, n in speed["converting"].items())
-        why = f" It has {more} that the float file has not." if more else ""
+    sizes = [bytes_text(speed[k]) for k in ("size_bytes", "float_size_bytes")]
+    smaller = speed["size_bytes"] < speed["float_size_bytes"]
+    if speed["slower"] or (speed["integers"] and not speed["faster"]):
+        how = "slower" if speed["slower"] else "not measurably faster"
+        size = f" It is smaller: {sizes[0]}, float {sizes[1]}." if smaller else ""
         yield (
-            f"{file} is slower than float32 on this machine: {speed['speedup']:.2f} times as "
-            f"fast ({speed['latency_ms']:g} ms, float {speed['float_latency_ms']:g} ms).{why}"
+            f"{file} is {how} than float32 on this machine: {speed['speedup']:.2f} times as "
+            f"fast ({speed['latency_ms']:g} ms, float {speed['float_latency_ms']:g} ms)."
+            f"{_costly(speed['hotspots'])}{size}"
         )
-    if speed["size_bytes"] >= speed["float_size_bytes"]:
-        yield (
-            f"{file} is no smaller than the float file: {bytes_text(speed['size_bytes'])}, "
-            f"{bytes_text(speed['float_size_bytes'])}."
-        )
+    if not smaller:
+        yield f"{file} is no smaller than the float file: {sizes[0]}, {sizes[1]}."
+
+
+_NAMED = 3
+_NAME = 50  # letters of each of several layers' names
+
+
+def _costly(hotspots: Sequence[Mapping[str, Any]]) -> str:
+    """Return a sentence about the layers that cost time, the worst of them by name.
+
+    Neighbours with the same fault are told in one go.
+    """
+    if not hotspots:
+        return ""
+    told = "; ".join(
+        _told(kinds, why, list(spots))
+        for (kinds, why), spots in groupby(hotspots[:_NAMED], key=_fault)
+    )
+    more = len(hotspots) - _NAMED
+    rest = f"; {more} more in report.json" if more > 0 else ""
+    return f" It loses time at {told}{rest}."
+
+
+def _fault(spot: Mapping[str, Any]) -> tuple[str, str]:
+    return ", ".join(dict.fromkeys(spot["operators"])), str(spot["why"])
+
+
+def _told(kinds: str, why: str, spots: Sequence[Mapping[str, Any]]) -> str:
+    names = ", ".join(short(spot["layer"], _NAME) for spot in spots)
+    took = ""
+    if spots[0]["ms"] is not None:
+        ms, float_ms = (sum(spot[k] for spot in spots) for k in ("ms", "float_ms"))
+        took = f", {ms:.2g} ms, {float_ms:.2g} ms in float"
+    return f"{names} ({kinds}: {why}{took})"
 
 
 def _of_artifact(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> Iterator[str]:

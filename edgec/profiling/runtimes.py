@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from edgec.errors import Diagnostic, ModelError, UnsupportedError
-from edgec.profiling.placement import placement
+from edgec.placement import placement
 from edgec.profiling.profile import OperatorTime
 
 __all__ = ["Array", "Input", "LiteRT", "OnnxRuntime", "Runtime", "first_line", "runtime_of"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgec.errors import EdgecError, ModelError
-from edgec.profiling.placement import placement
+from edgec.placement import placement
 from edgec.structure import structure_of
 from edgec.targets import Tflite
 from edgec.targets.tflite.buffers import Buffers

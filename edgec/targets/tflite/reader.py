@@ -14,7 +14,7 @@ from edgec.ir import Array, DType, QuantParams
 from edgec.targets.tflite.model import Model, Operator, Tensor
 from edgec.targets.tflite.schema import TYPES
 
-__all__ = ["read_tflite"]
+__all__ = ["parse_tflite", "read_tflite"]
 
 _DTYPES = {code: dtype for dtype, code in TYPES.items()}
 _CODES = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
@@ -37,13 +37,18 @@ def read_tflite(path: Path) -> Model:
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    return parse_tflite(data, path.stem, str(path))
+
+
+def parse_tflite(data: bytes, name: str, called: str = "the file") -> Model:
+    """Return the first subgraph of the contents of a file, as `read_tflite` does."""
     if data[4:8] != b"TFL3":
-        raise ModelError(f"{path} is not a TFLite file")
+        raise ModelError(f"{called} is not a TFLite file")
     try:
-        return _model(data, path.stem)
+        return _model(data, name)
     except (struct.error, IndexError, ValueError, KeyError, TypeError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{path} is damaged", [Diagnostic(reason)]) from error
+        raise ModelError(f"{called} is damaged", [Diagnostic(reason)]) from error
 
 
 def _model(data: bytes, name: str) -> Model:
