@@ -33,6 +33,8 @@ _BYTES = {DType.INT8, DType.INT16}
 _FLOAT_REASON = re.compile(r"(?:stays|is computed) in float: (.*)")
 _COMPUTES_FLOATS = "computes on floats"
 _CONVERTS = "converts only"
+_SLOWER = "its integer kernel is slower than the float one"
+_NOT_ALONE = "floats need no operator of their own for it"
 _LEFT_ALONE = "ONNX Runtime leaves its pairs alone and computes on floats"
 
 
@@ -221,7 +223,7 @@ def _in_onnxruntime(
         if any(e.is_float for e in computing):
             why = reasons.get(layer, _LEFT_ALONE)
         elif computing:
-            why = "its integer kernel is slower than the float one"
+            why = _SLOWER if took[layer] else _NOT_ALONE
         else:
             why = _CONVERTS if layer else "ONNX Runtime adds them between layers"
         operators = tuple(e.operator for e in group)

@@ -104,6 +104,7 @@ def speed_entry(speed: Speed, *, integers: bool) -> dict[str, Any]:
     """Return how fast an artifact is, and whether its recipe computes on integers."""
     return {
         **asdict(speed),
+        "hotspots": [{**asdict(s), "operators": list(s.operators)} for s in speed.hotspots],
         "slower": speed.is_slower,
         "faster": speed.is_faster,
         "integers": integers,
