@@ -139,6 +139,7 @@ def test_layers_are_ordered_by_what_they_lose(monkeypatch: pytest.MonkeyPatch) -
         ("d", "QuantizeLinear", True, 0.25),
         ("", "Transpose", True, 0.125),
         ("e", "QLinearConv", False, 1.0),
+        ("f", "QLinearAdd", False, 0.0625),
     ]
     plain = [("a", "Conv", True, 4.75), ("b", "Gelu", True, 2.0), ("c", "Conv", True, 0.5),
              ("e", "Conv", True, 3.0)]  # fmt: skip
@@ -167,6 +168,9 @@ def test_layers_are_ordered_by_what_they_lose(monkeypatch: pytest.MonkeyPatch) -
             "ONNX Runtime adds them between layers",
             0.125,
             0.0,
+        ),
+        Hotspot(
+            "f", ("QLinearAdd",), "floats need no operator of their own for it", 0.0625, 0.0
         ),
     ]
 

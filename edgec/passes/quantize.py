@@ -187,8 +187,6 @@ class _Quantizer:
                 continue
             root = group, self._type(node)
             least = float(np.float32(product / 128))
-            if self.scheme.power_of_two:
-                least = float(next_power_of_two(np.array(least)))
             params = found[root]
             if params.scale[0] < least:
                 found[root] = QuantParams((least,), params.zero_point)

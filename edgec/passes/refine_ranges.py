@@ -17,11 +17,13 @@ from edgec.ir import Array, DType, Graph, Node, QuantParams, Value
 from edgec.numerics import sqnr
 from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
 from edgec.passes.judging import LEAST_SAMPLES, Judge, held_out, judged
-from edgec.passes.quantize import QuantizeGraph
+from edgec.passes.quantize import QuantizeGraph, activation_params
+from edgec.passes.scheme import Scheme
 from edgec.passes.walk import Walk, each_of, on_grid
 
 __all__ = ["RefineRanges"]
 
+_FINER = "half the scale"
 _FAR = 1.02
 """How many times as wide as another a range is that is worth to be tried."""
 
@@ -55,7 +57,8 @@ class RefineRanges(Pass):
     samples
         One array for each graph input, for each sample. With fewer than eight nothing changes.
     methods
-        Names of the range methods to try; see :data:`edgec.calibration.METHODS`.
+        Names of the range methods to try; see :data:`edgec.calibration.METHODS`. Where scales
+        are powers of two, the next lower one is tried too.
     most_samples
         On how many samples each range is tried.
     most_values
@@ -148,6 +151,12 @@ def _offers(step: RefineRanges) -> list[_Offer]:
     for name in step.methods:
         if name != old.method:
             ranges[name] = {t.name: t.methods[name] for t in tensors if name in t.methods}
+    if quantize.scheme.power_of_two:
+        ranges[_FINER] = {
+            t.name: _finer(*old.ranges[t.name], quantize.scheme)
+            for t in tensors
+            if t.name in old.ranges
+        }
     grids: dict[str, Mapping[Value, QuantParams]] = {}
     for name, found in ranges.items():
         other = Calibration(MappingProxyType({**old.ranges, **found}), name, old.samples)
@@ -164,6 +173,21 @@ def _offers(step: RefineRanges) -> list[_Offer]:
             offers.append(_Offer(tuple(values), differing, ranges))
     chosen = sorted(offers, key=lambda o: -o.reach)[: step.most_values]
     return [o for o in offers if o in chosen]
+
+
+def _finer(low: float, high: float, scheme: Scheme) -> tuple[float, float]:
+    """Return as much of a range as half its scale covers, where scales are powers of two.
+
+    The next power of two is up to twice what a range needs: the one below may cut off little.
+    """
+    plain, power = (
+        activation_params(
+            low, high, scheme.activation, symmetric=scheme.symmetric, power_of_two=powers
+        )
+        for powers in (False, True)
+    )
+    share = power.scale[0] / 2 / plain.scale[0]
+    return share * low, share * high
 
 
 def _differing(grids: Mapping[str, QuantParams], first: str) -> dict[str, QuantParams]:

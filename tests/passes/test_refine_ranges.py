@@ -12,7 +12,8 @@ from edgec.ir import Array, DType, Graph, QuantParams, Value
 from edgec.ops import Add, Concat, Conv, FullyConnected, Relu
 from edgec.passes import Judge, QuantizeGraph, RefineRanges, Scheme, refine_ranges
 from edgec.passes.quantization_plan import plan
-from edgec.passes.refine_ranges import _errors, _offers
+from edgec.passes.quantize import activation_params
+from edgec.passes.refine_ranges import _errors, _finer, _offers
 from tests.passes.quantization import INT8, SCHEMES, grids, ratio
 from tests.targets.graphs import Feeds, Net, f32, random
 
@@ -206,3 +207,39 @@ def test_nothing_changes_with_few_samples_or_without_figures() -> None:
     assert RefineRanges(quantize, graph, feeds[:7]).run(before) is before
     assert RefineRanges(QuantizeGraph(), graph, feeds).run(before) is before
     assert isinstance(next(iter(quantize.grids(graph).values())), QuantParams)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.02), (0.0, 6.0), (-3.0, 0.5), (0.0, 0.996)])
+def test_the_next_lower_power_of_two_covers_what_it_can(
+    symmetric: bool, low: float, high: float
+) -> None:
+    scheme = Scheme(symmetric=symmetric, power_of_two=True)
+
+    def scale(ends: tuple[float, float]) -> float:
+        found = activation_params(
+            ends[0], ends[1], DType.INT8, symmetric=symmetric, power_of_two=True
+        )
+        return found.scale[0]
+
+    finer = _finer(low, high, scheme)
+    assert scale(finer) == scale((low, high)) / 2
+    assert 0.49 < (finer[1] - finer[0]) / (high - low) < 1.001
+    assert finer[0] <= 0 <= finer[1]
+
+
+def test_powers_of_two_may_be_finer_than_what_covers_all() -> None:
+    graph, feeds = convolution(), normal(16)
+    for feed in feeds:
+        feed["x"][:] = np.clip(feed["x"], -1, 1)
+        feed["x"][0, 0, 0, 0] = 1.02  # beyond 127 steps of 2^-7, and alone there
+    quantize = step(graph, feeds, MinMax(), Scheme(power_of_two=True, symmetric=True))
+    before = quantize.run(graph)
+
+    after, records = RefineRanges(quantize, graph, feeds).run_recorded(before)
+
+    assert grids(before)["x"].scale == (2.0**-6,)
+    assert grids(after)["x"].scale == (2.0**-7,)
+    assert any(r.kept == "half the scale" for r in records)
+    plainly = RefineRanges(replace(quantize, scheme=INT8), graph, feeds)
+    assert "half the scale" not in {name for o in _offers(plainly) for name in o.grids}

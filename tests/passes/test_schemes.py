@@ -16,7 +16,7 @@ from edgec.frontend import load
 from edgec.ir import DType, Graph, QuantParams
 from edgec.ops import Dequantize, FullyConnected, Quantize, Softmax, quantize_array
 from edgec.options import targets_for
-from edgec.passes import QuantizeGraph, Scheme, SchemeWishes, scheme_wishes
+from edgec.passes import QuantizeGraph, Scheme, SchemeWishes, StoreWeights, scheme_wishes
 from edgec.passes.quantize import activation_params
 from edgec.passes.weight_grids import weight_params
 from edgec.targets.tflite.reader import read_tflite
@@ -242,6 +242,9 @@ def test_weights_alone_have_schemes_too() -> None:
     result = compile_model(MODEL, options)
 
     assert "power-of-two" in result.report["artifacts"][0]["settings"]["scheme"]
+    found = all_scales(StoreWeights(8, power_of_two=True).run(tiny_cnn()[0]))
+    assert found
+    assert all(map(is_power_of_two, found))
 
 
 def test_softmax_of_a_target_that_prescribes_nothing() -> None:
