@@ -22,6 +22,7 @@ LEAST_SAMPLES = 8
 _HELD_OUT = 4
 _STANDARD_ERRORS = 2.0
 _NO_ERROR = 1e-12
+_LEAST_SIGNAL = 0.1
 
 
 def held_out(count: int) -> Array:
@@ -34,9 +35,10 @@ def held_out(count: int) -> Array:
 class Judge:
     """Tells how far graphs are from a float model, whose results it holds.
 
-    Each output and each sample counts alike, whatever its magnitude. A softmax is judged by
-    what it reads, as it flattens all but the largest numbers; what they have in common does not
-    count, as it does not change the result.
+    Each output and each sample counts alike, whatever its magnitude; but one that is next to
+    nothing beside the others is no measure, and stands for a tenth of their mean. A softmax is
+    judged by what it reads, as it flattens all but the largest numbers; what they have in
+    common does not count, as it does not change the result.
 
     Parameters
     ----------
@@ -66,6 +68,11 @@ class Judge:
             self._axes |= {v.name: axis for v, axis in judged.items()}
         evaluator = Evaluator(reference, values, optimize=True)
         self._wanted = list(each_sample(evaluator, samples))
+        signals = [
+            [_energy(w[n], axis) for n, axis in self._axes.items()] for w in self._wanted
+        ]
+        every = np.array(signals).reshape(len(samples), -1)
+        self._signals = np.maximum(every, np.maximum(_LEAST_SIGNAL * every.mean(axis=0), 1e-30))
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -82,12 +89,12 @@ class Judge:
         """Return the errors of results for each sample; what is not there has none."""
         rows = [
             [
-                _error(want[name], made[name], axis) if name in made else 0.0
+                _energy(want[name], axis, made[name]) if name in made else 0.0
                 for name, axis in self._axes.items()
             ]
             for made, want in zip(results, self._wanted, strict=True)
         ]
-        return np.array(rows).reshape(len(self.samples), -1)
+        return np.asarray(np.array(rows).reshape(len(self.samples), -1) / self._signals)
 
     def ratio(self, errors: Array) -> float:
         """Return the signal-to-noise ratio of errors: that of each output, on average."""
@@ -95,13 +102,14 @@ class Judge:
         return float(np.mean([sqnr(1.0, float(m)) for m in means])) if means.size else 0.0
 
 
-def _error(want: Array, got: Array, axis: int | None) -> float:
-    real, error = want.astype(np.float64), got.astype(np.float64)
-    error -= real
+def _energy(want: Array, axis: int | None, got: Array | None = None) -> float:
+    """Return the squares of what is right, or of the error of something else, summed."""
+    found = want.astype(np.float64)
+    if got is not None:
+        found -= got
     if axis is not None:
-        error -= error.mean(axis, keepdims=True)
-        real -= real.mean(axis, keepdims=True)
-    return float((error**2).sum() / max(float((real**2).sum()), 1e-30))
+        found -= found.mean(axis, keepdims=True)
+    return float((found**2).sum())
 
 
 def surely_nearer(now: Array, before: Array) -> bool:

@@ -37,6 +37,11 @@ class TestErrors:
         np.testing.assert_allclose(errors, [[4 / 4, 0], [4 / 16, 0]])
         assert judge.ratio(np.array([[0.1, 0.01], [0.1, 0.01]])) == pytest.approx(15)
 
+    def test_a_sample_that_is_next_to_nothing_is_no_measure(self) -> None:
+        feeds: list[Feeds] = [{"x": np.full((1, 4), n, np.float32)} for n in (1, 1e-4, 1)]
+        errors = Judge(times(1), feeds).errors(times(2))
+        np.testing.assert_allclose(errors[:, 0], [1, 1e-8 / (0.1 * 2 / 3), 1], rtol=1e-4)
+
     def test_a_softmax_is_judged_by_what_it_tells_apart(self) -> None:
         def made(*moved: float) -> Graph:
             net = Net(x=(1, 4))
