@@ -20,7 +20,7 @@ LEAST_SAMPLES = 8
 """With fewer an error cannot be told from chance, nor some be held out."""
 
 _HELD_OUT = 4
-_STANDARD_ERRORS = 2.0
+_STANDARD_ERRORS = 1.0
 _NO_ERROR = 1e-12
 _LEAST_SIGNAL = 0.1
 
@@ -116,7 +116,7 @@ def surely_nearer(now: Array, before: Array) -> bool:
     """Return whether errors ``[samples, outputs]`` are less than others, beyond chance.
 
     Less in decibels, averaged over the outputs, of all samples together; and on average over
-    the samples by at least two standard errors. The first sees the samples with the largest
+    the samples by at least one standard error. The first sees the samples with the largest
     errors, whose weight the second does not trust: few samples with large errors would decide
     by chance. No output may be as surely worse.
     """
