@@ -11,7 +11,6 @@ from edgec.options import CompileOptions, calibrates
 from edgec.passes import (
     AbsorbBiases,
     ChooseScales,
-    EqualizeClippedLayers,
     EqualizeLayers,
     MigrateScales,
     Pass,
@@ -42,6 +41,10 @@ def easing(
     transformers. With more effort whatever there is. Where weights are coarse, they are rounded
     before outputs are compared: that makes up for so much of what other scales would prevent
     that these may be worth nothing, or less, and to find out takes as long as rounding.
+
+    :class:`EqualizeClippedLayers` is not among them: a judge sees only samples, and where other
+    images clip what those did not, few results are far off. On EfficientNet-Lite0 it was chosen
+    for 1.4 dB on the samples, and lost 2.6 dB on others.
     """
     if options.effort == "fast" or not calibrates(options):
         return ()
@@ -55,7 +58,6 @@ def easing(
     ways: dict[str, tuple[Pass, ...]] = {}
     if full and not scheme.per_channel:
         ways["equalize-layers"] = (EqualizeLayers(),)
-        ways["equalize-clipped-layers"] = (EqualizeClippedLayers(samples),)
     for strength in _STRENGTHS:
         ways[f"migrate-scales {strength}"] = (MigrateScales(samples, strength),)
     if full:

@@ -100,10 +100,9 @@ def test_more_effort_tries_whatever_there_is(model: Path) -> None:
     tried = {line["layer"]: line["kept"] for line in layers if "scales: " in line["layer"]}
     assert set(tried) == {
         "scales: equalize-layers",
-        "scales: equalize-clipped-layers",
         *(f"scales: migrate-scales {strength}" for strength in (0.25, 0.5, 0.75)),
     }
-    assert sorted(tried.values()) == ["chosen", "plain", "plain", "plain", "plain"]
+    assert sorted(tried.values()) == ["chosen", "plain", "plain", "plain"]
 
 
 def test_transformers_have_scales_migrated_by_default(tmp_path: Path) -> None:
