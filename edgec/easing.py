@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import compress, islice
 
 from edgec.cost import cost
 from edgec.ir import Graph
@@ -18,6 +18,7 @@ from edgec.passes import (
     Pipeline,
     QuantizeGraph,
 )
+from edgec.passes.judging import held_out
 from edgec.split import Split
 from edgec.targets import Target
 from edgec.verdict import Progress
@@ -55,13 +56,14 @@ def easing(
     room = _BYTES // max(cost(graph).peak_activation_bytes, 1)
     count = max(_LEAST_SAMPLES, min(_SAMPLES["full" if full else "default"], room))
     samples = tuple(islice(data.calibration(), count))
+    fitted = tuple(compress(samples, ~held_out(len(samples))))
     ways: dict[str, tuple[Pass, ...]] = {}
     if full and not scheme.per_channel:
         ways["equalize-layers"] = (EqualizeLayers(),)
     for strength in _STRENGTHS:
-        ways[f"migrate-scales {strength}"] = (MigrateScales(samples, strength),)
+        ways[f"migrate-scales {strength}"] = (MigrateScales(fitted, strength),)
     if full:
-        ways["absorb-biases"] = (AbsorbBiases(samples),)
+        ways["absorb-biases"] = (AbsorbBiases(fitted),)
     step = QuantizeGraph(scheme=scheme, keep_float=options.keep_float)
     coarse = bool(scheme.packed) or not scheme.per_channel
     return (ChooseScales(ways, step, samples, rounds=full and coarse),)

@@ -15,6 +15,7 @@ from edgec.easing import easing
 from edgec.export import to_onnx
 from edgec.frontend import Loaded
 from edgec.ir import Builder, Graph
+from edgec.ops import Activation, FullyConnected
 from edgec.options import targets_for
 from edgec.passes import ChooseScales, PassRecord
 from edgec.preparation import calibration_report
@@ -22,7 +23,7 @@ from edgec.split import Split
 from tests.models import feeds
 from tests.passes.test_choose_scales import uneven
 from tests.passes.test_migrate_scales import block
-from tests.targets.graphs import random
+from tests.targets.graphs import Net, random
 
 BOTH = ("tflite", "onnxruntime")
 OPTIONS = CompileOptions(
@@ -123,6 +124,27 @@ def test_transformers_have_scales_migrated_by_default(tmp_path: Path) -> None:
         assert "chosen" in {line["kept"] for line in tried}
         now, before = (r["artifacts"][k]["fidelity"]["sqnr_db"] for r in (report, plain))
         assert now > before + 6
+
+
+@pytest.mark.parametrize("count", [12, 32])
+def test_what_only_fits_the_samples_is_not_kept(tmp_path: Path, count: int) -> None:
+    # Every channel is above zero on the samples, by luck: what is taken off the bias there
+    # cuts off results of others.
+    rng = np.random.default_rng(0)
+    bias = (rng.random(16) * 6 + 0.8).astype(np.float32)
+    first, second = (rng.normal(0, 0.3, s).astype(np.float32) for s in ((16, 16), (8, 16)))
+    net = Net(x=(1, 16))
+    net.add("a", FullyConnected(Activation.RELU), "x", first, bias)
+    graph = net.graph(net.add("y", FullyConnected(), "a", second, np.zeros(8, np.float32)))
+    path = tmp_path / "biases.onnx"
+    path.write_bytes(to_onnx(graph).SerializeToString())
+    x = rng.normal(0, 0.7, (count, 16)).astype(np.float32)
+    options = replace(OPTIONS, calibration={"x": x}, scheme=None, targets=("onnxruntime",))
+
+    layers = ledger(compile_model(path, options).report, "onnxruntime")["choose-scales"]["layers"]
+
+    kept = {line["layer"]: line["kept"] for line in layers}
+    assert kept["scales: absorb-biases"] == "plain"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from itertools import compress
 from types import MappingProxyType
 from typing import ClassVar
 
-import numpy as np
 from typing_extensions import override
 
 from edgec.calibration import DEFAULT, METHODS, Calibration, calibrate
@@ -26,7 +25,9 @@ class ChooseScales(Pass):
     """Rewrite a float graph in one of several ways, if that makes it easier to quantize.
 
     Each way is tried: the graph is quantized, and its outputs are compared with those of the
-    float graph. The best way is kept if it is better than none beyond chance.
+    float graph. The best way is kept if it is better than none beyond chance. Every fourth
+    sample judges; ranges and roundings come from the others, and so should the ways: what was
+    fitted to a sample is right there, whatever it does to others.
 
     Lossy if a way is. On record is a line for each way tried, whose ratios are those of the
     quantized outputs without it and with it, and then what the chosen one did to each layer.
@@ -42,7 +43,6 @@ class ChooseScales(Pass):
     rounds
         Whether weights are rounded by :class:`RoundWeights` before the outputs are compared,
         as they will be: it takes long, and undoes much of what other scales would prevent.
-        Every fourth sample judges then, and the others are rounded on.
     """
 
     name: ClassVar[str] = "choose-scales"
@@ -64,8 +64,7 @@ class ChooseScales(Pass):
         tried = {name: found for name, found in tried.items() if found[0] is not graph}
         if not tried or not self.step.plan(graph).nodes:
             return graph, ()
-        held = held_out(len(self.samples)) if self.rounds else np.ones(len(self.samples), bool)
-        judge = Judge(graph, list(compress(self.samples, held)))
+        judge = Judge(graph, list(compress(self.samples, held_out(len(self.samples)))))
         plainly = judge.errors(self.quantized(graph))
         errors = {name: judge.errors(self.quantized(g)) for name, (g, _) in tried.items()}
         best = max(errors, key=lambda name: judge.ratio(errors[name]))
@@ -86,20 +85,18 @@ class ChooseScales(Pass):
 
     def quantized(self, graph: Graph) -> Graph:
         """Return a float graph in integers, with ranges from the samples."""
+        fitted = list(compress(self.samples, ~held_out(len(self.samples))))
         found = Calibration(MappingProxyType({}), "", 0)
         while True:
             step = replace(self.step, calibration=found)
             missing = [v for v in step.plan(graph).measured if v.name not in found.ranges]
             if not missing:
                 break
-            more = calibrate(graph, missing, self.samples, METHODS[DEFAULT]())
+            more = calibrate(graph, missing, fitted, METHODS[DEFAULT]())
             ranges = MappingProxyType({**found.ranges, **more.ranges})
             found = replace(more, ranges=ranges, report=None)
         made = step.run(graph)
-        if not self.rounds:
-            return made
-        fitted = list(compress(self.samples, ~held_out(len(self.samples))))
-        return RoundWeights(graph, fitted).run(made)
+        return RoundWeights(graph, fitted).run(made) if self.rounds else made
 
 
 def _run(passes: Sequence[Pass], graph: Graph) -> tuple[Graph, tuple[LayerRecord, ...]]:
