@@ -161,6 +161,8 @@ def _check_max_drop(options: CompileOptions, most: float) -> None:
         raise OptionError("--max-drop goes with a recipe only")
     if not options.prove:
         raise OptionError("--max-drop runs the artifacts, which --no-proof leaves out")
+    if options.metric is not None and options.evaluation is None:
+        raise OptionError("--metric judges samples: give --eval with --max-drop")
 
 
 _DEVICES = {Tflite.name: TFLITE_DEVICES, OnnxRuntime.name: DEVICES}

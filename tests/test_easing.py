@@ -141,9 +141,9 @@ def test_what_only_fits_the_samples_is_not_kept(tmp_path: Path, count: int) -> N
     x = rng.normal(0, 0.7, (count, 16)).astype(np.float32)
     options = replace(OPTIONS, calibration={"x": x}, scheme=None, targets=("onnxruntime",))
 
-    layers = ledger(compile_model(path, options).report, "onnxruntime")["choose-scales"]["layers"]
+    passes = ledger(compile_model(path, options).report, "onnxruntime")
 
-    kept = {line["layer"]: line["kept"] for line in layers}
+    kept = {line["layer"]: line["kept"] for line in passes["choose-scales"]["layers"]}
     assert kept["scales: absorb-biases"] == "plain"
 
 

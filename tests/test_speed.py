@@ -79,6 +79,16 @@ def test_noise_is_no_finding(clock: Clock) -> None:
     assert not speed.reaches(2)
 
 
+def test_who_runs_first_is_no_slower(clock: Clock) -> None:
+    made, plain = Timed(clock), Timed(clock)
+    made.latencies = plain.latencies = cycle([1.1, 1.0])  # whichever runs first takes longer
+
+    speed = compared(made, plain, {})
+
+    assert speed.speedup == pytest.approx(1, abs=0.01)
+    assert not speed.is_slower
+
+
 SLOW = Speed(2.0, 1.0, 0.5, 0.01, 20, 100, 300)
 FAST = Speed(1.0, 2.0, 2.0, 0.01, 20, 100, 300)
 

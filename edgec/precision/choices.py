@@ -64,7 +64,8 @@ def choices(way: Quantizing) -> tuple[Choices, ...]:
         name = node.outputs[0].name
         (weights, work), beside = sizes[name], times[name]
         extra = weights * (_BITS[other] - _BITS[base]) / base_bytes
-        return extra + (work * (beside[other] - beside[base]) / base_time if timed else 0.0)
+        slower = max(beside[other] - beside[base], 0.0)  # floats are faster than 16 bits: free
+        return extra + (work * slower / base_time if timed else 0.0)
 
     return tuple(
         Choices(

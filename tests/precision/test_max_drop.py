@@ -129,6 +129,7 @@ def test_the_command_tells_what_it_cost() -> None:
         ({"max_drop": float("nan")}, "0 or more"),
         ({"recipe": None}, "a recipe only"),
         ({"prove": False}, "--no-proof"),
+        ({"metric": "edgec_test_metric:fineness"}, "give --eval"),
     ],
 )
 def test_options_that_make_no_sense(change: dict[str, object], message: str) -> None:
@@ -168,7 +169,9 @@ def test_few_samples_leave_much_uncertain() -> None:
     # Two of a hundred: the upper end of the normal interval is 2 + 1.645 * 1.4.
     assert few.at_most == pytest.approx(4.31, abs=0.02)
     assert many.at_most == pytest.approx(2.23, abs=0.01)
-    assert Loss.of(np.zeros(5)) == Loss(0.0, 0.0)
+    # Nothing lost on so few samples proves little: the exact interval, "rule of three".
+    assert Loss.of(np.zeros(1)) == Loss(0.0, pytest.approx(95))
+    assert Loss.of(np.zeros(300)) == Loss(0.0, pytest.approx(0.99, abs=0.01))
     assert Loss.of(np.array([-1.0])).value == -100
 
 

@@ -157,6 +157,14 @@ class TestChoices:
             assert slow >= 0
             assert list(costs.values()) == sorted(costs.values())
 
+    def test_what_is_faster_than_16_bits_costs_no_less_than_nothing(self, way: Way) -> None:
+        given = way("static_wi8_ai16")
+        layers = choices(given)
+        assert all(cost >= 0 for c in layers for cost in c.costs)
+        result = found(given, 0.5, {layers[0].name: 1.0})
+        assert result.holds
+        assert layers[0].name in result.made
+
     def test_an_npu_computes_on_integers_only(self, way: Way) -> None:
         given = way("static_wi8_ai8")
         assert isinstance(given.target, Tflite)
