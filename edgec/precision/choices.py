@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from edgec.cost import node_macs
 from edgec.ir import DType, Graph, Node, SameAsInput
 from edgec.passes import Pass, Precision, QuantizeGraph, StoreWeights
 from edgec.quantizing import Quantizing
+from edgec.targets import Tflite
 
 __all__ = ["Choices", "choices"]
 
@@ -82,6 +83,7 @@ def choices(way: Quantizing) -> tuple[Choices, ...]:
 def _ladders(way: Quantizing) -> Iterator[tuple[Node, tuple[Precision, ...]]]:
     """Yield each layer that may be raised, with its precisions."""
     first = way.passes(effort="fast")[0]
+    edges = _edges(way)
     for node in way.graph.nodes:
         base = _base(way.graph, node, first)
         if base is None:
@@ -90,8 +92,29 @@ def _ladders(way: Quantizing) -> Iterator[tuple[Node, tuple[Precision, ...]]]:
         higher = _ORDER[_ORDER.index(base) + 1 :]
         allowed = [p for p in higher if p in way.target.precisions()]
         kept = [p for p in allowed if _fits(p, node, weights, first)]
+        if node in edges:
+            kept = [p for p in kept if not p.startswith("float")]
         if kept:
             yield node, (base, *kept)
+
+
+def _edges(way: Quantizing) -> Collection[Node]:
+    """Return the layers next to inputs and outputs, where these are to be integers.
+
+    On floats these layers would leave no grid to store them on.
+    """
+    graph, target = way.graph, way.target
+    if not isinstance(target, Tflite) or target.io_dtype == "float32":
+        return ()
+    found = [n for v in graph.inputs for n in graph.users.get(v, ())]
+    makers = [graph.producers[v] for v in graph.outputs if v in graph.producers]
+    while makers:
+        found.append(node := makers.pop())
+        rule = node.op.quant_rule()
+        if rule is not None and isinstance(rule.output, SameAsInput):
+            # It moves what others make.
+            makers += [graph.producers[v] for v in node.data if v in graph.producers]
+    return found
 
 
 def _base(graph: Graph, node: Node, first: Pass) -> Precision | None:
