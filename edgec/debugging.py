@@ -19,7 +19,8 @@ from edgec.passes import Pipeline
 from edgec.passes.quantization_plan import plan
 from edgec.preparation import Prepared, prepare
 from edgec.quantizing import Quantizing
-from edgec.verdict import Progress, counter
+from edgec.recovery import forewarning
+from edgec.verdict import SENTENCE, Progress, counter
 from edgec.waterfall import LayerError, waterfall
 
 __all__ = ["DebugOptions", "debug_model"]
@@ -68,6 +69,9 @@ def debug_model(
     study = _Study(
         prepare(model, options, progress, every=debug.bisect), options, debug.samples
     )
+    if options.effort == "max":
+        each = ", for every try" if debug.bisect else ""
+        say(f"{forewarning(study.prepared.graph)}{each}", 0, SENTENCE)
     say("compare layers", 0, 0)
     quantized = study.quantized(options.keep_float, options.effort)
     layers = study.layers(quantized)

@@ -122,7 +122,8 @@ def quantizing(
     if not calibrates(options):
         return Quantizing(target, graph, None, data, options)
     if options.effort == "max":
-        say(f"{target.name}, {forewarning(graph)}", 0, SENTENCE)
+        each = ", for every try" if options.max_drop is not None else ""
+        say(f"{target.name}, {forewarning(graph)}{each}", 0, SENTENCE)
     known = next((c for c in calibrations if c.prepared is graph), None)
     if known is None:
         every = options.max_drop is not None  # other layers may come to stay in float

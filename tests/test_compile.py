@@ -20,6 +20,7 @@ import pytest
 
 import edgec
 from edgec.compiler import CompileOptions, Result, compile_model
+from edgec.debugging import DebugOptions, debug_model
 from edgec.demo import CALIBRATION, MODEL, TEST
 from edgec.errors import DataError, NumericsError, OptionError
 from edgec.passes import lossless
@@ -177,6 +178,15 @@ def test_the_greatest_effort_says_how_long_it_takes_before_it_starts() -> None:
         r"tflite, max: about \d+ (s|min) for 6 layers on this machine", sentence
     )
     assert stages.index(sentence) < stages.index("calibrate")
+    told.clear()
+    often = replace(options, calibration=CALIBRATION, max_drop=100.0, prove=True)
+    compile_model(MODEL, often, lambda *line: told.append(line))
+    assert any(
+        s.endswith("machine, for every try") for s, _, total in told if total == SENTENCE
+    )
+    told.clear()
+    debug_model(MODEL, options, DebugOptions(), lambda *line: told.append(line))
+    assert any("max: about" in s for s, _, total in told if total == SENTENCE)
     told.clear()
     compile_model(MODEL, replace(options, effort="full"), lambda *line: told.append(line))
     assert not [stage for stage, _, total in told if total == SENTENCE]

@@ -252,7 +252,9 @@ class Tflite(Target):
 
     def _slow(self, model: Model) -> tuple[Diagnostic, ...]:
         """Return what to expect of 16 bits, if there are some."""
-        if isinstance(self.device, Npu) or not any(is_wide(t) for t in model.tensors):
+        computes = (op for op in model.operators if op.code not in ("QUANTIZE", "DEQUANTIZE"))
+        read = (model.tensors[i] for op in computes for i in op.inputs if i >= 0)
+        if isinstance(self.device, Npu) or not any(is_wide(t) for t in read):
             return ()
         message = (
             "int16 activations run in LiteRT's own kernels, not in XNNPACK: expect it to be "
