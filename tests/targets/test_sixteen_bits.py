@@ -76,6 +76,16 @@ def test_grids_are_symmetric(low: float, high: float, scale: float) -> None:
     assert params.scale == pytest.approx((scale,), rel=1e-6)
 
 
+def test_an_interface_of_16_bits_is_not_slow() -> None:
+    graph, feeds = tiny_cnn()
+    slow = TARGET.compile(quantized(graph, feeds, scheme=SCHEME))
+    quick = Tflite("int16").compile(quantized(graph, feeds))
+
+    assert any("int16 activations run in LiteRT" in str(note) for note in slow.notes)
+    assert quick.inputs[0].dtype is DType.INT16
+    assert not quick.notes
+
+
 def test_all_activations_have_sixteen_bits() -> None:
     graph, feeds = tiny_cnn()
     made = quantized(graph, feeds, scheme=SCHEME)
