@@ -152,7 +152,7 @@ def test_what_only_fits_the_samples_is_not_kept(tmp_path: Path, count: int) -> N
     [
         (None, 8, "default", 0, False),
         ("per-tensor", 8, "default", 0, False),
-        ("per-tensor", 8, "full", 6, True),
+        ("per-tensor", 8, "full", 5, True),
         (None, 8, "full", 4, False),
         (None, 4, "full", 4, True),
     ],
