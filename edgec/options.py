@@ -149,9 +149,23 @@ def _check(options: CompileOptions) -> None:
                 "--require-speedup runs the artifacts, which --no-proof and "
                 "--no-speed leave out"
             )
+    if not calibrates(options):
+        _check_uncalibrated(options)
     if options.max_drop is not None:
         _check_max_drop(options, options.max_drop)
     _check_device(options)
+
+
+def _check_uncalibrated(options: CompileOptions) -> None:
+    """Raise if an option is about ranges or recovery, and there is nothing to calibrate."""
+    given = {
+        "--ranges": options.ranges is not None,
+        "--percentile": options.percentile is not None,
+        f"--effort {options.effort}": options.effort in ("full", "max"),
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise OptionError(f"{name} goes with recipes that calibrate only: those of static_")
 
 
 def _check_max_drop(options: CompileOptions, most: float) -> None:

@@ -185,8 +185,13 @@ def _diagnostics(report: Mapping[str, Any]) -> Iterator[Text]:
         *((str(line["pass"]), line.get("diagnostics")) for line in report["ledger"]),
         *((str(a["file"]), a.get("diagnostics")) for a in report["artifacts"]),
     ]
+    said: set[tuple[object, ...]] = set()  # a pass and a file may say the same
     for source, listed in groups:
         for d in listed or ():
+            key = d.get("where"), d["message"], d.get("hint")
+            if key in said:
+                continue
+            said.add(key)
             place = ": ".join(p for p in (source, d.get("where")) if p)
             text = Text("note  ", style="bold yellow")
             text.append(

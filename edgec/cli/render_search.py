@@ -21,7 +21,7 @@ def search_lines(artifact: Mapping[str, Any]) -> Iterator[str]:
         return
     tries, raised = found["tries"], found["raised"]
     count = f"{len(tries)} tries" if len(tries) > 1 else "the first try"
-    samples = f"{found['samples']} samples"
+    samples = "1 sample" if found["samples"] == 1 else f"{found['samples']} samples"
     points = 100 / found["samples"]
     if found["measure"] in ("accuracy", "agreement") and points > found["max_drop"] > 0:
         samples += f", of which each is {points:.2g} points"

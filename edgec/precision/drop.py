@@ -15,7 +15,7 @@ from edgec.ir import Array
 from edgec.numerics import Agreement, same_class
 from edgec.options import CompileOptions
 from edgec.original import reference
-from edgec.proof import Recorded, evaluate_accuracy, scores
+from edgec.proof import Limits, Recorded, evaluate_accuracy, faults, prove, scores
 from edgec.split import Split
 from edgec.targets import Runner
 from edgec.verdict import Original
@@ -76,6 +76,8 @@ class Drop:
     ) -> None:
         self._original, self._data, self._labelled = original, data, labelled
         self._metric = options.metric
+        self._limits = Limits(options.max_float_error, options.min_sqnr_db)
+        self._rows = 0
         if labelled is None:
             first = Agreement()
             want = next(iter(original.wants))
@@ -98,13 +100,13 @@ class Drop:
 
     @property
     def samples(self) -> int:
-        """How many samples it is measured on."""
-        return self._data.proof_count if self._labelled is None else self._labelled[0].count
+        """How many samples it was measured on: rows, where a batch has several."""
+        return self._rows or (0 if self._labelled is None else self._labelled[0].count)
 
     def text(self, lost: Loss) -> str:
         """Return a loss as users read it."""
         if not math.isfinite(lost.value):
-            return "everything: it does not run"
+            return "everything: it does not compute what the model does"
         size = abs(lost.value)
         number = f"{size:.2f} points" if self.in_points else f"{size:.4g}"
         text = f"{number} of {self.measure}"
@@ -113,11 +115,14 @@ class Drop:
         return f"{text}{sure}"
 
     def of(self, runner: Runner) -> Loss:
-        """Return what an artifact loses."""
+        """Return what an artifact loses: everything if the proof would refuse it."""
+        proof = prove(self._original.wants, {"": runner}, self._data.proof())[""]
+        if faults(proof, quantized=True, limits=self._limits):
+            return Loss(math.inf)
         if self._labelled is None:
             pairs = zip(self._original.wants, self._data.proof(), strict=True)
             agreed = [_agreed(want, runner.run(feed)) for want, feed in pairs]
-            return Loss.of(1 - np.concatenate(agreed).astype(np.float64))
+            return self._of(1 - np.concatenate(agreed).astype(np.float64))
         samples, labels = self._labelled
         feeds = samples.feeds(range(samples.count))
         if self._metric is not None:
@@ -131,7 +136,11 @@ class Drop:
             for want, feed in zip(wants, feeds, strict=True)
         ]
         right = np.concatenate(classes, axis=1) == labels.reshape(-1)
-        return Loss.of(right[0].astype(np.float64) - right[1])
+        return self._of(right[0].astype(np.float64) - right[1])
+
+    def _of(self, lost: Array) -> Loss:
+        self._rows = len(lost)
+        return Loss.of(lost)
 
     @cached_property
     def _wants(self) -> Recorded:

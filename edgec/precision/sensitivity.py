@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from itertools import islice
 
 import numpy as np
@@ -103,12 +104,15 @@ def _key(way: Quantizing, samples: Sequence[Mapping[str, Array]]) -> str:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
 
-    digest.update(f"{__version__} {way.target!r}\n{way.graph}\n".encode())
+    versions = f"{__version__} {metadata.version('onnxruntime')}"
+    digest.update(f"{versions} {way.target!r}\n{way.graph}\n".encode())
     for name, constant in sorted(way.graph.constants.items()):
         digest.update(name.encode())
         add(constant.array)
     if way.calibration is not None:
         digest.update(repr(sorted(way.calibration.ranges.items())).encode())
+        if way.calibration.report is not None:
+            digest.update(repr([t.seen for t in way.calibration.report.tensors]).encode())
     digest.update(repr(way.options.keep_float).encode())
     for feed in samples:
         for _, array in sorted(feed.items()):

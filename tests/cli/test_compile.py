@@ -162,6 +162,18 @@ def test_problems_come_first_even_when_quiet(compiler: FakeCompiler, edgec: Run)
     ]
 
 
+def test_what_a_pass_and_a_file_say_is_printed_once(
+    edgec: Callable[..., Result], compiler: FakeCompiler, model: Path
+) -> None:
+    same = {"message": "it stays", "where": "bn[1]", "hint": ""}
+    compiler.report["ledger"][0]["diagnostics"] = [same]
+    compiler.report["artifacts"][0]["diagnostics"] = [same]
+
+    lines = edgec("compile", str(model), "-t", "tflite", "-o", "out").output.splitlines()
+
+    assert len([line for line in lines if "it stays" in line]) == 1
+
+
 @pytest.mark.usefixtures("model")
 def test_notes_are_printed_with_their_source(compiler: FakeCompiler, edgec: Run) -> None:
     note = {"where": "bn[1]", "message": "it stays", "hint": "retrain"}

@@ -195,3 +195,32 @@ def test_labels_that_are_wrong_are_an_error_of_the_data(labels: list[int] | None
     )  # fmt: skip
     with pytest.raises(DataError, match="label"):
         compile_model(MODEL, options)
+
+
+def test_an_artifact_that_the_proof_refuses_loses_everything() -> None:
+    # As the recipe says it does not reach that.
+    (artifact,) = compiled(100, min_sqnr_db=50.0).report["artifacts"]
+    tries = artifact["search"]["tries"]
+    assert tries[0]["drop"] is None
+    assert artifact["search"]["holds"]
+    assert artifact["search"]["raised"]
+    assert artifact["fidelity"]["sqnr_db"] >= 50
+
+
+def test_rows_of_a_batch_count() -> None:
+    (artifact,) = compiled(100, shapes={"image": (4, *_shape())}).report["artifacts"]
+    assert artifact["search"]["samples"] == 4 * artifact["fidelity"]["samples"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": "fp16", "effort": "full"},
+        {"recipe": None, "effort": "max"},
+        {"recipe": "weight_only_wi8_afp32", "ranges": "mse"},
+        {"recipe": "fp16", "percentile": 99.0},
+    ],
+)
+def test_options_about_calibration_need_some(change: dict[str, object]) -> None:
+    with pytest.raises(OptionError, match="recipes that calibrate only"):
+        compile_model(MODEL, CompileOptions(("tflite",), **change))  # type: ignore[arg-type]
