@@ -24,6 +24,10 @@ __all__ = ["QuantizeGraph", "activation_params"]
 
 _NONE = Calibration(MappingProxyType({}), "none", 0)
 
+_ROOM = 2.0
+"""How many times as far as what was seen grids of 16 bits reach: other inputs reach further
+than samples, and a bit of 16 is nothing beside the rounding of 8-bit weights."""
+
 _Range = tuple[float, float]
 _Params = dict[tuple[Value, DType], QuantParams]
 """The grid of each group of values, by what it is stored as."""
@@ -38,10 +42,10 @@ class QuantizeGraph(Pass):
     Activations have one scale and zero point a tensor, from the calibrated range ``[a, b]``
     around zero: ``s = (b - a) / 255`` and ``z = round(qmin - a / s)``; symmetric ones
     ``s = max(-a, b) / 127`` and the middle of the integers, 0 or 128. Those of 16 bits are
-    symmetric, ``s = max(-a, b) / 32767``. Where scales are to be powers of two, ``s`` is the
-    next one. Biases are int32, with scale ``s_x * s_w`` and zero point 0; where a bias would
-    not fit, because a channel's weights are next to nothing, that channel's ``s_w`` is raised
-    until it does.
+    symmetric and reach twice as far, ``s = 2 max(-a, b) / 32767``. Where scales are to be
+    powers of two, ``s`` is the next one. Biases are int32, with scale ``s_x * s_w`` and zero
+    point 0; where a bias would not fit, because a channel's weights are next to nothing, that
+    channel's ``s_w`` is raised until it does.
 
     So are biases beside 16 bits, although kernels add them to sums of 64: no operator of ONNX
     dequantizes int64. Where a scale has to be raised for that, a step of a weight moves the sum
@@ -136,12 +140,13 @@ class _Quantizer:
         for dtype in types:
             scheme = replace(self.scheme, activation=dtype)
             seen = self._seen if dtype is not self.scheme.activation else {}
+            room = _ROOM if dtype is DType.INT16 else 1.0
             for root, (low, high) in self._ranges(seen).items():
                 fixed = self.plan.fixed.get(root)
                 found[root, dtype] = (
                     activation_params(
-                        low,
-                        high,
+                        room * low,
+                        room * high,
                         dtype,
                         symmetric=scheme.symmetric,
                         power_of_two=scheme.power_of_two,

@@ -154,8 +154,8 @@ def test_sixteen_bits_hold_all_that_was_seen() -> None:
 
     grids = {n.output.name: n.op for n in made.nodes if isinstance(n.op, Quantize)}
     assert grids["a.quantized"].params.scale[0] < 4 / 255
-    assert grids["a.quantized.1"].params.scale[0] == pytest.approx(100 / 32767)
-    assert grids["y.quantized"].params.scale[0] == pytest.approx(100 / 32767)
+    assert grids["a.quantized.1"].params.scale[0] == pytest.approx(200 / 32767)
+    assert grids["y.quantized"].params.scale[0] == pytest.approx(200 / 32767)
 
 
 def test_weights_have_eight_bits_whatever_the_scheme_packs() -> None:
