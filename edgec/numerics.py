@@ -10,7 +10,7 @@ import numpy as np
 
 from edgec.ir import Array
 
-__all__ = ["EXACT_DB", "Agreement", "arrays_of", "relative_error", "sqnr"]
+__all__ = ["EXACT_DB", "Agreement", "arrays_of", "relative_error", "same_class", "sqnr"]
 
 EXACT_DB = 200.0
 """The signal-to-noise ratio reported where there is no noise at all."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgec.ir import Array
 
-__all__ = ["Factor", "Moments", "pulled", "round_compensated"]
+__all__ = ["Factor", "Moments", "damped", "pulled", "round_compensated"]
 
 _BLOCK = 64
 
