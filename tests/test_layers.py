@@ -41,6 +41,7 @@ LAYERS = [
     "evaluate",
     "numerics",
     "cost",
+    "channels",
     "calibration",
     "passes",
     "targets",

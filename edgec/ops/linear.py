@@ -199,6 +199,24 @@ class MatMul(Op):
         return outputs[0].size * inputs[0].ints[-1]
 
     @override
+    def ties(
+        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    ) -> tuple[Tie, ...]:
+        a, b = inputs
+        y = outputs[0]
+        if a.rank < 2 or b.rank < 2:
+            return ()
+        last = Tie((0, a.rank - 1), (1, b.rank - 2))
+        ends = (Tie((0, a.rank - 2), (2, y.rank - 2)), Tie((1, b.rank - 1), (2, y.rank - 1)))
+        outer = (
+            Tie((operand, axis), (2, axis + y.rank - t.rank))
+            for operand, t in enumerate(inputs)
+            for axis in range(t.rank - 2)
+            if t.shape[axis] == y.shape[axis + y.rank - t.rank]
+        )
+        return (last, *ends, *outer)
+
+    @override
     def quant_rule(self) -> QuantRule:
         return QuantRule((Role.ACTIVATION, Role.ACTIVATION))
 
@@ -208,6 +226,7 @@ class MatMul(Op):
         yield Example(cls(), (_f32(rng, 2, 3, 4), _f32(rng, 4, 5)))
         yield Example(cls(), (_f32(rng, 3, 4), _f32(rng, 4, 5)))
         yield Example(cls(), (_f32(rng, 2, 3, 4), _f32(rng, 4)))
+        yield Example(cls(), (_f32(rng, 3, 1, 2, 4), _f32(rng, 1, 2, 4, 5)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -439,6 +439,13 @@ class OverClasses(Op):
             raise ValueError(f"x is {x} and has no axis {self.axis}")
         return (x,)
 
+    @override
+    def ties(
+        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    ) -> tuple[Tie, ...]:
+        rank = inputs[0].rank
+        return tuple(Tie((0, a), (1, a)) for a in range(rank) if a != rank + self.axis)
+
     @classmethod
     @override
     def examples(cls, rng: np.random.Generator) -> Iterator[Example]:
