@@ -2,11 +2,11 @@
 
 :mod:`~edgec.precision.choices` tells what each layer may compute in and what that costs,
 :mod:`~edgec.precision.sensitivity` measures what each choice does to the outputs,
-:mod:`~edgec.precision.allocation` chooses the cheapest mix for an error, and
+:mod:`~edgec.passes.knapsack` chooses the cheapest mix for an error, and
 :mod:`~edgec.precision.search` finds the error at which the artifact loses no more than allowed.
 """
 
-from edgec.precision.allocation import Allocator, Offer
+from edgec.passes.knapsack import Allocator, Offer
 from edgec.precision.choices import Choices, choices
 from edgec.precision.drop import Drop, Loss
 from edgec.precision.search import Raised, Search, Try, search

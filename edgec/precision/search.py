@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from edgec.cache import Cache
 from edgec.errors import ModelError, NumericsError
 from edgec.passes import Precision
-from edgec.precision.allocation import Allocator, Offer
+from edgec.passes.knapsack import Allocator, Offer
 from edgec.precision.choices import choices
 from edgec.precision.drop import Loss
 from edgec.precision.sensitivity import Sensitivity, sensitivities
