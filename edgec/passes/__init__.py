@@ -77,7 +77,9 @@ if TYPE_CHECKING:
     from edgec.passes.judging import Judge
     from edgec.passes.migrate_scales import MigrateScales
     from edgec.passes.optimize_rounding import OptimizeRounding
+    from edgec.passes.prune_channels import PruneChannels
     from edgec.passes.quantize import QuantizeGraph
+    from edgec.passes.reconstruct_layers import ReconstructLayers
     from edgec.passes.refine_ranges import RefineRanges
     from edgec.passes.roster import PASSES
     from edgec.passes.round_weights import RoundWeights
@@ -133,6 +135,7 @@ __all__ = [
     "Pipeline",
     "Precision",
     "Promise",
+    "PruneChannels",
     "QuantizeGraph",
     "Recipe",
     "RecognizeGelu",
@@ -143,6 +146,7 @@ __all__ = [
     "RecognizePixelShuffle",
     "RecognizeSoftmax",
     "RecognizeStoredWeights",
+    "ReconstructLayers",
     "RefineRanges",
     "RoundWeights",
     "Sample",
@@ -170,7 +174,9 @@ _LATER = {
     "Judge": "judging",
     "MigrateScales": "migrate_scales",
     "OptimizeRounding": "optimize_rounding",
+    "PruneChannels": "prune_channels",
     "QuantizeGraph": "quantize",
+    "ReconstructLayers": "reconstruct_layers",
     "RefineRanges": "refine_ranges",
     "RoundWeights": "round_weights",
     "StoreWeights": "store_weights",

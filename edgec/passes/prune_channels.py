@@ -20,10 +20,12 @@ from edgec.passes.compensated_rounding import Moments, damped
 from edgec.passes.judging import Judge
 from edgec.passes.knapsack import Allocator, Offer
 from edgec.passes.patches import patches, places_of
+from edgec.passes.reconstruct_layers import ReconstructLayers
 from edgec.passes.walk import Walk
 
 __all__ = ["PruneChannels"]
 
+_CHANNELS = 1
 _DAMPING = 0.01
 _MOST_INPUTS = 2304
 _ROWS_PER_INPUT, _LEAST_ROWS = 16, 8192
@@ -55,7 +57,8 @@ class PruneChannels(Pass):
     multiple
         Widths that kernels like: what is left of a group is a multiple of it.
     compensate
-        Whether the layers that read a group are fitted.
+        Whether the layers that read a group are fitted, and in the end all layers in order
+        (:class:`ReconstructLayers`).
 
     References
     ----------
@@ -77,7 +80,12 @@ class PruneChannels(Pass):
     @override
     def run_recorded(self, graph: Graph) -> tuple[Graph, tuple[LayerRecord, ...]]:
         pruning = _Pruning(graph, self)
-        return pruning.result()
+        pruned, records = pruning.result()
+        if pruned is graph or not self.compensate:
+            return pruned, records
+        kept = pruning.kept
+        fitted, more = ReconstructLayers(graph, kept, self.samples).run_recorded(pruned)
+        return fitted, (*records, *more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,8 @@ class _Pruning:
         self.sums = self._sums()
         self.traces = [self._trace(g) for g in self.groups]
         self.judge = Judge(graph, list(step.samples[:_JUDGES]))
+        self.chosen: dict[int, int] = {}
+        """The widths that are not whole, by group."""
 
     def result(self) -> tuple[Graph, tuple[LayerRecord, ...]]:
         whole = cost(self.graph).macs
@@ -118,15 +128,23 @@ class _Pruning:
         picked = self._search(allocator, widths, sum(max(e) for e in errors), whole)
         if picked is None:
             return self.graph, ()
-        chosen = {
-            i: widths[i][k] for i, k in enumerate(picked) if widths[i][k] != self.groups[i].size
-        }
+        wanted = {i: widths[i][k] for i, k in enumerate(picked)}
+        self.chosen = {i: n for i, n in wanted.items() if n != self.groups[i].size}
         records = tuple(
             self._record(i, size, errors[i][widths[i].index(size)])
-            for i, size in chosen.items()
+            for i, size in self.chosen.items()
         )
-        self.chosen = chosen
-        return self._with(chosen), records
+        return self._with(self.chosen), records
+
+    @property
+    def kept(self) -> dict[str, Array]:
+        """The channels that are left of values that have lost some, by name."""
+        lengths = {v.name: v.type.shape for v in self.graph.values()}
+        return {
+            name: np.setdiff1d(np.arange(int(lengths[name][axis])), at)
+            for (name, axis), at in self._removed(self.chosen).items()
+            if axis == _CHANNELS and name not in self.graph.constants
+        }
 
     def _search(
         self, allocator: Allocator, widths: Sequence[Sequence[int]], top: float, whole: int
