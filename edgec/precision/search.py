@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
 from edgec.cache import Cache
-from edgec.errors import ModelError, NumericsError
+from edgec.errors import InternalError, ModelError, NumericsError, UnsupportedError
 from edgec.passes import Precision
 from edgec.passes.knapsack import Allocator, Offer
 from edgec.precision.choices import choices
@@ -130,10 +130,16 @@ def search(
     """
     tries: list[Try] = []
 
-    def tried(mix: Mix) -> tuple[_Made, Loss]:
+    def tried(mix: Mix) -> tuple[_Made | None, Loss]:
         kind = "as the recipe says" if not mix else f"{len(mix)} layers with more bits"
         say(f"try {len(tries) + 1}: {kind}", 0, 0)
-        made = make(mix)
+        try:
+            made = make(mix)
+        except UnsupportedError:  # what the target cannot express with this mix
+            if not mix:
+                raise
+            tries.append(Try(len(mix), 0, Loss(math.inf)))
+            return None, tries[-1].lost
         try:
             lost, size = measure(made)
         except (ModelError, NumericsError):
@@ -143,6 +149,8 @@ def search(
 
     layers = choices(way)
     made, lost = tried(AS_THE_RECIPE_SAYS)
+    if made is None:
+        raise InternalError("the recipe made no artifact and no error")
     if lost.value <= max_drop:
         return Search(made, lost, True, (), len(layers), tuple(tries))
     found = sensitivities(
@@ -154,10 +162,10 @@ def search(
     while high - low > 1:
         middle = (low + high) // 2
         made, lost = tried(mixes[middle])
-        if lost.value <= max_drop:
+        if made is not None and lost.value <= max_drop:
             best, high = (made, lost, mixes[middle]), middle
         else:
-            if lost.value < best[1].value and high == len(mixes):
+            if made is not None and lost.value < best[1].value and high == len(mixes):
                 best = made, lost, mixes[middle]
             low = middle
     made, lost, mix = best

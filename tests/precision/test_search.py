@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgec.cache import Cache
-from edgec.errors import NumericsError
+from edgec.errors import NumericsError, UnsupportedError
 from edgec.ops import Dequantize
 from edgec.passes import Pipeline, Precision
 from edgec.precision import Loss, Search, choices, search, sensitivities
@@ -86,6 +86,30 @@ class TestSearch:
         assert result.holds
         assert result.tries[0].lost.value == math.inf
         assert json.dumps(result.to_dict(), allow_nan=False)
+
+    def test_a_mix_that_the_target_cannot_express_is_one_that_loses_everything(
+        self, way: Way
+    ) -> None:
+        def make(mix: Mix) -> Mix:
+            if 0 < len(mix) < 4:
+                raise UnsupportedError("not so")
+            return mix
+
+        def measure(mix: Mix) -> tuple[Loss, int]:
+            return Loss(0.0 if mix else 1.0), 1
+
+        result = search(way(), make, measure, 0.0, NOTHING, silent)
+
+        assert result.holds
+        assert len(result.raised) >= 4
+        assert any(t.lost.value == math.inf for t in result.tries)
+
+    def test_a_recipe_that_the_target_cannot_express_is_an_error(self, way: Way) -> None:
+        def make(mix: Mix) -> Mix:
+            raise UnsupportedError("not so")
+
+        with pytest.raises(UnsupportedError):
+            search(way(), make, lambda mix: (Loss(0.0), 1), 0.0, NOTHING, silent)
 
 
 class TestSensitivities:
