@@ -10,7 +10,7 @@ import numpy as np
 
 from edgec.ir import Array
 
-__all__ = ["EXACT_DB", "Agreement", "arrays_of", "relative_error", "same_class", "sqnr"]
+__all__ = ["EXACT_DB", "Agreement", "arrays_of", "relative_error", "sqnr"]
 
 EXACT_DB = 200.0
 """The signal-to-noise ratio reported where there is no noise at all."""
@@ -118,7 +118,7 @@ class _Output:
         self._follow(a, b)
         if want.ndim == 2 and want.shape[1] > 1 and want.dtype.kind == "f":
             self.rows += len(want)
-            self.agreed += int(np.count_nonzero(same_class(want, got)))
+            self.agreed += _agreed(want, got)
 
     def _sum(self, a: Array, b: Array) -> None:
         if not a.size:
@@ -204,9 +204,13 @@ class Agreement:
     @property
     def top1(self) -> float | None:
         """Share of rows with the same largest class; ``None`` if no output is [N, classes]."""
-        rows = sum(o.rows for o in self._outputs.values())
         agreed = sum(o.agreed for o in self._outputs.values())
-        return agreed / rows if rows else None
+        return agreed / self.rows if self.rows else None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of all outputs [N, classes]."""
+        return sum(o.rows for o in self._outputs.values())
 
     def not_finite(self) -> tuple[str, ...]:
         """Names of the outputs that were not finite where the reference is, or otherwise."""
@@ -233,7 +237,7 @@ class Agreement:
         )
 
 
-def same_class(want: Array, got: Array) -> Array:
-    """Return for each row whether the largest classes have one in common: ties agree."""
+def _agreed(want: Array, got: Array) -> int:
+    """Count rows whose largest classes have one in common: ties agree."""
     best = (want == want.max(axis=1, keepdims=True)) & (got == got.max(axis=1, keepdims=True))
-    return np.asarray(best.any(axis=1))
+    return int(np.count_nonzero(best.any(axis=1)))

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgec.ir import Array, Graph, Node, QuantParams
 from edgec.numerics import sqnr
+from edgec.ops import Activation, Convolution, FullyConnected
 from edgec.passes.base import LayerRecord
 from edgec.passes.channel_means import Yielded, best_bias, places
 from edgec.passes.compensated_rounding import Moments
@@ -22,7 +23,7 @@ from edgec.passes.quantized_layers import (
 )
 from edgec.passes.walk import Walk
 
-__all__ = ["MOST_INPUTS", "Choice", "Seen", "recovered"]
+__all__ = ["MOST_INPUTS", "Beside", "Choice", "Seen", "recovered"]
 
 MOST_INPUTS = 2304
 """To a sum; layers with more are left alone."""
@@ -87,12 +88,12 @@ def recovered(
     layers = {layer.node.output.name: layer for layer in quantized_layers(graph)}
     if not layers or len(samples) < LEAST_SAMPLES:
         return graph, ()
-    walk, beside = Walk(graph, samples), _Beside(reference, samples)
+    walk, beside = Walk(graph, samples), Beside(reference, samples)
     changes: dict[str, tuple[QuantizedLayer, Parameters]] = {}
     records: list[LayerRecord] = []
     for node in walk.nodes:
         layer = layers.get(node.outputs[0].name)
-        real = None if layer is None else beside.reach(layer)
+        real = None if layer is None else beside.reach(layer.name)
         if layer is None or real is None:
             walk.hold(node, walk.run(node))
             continue
@@ -103,30 +104,36 @@ def recovered(
     return judged(reference, graph, with_parameters(graph, changes), samples, records)
 
 
-class _Beside:
-    """The float model, walked through beside the quantized one."""
+class Beside:
+    """The original model, walked through beside one that was made from it."""
 
     def __init__(self, graph: Graph, samples: Sequence[Mapping[str, Array]]) -> None:
         self.graph = graph
         self._walk = Walk(graph, samples, half=len(samples) > _WHOLE)
         self._left = {n.outputs[0].name: n for n in self._walk.nodes}
 
-    def reach(self, layer: QuantizedLayer) -> Node | None:
-        """Go on to the float layer that a layer was made from, and return it."""
-        if layer.name not in self._left:
+    def reach(self, name: str) -> Node | None:
+        """Go on to the node whose result has a name, and return it; ``None`` if it is past."""
+        if name not in self._left:
             return None
-        for name, node in list(self._left.items()):
-            if name == layer.name:
+        for other, node in list(self._left.items()):
+            if other == name:
                 return node
             self._walk.hold(node, self._walk.run(node))
-            del self._left[name]
+            del self._left[other]
         return None
 
-    def results(self, layer: QuantizedLayer, node: Node) -> Iterator[tuple[Array, Array]]:
-        """Yield what a float layer yields on each sample, before and behind its activation."""
-        plain, name = replace(node, op=layer.plain(layer.stored)[0].op), node.output.name
+    def results(self, node: Node) -> Iterator[tuple[Array, Array]]:
+        """Yield what a layer yields on each sample, before and behind its activation."""
+        plain, name, bounds = node, node.output.name, Activation.NONE.bounds
+        if isinstance(node.op, Convolution | FullyConnected):
+            bounds = node.op.activation.bounds
+            plain = replace(node, op=replace(node.op, activation=Activation.NONE))
         found = (r[name] for r in self._walk.run(plain))
-        both = ({name: layer.behind_activation(y), "": y} for y in found)
+        free = bounds == Activation.NONE.bounds
+        both = (
+            {name: y if free else np.clip(y, *bounds, dtype=np.float32), "": y} for y in found
+        )
         for result in self._walk.passed(node, both):
             yield result[""], result[name]
         del self._left[name]
@@ -136,12 +143,12 @@ def _changed(
     layer: QuantizedLayer,
     real: Node,
     walk: Walk,
-    beside: _Beside,
+    beside: Beside,
     choose: Choose,
 ) -> tuple[Parameters, LayerRecord]:
     """Return what a layer is to store, and go on behind it in both walks."""
     weight = beside.graph.constant(real.inputs[1])
-    seen, want = _seen(layer, walk, beside.results(layer, real))
+    seen, want = _seen(layer, walk, beside.results(real))
     stored, name = layer.stored, layer.node.output.name
     choice = Choice.plain(layer)
     if seen is not None and weight is not None and _may_change(layer):

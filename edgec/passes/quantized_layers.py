@@ -107,12 +107,6 @@ class QuantizedLayer:
         node = replace(self.node, op=op, inputs=(self.node.inputs[0], *values))
         return node, dict(zip(values, (weight, bias), strict=True))
 
-    def behind_activation(self, results: Array) -> Array:
-        """Return what the activation makes of results."""
-        if self.bounds == Activation.NONE.bounds:
-            return results
-        return np.asarray(np.clip(results, *self.bounds, dtype=np.float32))
-
 
 def quantized_layers(graph: Graph) -> Iterator[QuantizedLayer]:
     """Yield the layers that compute on integers only, in order."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -11,17 +11,17 @@ from typing_extensions import override
 
 from edgec.ir import Array, Builder, Graph, Node
 from edgec.numerics import sqnr
-from edgec.ops import Activation, Convolution, FullyConnected
+from edgec.ops import Convolution, FullyConnected
 from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
 from edgec.passes.compensated_rounding import Moments, pulled
 from edgec.passes.judging import LEAST_SAMPLES, held_out, judged
+from edgec.passes.layer_recovery import MOST_INPUTS, Beside
 from edgec.passes.patches import groups_of, patches, places_of
 from edgec.passes.walk import Walk
 
 __all__ = ["ReconstructLayers"]
 
 _DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-_MOST_INPUTS = 2304
 _ROWS_PER_INPUT, _LEAST_ROWS = 32, 8192
 
 
@@ -69,12 +69,13 @@ class ReconstructLayers(Pass):
             return graph, ()
         walk, beside = (
             Walk(graph, self.samples, half=True),
-            _Beside(self.reference, self.samples),
+            Beside(self.reference, self.samples),
         )
         changes: dict[str, tuple[Array, Array]] = {}
         records: list[LayerRecord] = []
         for node in walk.nodes:
-            wanted = beside.reach(node) if _may_change(graph, node) else None
+            real = beside.reach(node.outputs[0].name) if _may_change(graph, node) else None
+            wanted = None if real is None else [y for y, _ in beside.results(real)]
             found = None if wanted is None else self._fitted(graph, node, wanted, walk)
             if found is None:
                 walk.hold(node, walk.run(node))
@@ -93,14 +94,14 @@ class ReconstructLayers(Pass):
         return judged(self.reference, graph, made, self.samples, records)
 
     def _fitted(
-        self, graph: Graph, node: Node, wanted: Iterator[Array], walk: Walk
+        self, graph: Graph, node: Node, wanted: Sequence[Array], walk: Walk
     ) -> tuple[Array, Array, LayerRecord] | None:
         weight = graph.constant(node.inputs[1])
         assert weight is not None
         inner = weight[0].size
         channels = node.inputs[0].type.shape[1]
         groups = groups_of(node.op, channels) if isinstance(channels, int) else None
-        if groups is None or inner > _MOST_INPUTS:
+        if groups is None or inner > MOST_INPUTS:
             return None
         shape = groups, weight.shape[0] // groups, inner
         both = Moments.empty(*shape), Moments.empty(*shape)
@@ -132,37 +133,6 @@ class ReconstructLayers(Pass):
             best[2].reshape(-1).astype(np.float32),
             LayerRecord(node.layer, *ratios, best[3]),
         )
-
-
-class _Beside:
-    """The original, walked through beside the graph; it yields results before activations."""
-
-    def __init__(self, graph: Graph, samples: Sequence[Mapping[str, Array]]) -> None:
-        self._walk = Walk(graph, samples, half=True)
-        self._left = {n.outputs[0].name: n for n in self._walk.nodes}
-
-    def reach(self, node: Node) -> Iterator[Array] | None:
-        """Go on to a layer by the name of its result, and yield that for each sample."""
-        name = node.outputs[0].name
-        if name not in self._left:
-            return None
-        for other, mine in list(self._left.items()):
-            if other == name:
-                break
-            self._walk.hold(mine, self._walk.run(mine))
-            del self._left[other]
-        mine = self._left.pop(name)
-        plain = _plainly(mine)
-        results = [r[name] for r in self._walk.run(plain)]
-        self._walk.hold(mine, self._walk.run(mine))
-        return iter(results)
-
-
-def _plainly(node: Node) -> Node:
-    """Return a layer without its activation."""
-    if isinstance(node.op, Convolution | FullyConnected):
-        return replace(node, op=replace(node.op, activation=Activation.NONE))
-    return node
 
 
 def _may_change(graph: Graph, node: Node) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from edgec.data import Samples
 from edgec.errors import OptionError
 from edgec.ir import Array
-from edgec.numerics import Agreement, same_class
+from edgec.numerics import Agreement
 from edgec.options import CompileOptions
 from edgec.original import reference
 from edgec.proof import Limits, Recorded, evaluate_accuracy, faults, prove, scores
@@ -120,9 +120,8 @@ class Drop:
         if faults(proof, quantized=True, limits=self._limits):
             return Loss(math.inf)
         if self._labelled is None:
-            pairs = zip(self._original.wants, self._data.proof(), strict=True)
-            agreed = [_agreed(want, runner.run(feed)) for want, feed in pairs]
-            return self._of(1 - np.concatenate(agreed).astype(np.float64))
+            agreed = round((proof.top1 or 0.0) * proof.rows)
+            return self._of((np.arange(proof.rows) >= agreed).astype(np.float64))
         samples, labels = self._labelled
         feeds = samples.feeds(range(samples.count))
         if self._metric is not None:
@@ -159,16 +158,6 @@ def _best(outputs: Mapping[str, Array]) -> Array:
     """Return the class of each row of the output that has classes."""
     (found,) = scores(outputs).values()
     return np.asarray(found.argmax(axis=1))
-
-
-def _agreed(want: Mapping[str, Array], got: Mapping[str, Array]) -> Array:
-    """Return for each row of the outputs with classes whether the best are the same."""
-    rows = [
-        same_class(array, got[name])
-        for name, array in want.items()
-        if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind == "f"
-    ]
-    return np.concatenate(rows)
 
 
 class _Replayed:

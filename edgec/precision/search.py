@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
 from edgec.cache import Cache
-from edgec.errors import InternalError, ModelError, NumericsError, UnsupportedError
+from edgec.errors import ModelError, NumericsError, UnsupportedError
 from edgec.passes import Precision
 from edgec.passes.knapsack import Allocator, Offer
 from edgec.precision.choices import choices
@@ -130,27 +130,19 @@ def search(
     """
     tries: list[Try] = []
 
-    def tried(mix: Mix) -> tuple[_Made | None, Loss]:
+    def tried(mix: Mix) -> tuple[_Made, Loss]:
         kind = "as the recipe says" if not mix else f"{len(mix)} layers with more bits"
         say(f"try {len(tries) + 1}: {kind}", 0, 0)
-        try:
-            made = make(mix)
-        except UnsupportedError:  # what the target cannot express with this mix
-            if not mix:
-                raise
-            tries.append(Try(len(mix), 0, Loss(math.inf)))
-            return None, tries[-1].lost
+        made = make(mix)
         try:
             lost, size = measure(made)
         except (ModelError, NumericsError):
             lost, size = Loss(math.inf), 0
-        tries.append(Try(len(mix), size, lost if math.isfinite(lost.value) else Loss(math.inf)))
-        return made, tries[-1].lost
+        tries.append(Try(len(mix), size, lost))
+        return made, lost
 
     layers = choices(way)
     made, lost = tried(AS_THE_RECIPE_SAYS)
-    if made is None:
-        raise InternalError("the recipe made no artifact and no error")
     if lost.value <= max_drop:
         return Search(made, lost, True, (), len(layers), tuple(tries))
     found = sensitivities(
@@ -161,11 +153,16 @@ def search(
     low, high = -1, len(mixes)  # those up to `low` lose too much; from `high` on all is well
     while high - low > 1:
         middle = (low + high) // 2
-        made, lost = tried(mixes[middle])
-        if made is not None and lost.value <= max_drop:
+        try:
+            made, lost = tried(mixes[middle])
+        except UnsupportedError:  # what the target cannot express with this mix
+            tries.append(Try(len(mixes[middle]), 0, Loss(math.inf)))
+            low = middle
+            continue
+        if lost.value <= max_drop:
             best, high = (made, lost, mixes[middle]), middle
         else:
-            if made is not None and lost.value < best[1].value and high == len(mixes):
+            if lost.value < best[1].value and high == len(mixes):
                 best = made, lost, mixes[middle]
             low = middle
     made, lost, mix = best
