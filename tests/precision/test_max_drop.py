@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from edgec.compiler import CompileOptions, Result, compile_model
 from edgec.demo import CALIBRATION, MODEL, TEST
 from edgec.errors import DataError, OptionError
 from edgec.ir import Array
-from edgec.precision import Loss
+from edgec.precision import Drop, Loss
 
 INT4 = "static_wi4_ai8"
 
@@ -224,3 +226,18 @@ def test_rows_of_a_batch_count() -> None:
 def test_options_about_calibration_need_some(change: dict[str, object]) -> None:
     with pytest.raises(OptionError, match="recipes that calibrate only"):
         compile_model(MODEL, CompileOptions(("tflite",), **change))  # type: ignore[arg-type]
+
+
+def test_each_sample_with_another_class_is_one_that_is_lost() -> None:
+    wants = [{"y": np.eye(4, dtype=np.float32)[[k % 4]]} for k in range(10)]
+    got = iter([{"y": np.roll(want["y"], int(k < 3))} for k, want in enumerate(wants)])
+    data: Any = SimpleNamespace(proof=lambda: iter([{}] * 10), calibration_count=30)
+    original: Any = SimpleNamespace(wants=wants)
+    runner: Any = SimpleNamespace(run=lambda feed: next(got))
+
+    drop = Drop(original, data, None, CompileOptions(("tflite",), min_sqnr_db=-100))
+    lost = drop.of(runner)
+
+    assert lost.value == pytest.approx(30)
+    assert lost == Loss.of(np.array([1.0] * 3 + [0.0] * 7))
+    assert drop.samples == 10
