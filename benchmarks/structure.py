@@ -1,68 +1,52 @@
-"""What int8 TFLite files are made of, beside the reference files of the same models.
+"""What structural compression costs and gains: a command for each table of figures.
 
-From the root of the checkout: ``python -m benchmarks.structure``. Exits with 1 where an
-operator is not int8, leaves the one partition of XNNPACK (SOFTMAX, which it never takes,
-aside), is a TRANSPOSE, or where there are more operators than in the reference.
+From the root of the checkout: ``python -m benchmarks.structure COMMAND [--cache FOLDER]``.
+Nothing is trained unless a line says so, and no labels calibrate. A line ends with FAIL, and
+the exit code is 1, where a bound does not hold.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import argparse
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from benchmarks.compression.bench import Bench
+from benchmarks.compression.cases import CASES
 
-from benchmarks.models import DATA, Array, loader
-from edgec.compiler import CompileOptions, compile_model
-from edgec.targets.tflite.run import interpreter
-
-TINY = DATA / "models" / "mlperf_tiny"
+__all__ = ["main"]
 
 
 def main() -> int:
-    """Compile each model from both of its forms and look inside."""
-    cifar = loader().cifar10("train")[0][:200].astype(np.float32)
-    images = loader().imagenet(96)[0][:200].astype(np.float32) / 255
-    cases = (
-        ("resnet8_cifar10", "resnet8_cifar10_int8.tflite", cifar),
-        ("vww_mobilenetv1_025_96", "vww_96_int8.tflite", images),
-    )
-    good = True
-    for stem, reference, samples in cases:
-        allowed = len(operators((TINY / reference).read_bytes())[0])
-        for form in (stem, f"{stem}_nchw"):
-            good &= look(TINY / f"{form}.onnx", samples, allowed)
-    return int(not good)
-
-
-def look(model: Path, samples: Array, allowed: int) -> bool:
-    """Print one line; return whether all of it holds."""
-    nchw = model.stem.endswith("_nchw")
-    x = np.ascontiguousarray(samples.transpose(0, 3, 1, 2)) if nchw else samples
-    options = CompileOptions(
-        ("tflite",), "static_wi8_ai8", {"input": x}, io_dtype="int8",
-        io_layout="nhwc" if nchw else "keep",
-    )  # fmt: skip
-    data = compile_model(model, options).files[f"{model.stem}.tflite"]
-    ops, partitions, floats = operators(data)
-    counts = Counter(ops)
-    holds = len(ops) <= allowed and partitions == 1 and not floats and not counts["TRANSPOSE"]
+    """Run the commands named on the command line, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("commands", nargs="+", choices=[*_COMMANDS, "all"])
+    parser.add_argument("--cache", type=Path, help="folder for what takes long to make")
+    parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--samples", type=int, help="test samples, at most")
+    arguments = parser.parse_args()
+    names = list(_COMMANDS) if "all" in arguments.commands else arguments.commands
+    packages = ("onnx", "onnxruntime", "ai-edge-litert", "numpy")
     print(
-        f"{model.stem:30} {len(ops)} operators (reference {allowed}), {partitions} XNNPACK "
-        f"partition, {floats} float tensors, {counts['TRANSPOSE']} TRANSPOSE, "
-        f"{len(data)} bytes{'' if holds else '  FAIL'}"
+        f"Python {platform.python_version()}",
+        *(f"{p} {version(p)}" for p in packages),
+        sep=", ",
     )
-    return holds
+    with tempfile.TemporaryDirectory() as folder:
+        cache = arguments.cache or Path(folder)
+        cache.mkdir(parents=True, exist_ok=True)
+        bench = Bench(cache, arguments.samples)
+        failures = sum(_COMMANDS[name](bench, arguments.models) for name in names)
+    print(f"{failures} bounds failed" if failures else "all bounds hold")
+    return int(failures > 0)
 
 
-def operators(data: bytes) -> tuple[list[str], int, int]:
-    """Return operators, delegate partitions, and the number of float tensors."""
-    made: Any = interpreter(data)
-    names = [op["op_name"] for op in made._get_ops_details()]
-    tensors = made.get_tensor_details()
-    floats = sum(t["dtype"] is np.float32 for t in tensors)
-    return [n for n in names if n != "DELEGATE"], names.count("DELEGATE"), floats
+_COMMANDS: dict[str, Callable[[Bench, Sequence[str]], int]] = {}
+"""Each prints its lines for those of the models that it is about, and returns how many bounds
+do not hold."""
 
 
 if __name__ == "__main__":
