@@ -58,6 +58,7 @@ LAYERS = [
     "calibrating",
     "report",
     "easing",
+    "compression",
     "quantizing",
     "precision",
     "compiler",

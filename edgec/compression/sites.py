@@ -1,0 +1,70 @@
+"""Where a graph can be made smaller, in which ways, and what each way loses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgec.ir import Graph
+from edgec.passes import Pass
+
+__all__ = ["Option", "Picks", "Site", "Technique"]
+
+Picks = Mapping[str, int]
+"""Which option of each site, by the name of the site; of those not named the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One way to compress one place.
+
+    Parameters
+    ----------
+    label
+        As users read it, such as "24 of 32 channels" or "separable, 3 to a channel".
+    nats
+        What the outputs lose with this alone, on samples held out
+        (:class:`edgec.passes.divergence.Divergence`); measured, or predicted from the error of
+        the layer and what such errors were measured to cost.
+    """
+
+    label: str
+    nats: float
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One place, with what can be done to it.
+
+    Parameters
+    ----------
+    name
+        Unique within a technique: of a value that a layer yields.
+    layer
+        The user's name for it.
+    options
+        The first is to leave it as it is, and loses nothing.
+    """
+
+    name: str
+    layer: str
+    options: Sequence[Option]
+
+
+class Technique(Protocol):
+    """A way to make one graph smaller, with all that was measured of it."""
+
+    @property
+    def name(self) -> str:
+        """As the pass is called that does it."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The places, in order of the graph."""
+
+    def skeleton(self, picks: Picks) -> Graph:
+        """Return the graph with the shapes it would have; its weights are not fitted."""
+
+    def passes(self, picks: Picks) -> tuple[Pass, ...]:
+        """Return the passes that do what is picked and make up for it as far as they can."""
