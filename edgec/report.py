@@ -170,6 +170,9 @@ def _layer(r: LayerRecord) -> dict[str, Any]:
         "layer": r.layer,
         "sqnr_db": [round(r.before_db, 2), round(r.after_db, 2)],
         "kept": r.kept,
+        **({} if r.nats is None else {"nats": list(r.nats)}),
+        **({} if r.macs is None else {"macs": list(r.macs)}),
+        **({} if r.weight_bytes is None else {"weight_bytes": list(r.weight_bytes)}),
     }
 
 

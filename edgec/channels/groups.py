@@ -16,6 +16,8 @@ __all__ = ["ChannelGroup", "Channels", "Member", "channels_of"]
 Axis = tuple[str, int]
 """A value by its name, and an axis of it."""
 
+_NAMED = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -59,6 +61,13 @@ class ChannelGroup:
     def size(self) -> int:
         """Number of units."""
         return len(self.members[0].at)
+
+    @property
+    def layer(self) -> str:
+        """The layers that make the channels, as users call them."""
+        rest = len(self.makers) - _NAMED
+        more = f" and {rest} more" if rest > 0 else ""
+        return " + ".join(n.layer for n in self.makers[:_NAMED]) + more
 
     def removal(self, units: Sequence[int] | Array) -> dict[Axis, Array]:
         """Return the indices that go with some units, by axis."""

@@ -1,5 +1,16 @@
 """What makes a graph smaller: what each way loses and saves, and what is chosen."""
 
+from edgec.compression.channels import ChannelPruning
+from edgec.compression.search import Found, Price, search
 from edgec.compression.sites import Option, Picks, Site, Technique
 
-__all__ = ["Option", "Picks", "Site", "Technique"]
+__all__ = [
+    "ChannelPruning",
+    "Found",
+    "Option",
+    "Picks",
+    "Price",
+    "Site",
+    "Technique",
+    "search",
+]

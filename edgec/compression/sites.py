@@ -63,8 +63,15 @@ class Technique(Protocol):
     def sites(self) -> tuple[Site, ...]:
         """The places, in order of the graph."""
 
-    def skeleton(self, picks: Picks) -> Graph:
-        """Return the graph with the shapes it would have; its weights are not fitted."""
+    def skeleton(self, picks: Picks, graph: Graph) -> Graph:
+        """Return a graph with the shapes it would have; its weights are not fitted.
+
+        Parameters
+        ----------
+        graph
+            The one the technique was made for, or what techniques before it made of that:
+            values have the same names, but may have lost channels.
+        """
 
     def passes(self, picks: Picks) -> tuple[Pass, ...]:
         """Return the passes that do what is picked and make up for it as far as they can."""

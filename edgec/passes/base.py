@@ -84,12 +84,21 @@ class LayerRecord:
         Signal-to-noise ratio of the layer's results, or of what the pass says it looks at.
     kept
         What was kept: "plain" if the layer is as it was.
+    nats
+        What the outputs lose with this layer alone compressed
+        (:class:`~edgec.passes.divergence.Divergence`), before the rest makes up for it and
+        after; ``None`` if the pass does not measure that.
+    macs, weight_bytes
+        Of the graph, before this layer was compressed and after, if the pass tells.
     """
 
     layer: str
     before_db: float
     after_db: float
     kept: str
+    nats: tuple[float, float] | None = None
+    macs: tuple[int, int] | None = None
+    weight_bytes: tuple[int, int] | None = None
 
 
 class Pass(ABC):

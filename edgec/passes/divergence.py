@@ -11,7 +11,7 @@ from edgec.ir import Array, Graph, Value
 from edgec.ops import Softmax
 from edgec.passes.walk import each_sample
 
-__all__ = ["Divergence"]
+__all__ = ["Divergence", "ratio_of"]
 
 _LEAST_SIGNAL = 0.1
 
@@ -70,6 +70,11 @@ class Divergence:
             wide = want.astype(np.float64)
             energy = max(float(np.mean(wide**2)), _LEAST_SIGNAL * self._energy[name], 1e-30)
             return float(np.mean((got.astype(np.float64) - wide) ** 2) / energy / 2)
+
+
+def ratio_of(nats: float) -> float:
+    """Return the signal-to-noise ratio, in decibels, of an error that costs so many nats."""
+    return float(np.clip(-10 * np.log10(max(2 * nats, 1e-20)), -200.0, 200.0))
 
 
 def _judged(graph: Graph) -> dict[str, int | None]:

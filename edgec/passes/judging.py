@@ -14,7 +14,15 @@ from edgec.ops import Softmax
 from edgec.passes.base import LayerRecord
 from edgec.passes.walk import each_sample
 
-__all__ = ["LEAST_SAMPLES", "Judge", "held_out", "judged", "surely_nearer"]
+__all__ = [
+    "LEAST_SAMPLES",
+    "Judge",
+    "fitting",
+    "held_out",
+    "judged",
+    "judging",
+    "surely_nearer",
+]
 
 LEAST_SAMPLES = 8
 """With fewer an error cannot be told from chance, nor some be held out."""
@@ -30,6 +38,18 @@ def held_out(count: int) -> Array:
     found = np.zeros(count, bool)
     found[_HELD_OUT - 1 :: _HELD_OUT] = True
     return found
+
+
+def fitting(samples: Sequence[Mapping[str, Array]]) -> list[Mapping[str, Array]]:
+    """Return the samples to fit to: all of them if none can be held out."""
+    held = held_out(len(samples)) & (len(samples) >= LEAST_SAMPLES)
+    return [s for s, out in zip(samples, held, strict=True) if not out]
+
+
+def judging(samples: Sequence[Mapping[str, Array]]) -> list[Mapping[str, Array]]:
+    """Return the samples that judge: all of them if none can be held out."""
+    held = held_out(len(samples)) | (len(samples) < LEAST_SAMPLES)
+    return [s for s, out in zip(samples, held, strict=True) if out]
 
 
 class Judge:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgec.channels.importance import Criterion
 from edgec.cost import cost
+from edgec.errors import InternalError
 from edgec.evaluate import evaluate
 from edgec.ir import Array, Graph, verify
 from edgec.ops import Activation, Conv, FullyConnected, GlobalAveragePool, Reshape
 from edgec.passes import Judge, PruneChannels, ReconstructLayers
-from edgec.passes.prune_channels import _Pruning
+from edgec.passes.channel_cuts import ChannelCuts
 from tests.targets.graphs import Net, random
 
 SHAPE = (1, 3, 8, 8)
+CRITERIA: tuple[Criterion, ...] = ("l1", "l2", "energy", "obs")
 Samples = list[dict[str, Array]]
 
 
@@ -42,38 +45,50 @@ def decibels(graph: Graph, pruned: Graph) -> float:
     return judge.ratio(judge.errors(pruned))
 
 
-def test_no_more_work_is_left_than_asked_for_and_the_interface_stays() -> None:
+def test_groups_are_cut_to_the_widths_that_are_given() -> None:
     graph = redundant()
-    pruned, records = PruneChannels(0.7, samples()).run_recorded(graph)
+    pruned, records = PruneChannels({"a": 12, "b": 16}, samples()).run_recorded(graph)
 
     verify(pruned)
-    assert cost(pruned).macs <= 0.7 * cost(graph).macs
-    assert cost(pruned).macs > 0.4 * cost(graph).macs
+    assert [v.type.shape[1] for n in pruned.nodes[:2] for v in n.outputs] == [12, 16]
     assert [v.type for v in pruned.outputs] == [v.type for v in graph.outputs]
-    widths = [r.kept for r in records if " of 16" in r.kept]
-    assert widths
-    assert all(int(w.split()[0]) % 4 == 0 for w in widths)
+    (record,) = records
+    assert (record.layer, record.kept) == ("a", "12 of 16 channels")
+    assert record.macs == (cost(graph).macs, cost(pruned).macs)
+    assert record.weight_bytes == (cost(graph).weight_bytes, cost(pruned).weight_bytes)
+    assert record.nats is not None
+    assert 0 <= record.nats[1] < record.nats[0] / 4
     (got,) = evaluate(pruned, samples(1)[0]).values()
     assert np.isfinite(got).all()
 
 
 def test_channels_that_are_mixtures_of_others_go_for_nothing() -> None:
     graph = redundant()
-    pruned = PruneChannels(0.56, samples()).run(graph)
-    assert decibels(graph, pruned) > 40
+    assert decibels(graph, PruneChannels({"a": 8}, samples()).run(graph)) > 40
 
 
 def test_what_is_left_makes_up_for_what_goes() -> None:
     graph, given = redundant(), samples()
     found = {
         (criterion, compensate): decibels(
-            graph, PruneChannels(0.56, given, criterion, compensate=compensate).run(graph)
+            graph, PruneChannels({"a": 8}, given, criterion, compensate=compensate).run(graph)
         )
-        for criterion in ("l1", "obs")
+        for criterion in CRITERIA
         for compensate in (False, True)
     }
-    assert found["l1", True] > found["l1", False] + 6
-    assert found["obs", True] > found["obs", False] + 6
+    for criterion in CRITERIA:
+        assert found[criterion, True] > found[criterion, False] + 6
+
+
+def test_without_compensation_what_is_left_stays_as_it_was() -> None:
+    graph = redundant()
+    pruned, (record,) = PruneChannels({"a": 8}, samples(), compensate=False).run_recorded(graph)
+    assert record.nats is not None
+    assert record.nats[0] == record.nats[1]
+    kept = {row.tobytes() for row in graph.constants["a.1"].array}
+    first = pruned.constant(pruned.nodes[0].inputs[1])
+    assert first is not None
+    assert {row.tobytes() for row in first} < kept
 
 
 def test_what_is_read_says_more_than_how_large_weights_are() -> None:
@@ -86,40 +101,55 @@ def test_what_is_read_says_more_than_how_large_weights_are() -> None:
     net.add("b", Conv(), "a", second, random(16, seed=5))
     graph = net.graph(net.add("y", Conv(), "b", random(16, 16, 1, 1, seed=6)))
     by = {
-        criterion: decibels(graph, PruneChannels(0.7, samples(), criterion).run(graph))
-        for criterion in ("l1", "energy", "obs")
+        criterion: decibels(graph, PruneChannels({"a": 8}, samples(), criterion).run(graph))
+        for criterion in CRITERIA
     }
     assert by["obs"] > by["l1"] + 6
-    assert by["energy"] > by["l1"] + 6
-
-
-@pytest.mark.parametrize("criterion", ["l1", "l2", "energy", "obs"])
-def test_every_criterion_reaches_the_target(criterion: str) -> None:
-    graph = redundant()
-    step = PruneChannels(0.6, samples(), criterion)  # type: ignore[arg-type]
-    assert cost(step.run(graph)).macs <= 0.6 * cost(graph).macs
+    assert by["energy"] > by["l2"] + 6
 
 
 def test_the_same_samples_give_the_same_weights() -> None:
-    one, two = (PruneChannels(0.7, samples()).run(redundant()) for _ in range(2))
+    one, two = (PruneChannels({"a": 8}, samples()).run(redundant()) for _ in range(2))
     assert str(one) == str(two)
     for name, constant in one.constants.items():
         np.testing.assert_array_equal(constant.array, two.constants[name].array)
 
 
-def test_nothing_goes_where_all_may_stay_or_nothing_can_go() -> None:
+def test_nothing_goes_where_all_may_stay() -> None:
+    graph = redundant()
+    assert PruneChannels({"a": 16}, samples()).run_recorded(graph) == (graph, ())
+
+
+def test_a_group_that_is_not_there_is_a_mistake() -> None:
+    for widths in ({"c": 4}, {"a": 0}, {"a": 17}):
+        with pytest.raises(InternalError, match="no group"):
+            PruneChannels(widths, samples()).run(redundant())
+
+
+def test_what_cannot_go_is_said_with_the_reason() -> None:
+    (found,) = PruneChannels({}, samples()).diagnostics(redundant())
+    assert found.where == "y"
+    assert "they are an output of the model" in found.message
+
+
+def test_weights_that_two_layers_have_are_not_fitted_to_one_of_them() -> None:
     net = Net(x=SHAPE)
-    lone = net.graph(net.add("y", Conv(), "x", random(4, 3, 3, 3)))
-    assert PruneChannels(0.5, samples()).run(lone) is lone
+    net.add("a", Conv(), "x", random(8, 3, 1, 1), random(8))
+    net.add("b", Conv(), "a", random(5, 8, 1, 1))
+    net.add("c", Conv(stride=(2, 2)), "a", "b.1")
+    graph = net.graph("b", net.add("d", Conv(stride=(2, 2)), "c", random(5, 5, 1, 1)))
+    pruned = PruneChannels({"a": 4}, samples()).run(graph)
+    shared = pruned.constant(pruned.nodes[1].inputs[1])
+    assert shared is not None
+    columns = {c.tobytes() for c in graph.constants["b.1"].array.transpose(1, 0, 2, 3)}
+    assert {c.tobytes() for c in shared.transpose(1, 0, 2, 3)} < columns
 
 
 def test_weights_that_were_spoilt_are_fitted_again() -> None:
     graph, given = redundant(), samples()
-    spoilt = PruneChannels(0.56, given, "l1", compensate=False)
-
-    pruning = _Pruning(graph, spoilt)
-    pruned, _ = pruning.result()
-    fitted, records = ReconstructLayers(graph, pruning.kept, given).run_recorded(pruned)
+    cuts = ChannelCuts(graph, given, "l1", compensate=False)
+    pruned, kept = cuts.cut({"a": 8}), cuts.kept({"a": 8})
+    fitted, records = ReconstructLayers(graph, kept, given).run_recorded(pruned)
     assert decibels(graph, fitted) > 40
     assert decibels(graph, pruned) < 20
     assert {r.kept for r in records} >= {"fitted"}
@@ -132,8 +162,9 @@ def test_what_is_as_it_was_is_not_fitted() -> None:
     assert decibels(graph, ReconstructLayers(graph, {}, samples()).run(graph)) > 80
 
 
-def test_layers_that_read_a_group_make_up_for_its_mean_too() -> None:
-    # What is left are the fits of single layers: nothing is fitted behind them.
-    pruning = _Pruning(redundant(), PruneChannels(0.56, samples(), "obs"))
-    pruned, _ = pruning.result()
-    assert decibels(redundant(), pruned) > 30
+def test_what_was_held_out_is_not_fitted_to() -> None:
+    given = samples()
+    others = [x if k % 4 != 3 else {"x": 100 * x["x"]} for k, x in enumerate(given)]
+    one, two = (PruneChannels({"a": 8}, s).run(redundant()) for s in (given, others))
+    for name, constant in one.constants.items():
+        np.testing.assert_array_equal(constant.array, two.constants[name].array)

@@ -1,0 +1,125 @@
+"""The least loss with which a graph meets a goal, whatever its price is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import pytest
+
+from edgec.compression import Option, Picks, Price, Site, Technique, search
+from edgec.ir import Graph
+from edgec.ops import Relu
+from edgec.passes import Pass
+from tests.targets.graphs import Net
+
+
+class Tables(Technique):
+    """Sites with made-up losses; the graph's name keeps what was picked."""
+
+    def __init__(self, name: str, losses: Sequence[Sequence[float]]) -> None:
+        self._name = name
+        self._sites = tuple(
+            Site(f"{name}{i}", "", tuple(Option(str(k), n) for k, n in enumerate(each)))
+            for i, each in enumerate(losses)
+        )
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return self._sites
+
+    def skeleton(self, picks: Picks, graph: Graph) -> Graph:
+        name = graph.name + "".join(f" {site}={k}" for site, k in sorted(picks.items()))
+        return Graph(name, graph.inputs, graph.outputs, graph.nodes, graph.constants)
+
+    def passes(self, picks: Picks) -> tuple[Pass, ...]:
+        return ()
+
+
+def graph() -> Graph:
+    net = Net(x=(1, 3))
+    return net.graph(net.add("y", Relu(), "x"))
+
+
+def picked(made: Graph) -> dict[str, int]:
+    parts = [part.split("=") for part in made.name.split() if "=" in part]
+    return {site: int(k) for site, k in parts}
+
+
+def additive(made: Graph) -> float:
+    return 100.0 - sum(7.0 * k for k in picked(made).values())
+
+
+def multiplied(made: Graph) -> float:
+    return 100.0 * float(np.prod([1 - 0.2 * k for k in picked(made).values()]))
+
+
+LOSSES: list[list[float]] = [[0, 1, 5], [0, 0.4, 0.6, 9], [0, 3, 3.1], [0, 0.01, 8]]
+
+
+@pytest.mark.parametrize("price", [additive, multiplied])
+@pytest.mark.parametrize("goal", [90, 72, 51, 45])
+def test_the_least_loss_that_meets_the_goal(price: Price, goal: float) -> None:
+    one = Tables("a", LOSSES)
+    found = search(graph(), [one], price, goal)
+
+    assert found is not None
+    assert found.price == price(one.skeleton(found.picks[0], graph())) <= goal
+    best = min(
+        sum(each[k] for each, k in zip(LOSSES, picks, strict=True))
+        for picks in product(*(range(len(each)) for each in LOSSES))
+        if price(one.skeleton({f"a{i}": k for i, k in enumerate(picks)}, graph())) <= goal
+    )
+    assert found.nats == pytest.approx(best)
+
+
+def test_several_techniques_follow_one_another() -> None:
+    first, second = Tables("a", LOSSES[:2]), Tables("b", LOSSES[2:])
+    found, alone = (
+        search(graph(), [first, second], additive, 72),
+        search(graph(), [Tables("a", LOSSES)], additive, 72),
+    )
+    assert found is not None
+    assert alone is not None
+    assert (found.price, found.nats) == (alone.price, alone.nats)
+    assert {site[0] for site in found.picks[0]} == {"a"}
+    assert {site[0] for site in found.picks[1]} == {"b"}
+
+
+def test_nothing_is_picked_where_the_goal_is_met() -> None:
+    found = search(graph(), [Tables("a", LOSSES)], additive, 100)
+    assert found is not None
+    assert (found.picks, found.nats) == (({},), 0)
+
+
+def test_a_goal_that_is_out_of_reach() -> None:
+    assert search(graph(), [Tables("a", LOSSES)], additive, 100 - 7 * 9 - 1) is None
+    assert search(graph(), [], additive, 99) is None
+    found = search(graph(), [Tables("a", LOSSES)], additive, 100 - 7 * 9)
+    assert found is not None
+    assert found.nats == sum(map(max, LOSSES))
+
+
+def test_options_that_cost_more_are_not_taken() -> None:
+    def dearer(made: Graph) -> float:
+        picks = picked(made)
+        return 100 + 50 * (picks.get("a0") == 1) - 10 * picks.get("a1", 0)
+
+    found = search(graph(), [Tables("a", LOSSES)], dearer, 80)
+    assert found is not None
+    assert found.picks == ({"a1": 2},)
+
+
+def test_a_price_that_is_a_maximum() -> None:
+    def peak(made: Graph) -> float:
+        picks = picked(made)
+        return max(90 - 20 * picks.get("a0", 0), 80 - 20 * picks.get("a1", 0))
+
+    found = search(graph(), [Tables("a", LOSSES)], peak, 70)
+    assert found is not None
+    assert found.picks == ({"a0": 1, "a1": 1},)
