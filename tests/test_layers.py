@@ -42,6 +42,7 @@ LAYERS = [
     "numerics",
     "cost",
     "channels",
+    "differentiable",
     "calibration",
     "passes",
     "targets",
@@ -213,6 +214,7 @@ HEAVY = (
     "rich",
     "scipy",
     "sklearn",
+    "torch",
 )
 
 
