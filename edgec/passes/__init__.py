@@ -74,6 +74,8 @@ if TYPE_CHECKING:
     from edgec.passes.correct_biases import CorrectBiases
     from edgec.passes.correct_scales import CorrectScales
     from edgec.passes.equalize_clipped_layers import EqualizeClippedLayers
+    from edgec.passes.factorize_low_rank import FactorizeLowRank, Rank
+    from edgec.passes.factorize_separable import FactorizeSeparable
     from edgec.passes.judging import Judge
     from edgec.passes.migrate_scales import MigrateScales
     from edgec.passes.optimize_rounding import OptimizeRounding
@@ -112,6 +114,8 @@ __all__ = [
     "EqualizeLayers",
     "Exact",
     "ExpandFunctions",
+    "FactorizeLowRank",
+    "FactorizeSeparable",
     "FlattenProducts",
     "FoldBatchNorm",
     "FoldChannelShuffles",
@@ -137,6 +141,7 @@ __all__ = [
     "Promise",
     "PruneChannels",
     "QuantizeGraph",
+    "Rank",
     "Recipe",
     "RecognizeGelu",
     "RecognizeHardSwish",
@@ -171,6 +176,8 @@ _LATER = {
     "CorrectBiases": "correct_biases",
     "CorrectScales": "correct_scales",
     "EqualizeClippedLayers": "equalize_clipped_layers",
+    "FactorizeLowRank": "factorize_low_rank",
+    "FactorizeSeparable": "factorize_separable",
     "Judge": "judging",
     "MigrateScales": "migrate_scales",
     "OptimizeRounding": "optimize_rounding",
@@ -180,6 +187,7 @@ _LATER = {
     "RefineRanges": "refine_ranges",
     "RoundWeights": "round_weights",
     "StoreWeights": "store_weights",
+    "Rank": "factorize_low_rank",
     "PASSES": "roster",
 }
 """What only those need who quantize: it takes a tenth of the time of a start to load."""

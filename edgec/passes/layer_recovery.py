@@ -123,6 +123,15 @@ class Beside:
             del self._left[other]
         return None
 
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The names of values that later nodes will read."""
+        return self._walk.held
+
+    def inputs(self, node: Node, operand: int) -> Iterator[Array]:
+        """Yield an operand of a node on every sample, if it is held."""
+        return self._walk.inputs(node, operand)
+
     def results(self, node: Node) -> Iterator[tuple[Array, Array]]:
         """Yield what a layer yields on each sample, before and behind its activation."""
         plain, name, bounds = node, node.output.name, Activation.NONE.bounds

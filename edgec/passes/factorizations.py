@@ -1,0 +1,413 @@
+"""Products of small layers that stand for a large one, fitted to what the layer reads."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from typing_extensions import override
+
+from edgec.ir import Array
+from edgec.passes.compensated_rounding import damped
+
+__all__ = ["Factors", "Form", "LowRank", "Separable", "Spatial", "Tucker", "cut_energy"]
+
+_DAMPING = 1e-6
+_TURNS = 3
+_STEPS = 30
+_NOTHING = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """Two factors of a weight matrix ``W [O, n]``, with what the first does to a patch.
+
+    Parameters
+    ----------
+    first
+        What is free in the first factor, in the shape that its form says.
+    last
+        ``[O, m]``, with ``W ~ last @ lift(first)``.
+    """
+
+    first: Array
+    last: Array
+
+
+class Form(ABC):
+    """One way to write the weights of a layer ``[O, C, *kernel]`` as a product of two factors.
+
+    The first makes ``m`` numbers of each patch, ``T = lift(first) [m, n]``, and is linear in
+    what is free in it; the last makes the results of these. Both are fitted in turns to
+    ``min tr (A T - W) H (A T - W)^T``, ``H`` the covariance of the patches: the last in closed
+    form, ``A = W H T^T (T H T^T)^-1``, and the first by conjugate gradients on its normal
+    equations ``drop(A^T A T H) = drop(A^T W H)``, where `drop` is the adjoint of `lift`.
+    """
+
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def problem(self) -> str | None:
+        """Return why weights of this shape have no such form."""
+
+    @property
+    @abstractmethod
+    def units(self) -> int:
+        """How many channels pass from the first factor to the next."""
+
+    @abstractmethod
+    def blank(self) -> Factors:
+        """Return factors that are all zeros, for what only the shapes count for."""
+
+    @abstractmethod
+    def start(self, weight: Array) -> Factors:
+        """Return the factors with the least error if all inputs count alike."""
+
+    @abstractmethod
+    def lift(self, first: Array) -> Array:
+        """Return the matrix ``[m, n]`` that the first factor multiplies patches with."""
+
+    @abstractmethod
+    def drop(self, full: Array) -> Array:
+        """Return the adjoint of `lift`: of a matrix ``[m, n]`` what falls on the first."""
+
+    def last(self, lifted: Array, weight: Array, covariance: Array) -> Array:
+        """Return the last factor with the least error for a given first."""
+        read = lifted @ covariance
+        gram = damped((read @ lifted.T)[None], _DAMPING)[0]
+        return np.asarray(np.linalg.solve(gram, read @ weight.T).T)
+
+    def normal(self, gram: Array, covariance: Array) -> Callable[[Array], Array]:
+        """Return the product with the matrix of the first factor's normal equations."""
+        return lambda first: self.drop(gram @ self.lift(first) @ covariance)
+
+    def fitted(self, weight: Array, covariance: Array, turns: int = _TURNS) -> Factors:
+        """Return factors of a weight matrix, fitted to what it reads."""
+        found = self.start(weight)
+        target = weight @ covariance
+        for _ in range(turns):
+            last = self.last(self.lift(found.first), weight, covariance)
+            normal = self.normal(last.T @ last, covariance)
+            first = _conjugate_gradients(normal, self.drop(last.T @ target), found.first)
+            found = Factors(first, last)
+        last = self.last(self.lift(found.first), weight, covariance)
+        return Factors(found.first, last)
+
+    def dense(self, factors: Factors) -> Array:
+        """Return the weight matrix that factors stand for, ``[O, n]``."""
+        return np.asarray(factors.last @ self.lift(factors.first))
+
+    def balanced(self, factors: Factors, square: Array) -> Factors:
+        """Return factors of the same product, between which all channels are of one size.
+
+        So that all use the range of one scale, if what passes between them becomes integers.
+
+        Parameters
+        ----------
+        square
+            The mean of ``x x^T`` over patches.
+        """
+        lifted = self.lift(factors.first)
+        energy = np.einsum("mn,mn->m", lifted @ square, lifted).reshape(self.units, -1)
+        size = np.sqrt(np.maximum(energy.mean(axis=1), 0))
+        size[size <= _NOTHING * max(size.max(initial=0), 1e-30)] = 1.0
+        first = factors.first.reshape(self.units, -1) / size[:, None]
+        last = factors.last.reshape(len(factors.last), self.units, -1) * size[:, None]
+        return Factors(first.reshape(factors.first.shape), last.reshape(factors.last.shape))
+
+
+def _conjugate_gradients(normal: Callable[[Array], Array], want: Array, start: Array) -> Array:
+    """Return an approximate solution of ``normal(x) = want``, no worse than the start."""
+    x = start.copy()
+    left = want - normal(x)
+    along, energy = left.copy(), float((left**2).sum())
+    enough = 1e-20 * float((want**2).sum())
+    for _ in range(_STEPS):
+        if energy <= enough:
+            break
+        across = normal(along)
+        curve = float((along * across).sum())
+        if curve <= 0:
+            break
+        x += energy / curve * along
+        left -= energy / curve * across
+        now = float((left**2).sum())
+        along = left + now / energy * along
+        energy = now
+    return x
+
+
+@dataclass(frozen=True, slots=True)
+class Separable(Form):
+    """A depthwise convolution with `multiplier` kernels to a channel, then a pointwise one.
+
+    ``W[o, c, :] = sum_r P[o, c R + r] D[c, r, :]``; what is free in the first is ``D``,
+    ``[C, R, k]``.
+
+    References
+    ----------
+    Guo et al., arXiv:1808.05517, section 3 (the start, which is their solution).
+    """
+
+    shape: tuple[int, ...]
+    multiplier: int
+
+    def __str__(self) -> str:
+        return f"separable, {self.multiplier} to a channel"
+
+    @override
+    def problem(self) -> str | None:
+        if len(self.shape) < 3:
+            return "is a product without a kernel, and has no separable form"
+        most = min(self.shape[0], math.prod(self.shape[2:]))
+        return _outside("a multiplier", self.multiplier, most)
+
+    @property
+    @override
+    def units(self) -> int:
+        return self.shape[1] * self.multiplier
+
+    @override
+    def blank(self) -> Factors:
+        outputs, channels, *kernel = self.shape
+        first = np.zeros((channels, self.multiplier, math.prod(kernel)))
+        return Factors(first, np.zeros((outputs, self.units)))
+
+    @override
+    def start(self, weight: Array) -> Factors:
+        outputs, channels, *_ = self.shape
+        # Of each input channel the kernels to all outputs: their R main directions.
+        kernels = weight.reshape(outputs, channels, -1).transpose(1, 0, 2)
+        u, s, v = np.linalg.svd(kernels, full_matrices=False)
+        r = self.multiplier
+        last = (u[:, :, :r] * s[:, None, :r]).transpose(1, 0, 2).reshape(outputs, -1)
+        return Factors(v[:, :r], last)
+
+    @override
+    def lift(self, first: Array) -> Array:
+        channels, r, k = first.shape
+        full = np.zeros((channels, r, channels, k))
+        at = np.arange(channels)
+        full[at, :, at] = first
+        return full.reshape(channels * r, channels * k)
+
+    @override
+    def drop(self, full: Array) -> Array:
+        channels, r = self.shape[1], self.multiplier
+        at = np.arange(channels)
+        return full.reshape(channels, r, channels, -1)[at, :, at]
+
+    @override
+    def normal(self, gram: Array, covariance: Array) -> Callable[[Array], Array]:
+        # Of the product with H only the blocks on the diagonal count: much less work.
+        channels, r = self.shape[1], self.multiplier
+        columns = np.ascontiguousarray(gram.reshape(-1, channels, r).transpose(1, 0, 2))
+        inner = covariance.reshape(len(covariance), channels, -1)
+        read = np.ascontiguousarray(inner.transpose(1, 0, 2))
+
+        def product(first: Array) -> Array:
+            lifted = (columns @ first).transpose(1, 0, 2)  # [m, C, k]
+            rows = lifted.reshape(channels, r, -1)
+            return np.asarray(rows @ read)
+
+        return product
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank(Form):
+    """A layer with `rank` results, then a pointwise one: of what is read the main directions.
+
+    The optimum is known: with ``W H W^T = U L U^T`` the last factor is ``U_r`` and the first
+    ``U_r^T W``; the error is the sum of the other eigenvalues (:func:`cut_energy`).
+
+    References
+    ----------
+    Zhang et al., arXiv:1505.06798, section 3.1; Eckart and Young (1936).
+    """
+
+    shape: tuple[int, ...]
+    rank: int
+
+    def __str__(self) -> str:
+        return f"rank {self.rank}"
+
+    @override
+    def problem(self) -> str | None:
+        most = min(self.shape[0], math.prod(self.shape[1:]))
+        return _outside("a rank", self.rank, most)
+
+    @property
+    @override
+    def units(self) -> int:
+        return self.rank
+
+    @override
+    def blank(self) -> Factors:
+        outputs, *inner = self.shape
+        return Factors(np.zeros((self.rank, math.prod(inner))), np.zeros((outputs, self.rank)))
+
+    @override
+    def start(self, weight: Array) -> Factors:
+        u, s, v = np.linalg.svd(weight, full_matrices=False)
+        r = self.rank
+        return Factors(v[:r], u[:, :r] * s[:r])
+
+    @override
+    def lift(self, first: Array) -> Array:
+        return first
+
+    @override
+    def drop(self, full: Array) -> Array:
+        return full
+
+    @override
+    def fitted(self, weight: Array, covariance: Array, turns: int = _TURNS) -> Factors:
+        _, directions = np.linalg.eigh(weight @ covariance @ weight.T)
+        u = np.ascontiguousarray(directions[:, ::-1][:, : self.rank])
+        return Factors(u.T @ weight, u)
+
+
+@dataclass(frozen=True, slots=True)
+class Spatial(Form):
+    """A convolution along the first axis with `rank` results, then one along the second.
+
+    ``W[o, c, u, v] = sum_s A[o, s, v] B[s, c, u]``; what is free in the first is ``B``,
+    ``[r, C, kh]``.
+
+    References
+    ----------
+    Jaderberg et al., arXiv:1405.3866, section 2.1, scheme 2 (the start).
+    """
+
+    shape: tuple[int, ...]
+    rank: int
+
+    def __str__(self) -> str:
+        return f"spatial, rank {self.rank}"
+
+    @override
+    def problem(self) -> str | None:
+        if len(self.shape) != 4:
+            return "is no convolution over images, and has no spatial form"
+        outputs, channels, kh, kw = self.shape
+        return _outside("a rank", self.rank, min(outputs * kw, channels * kh))
+
+    @property
+    @override
+    def units(self) -> int:
+        return self.rank
+
+    @override
+    def blank(self) -> Factors:
+        outputs, channels, kh, kw = self.shape
+        first = np.zeros((self.rank, channels, kh))
+        return Factors(first, np.zeros((outputs, self.rank * kw)))
+
+    @override
+    def start(self, weight: Array) -> Factors:
+        outputs, channels, kh, kw = self.shape
+        unfolded = weight.reshape(self.shape).transpose(0, 3, 1, 2).reshape(outputs * kw, -1)
+        u, s, v = np.linalg.svd(unfolded, full_matrices=False)
+        r = self.rank
+        last = (u[:, :r] * s[:r]).reshape(outputs, kw, r).transpose(0, 2, 1)
+        return Factors(v[:r].reshape(r, channels, kh), last.reshape(outputs, r * kw))
+
+    @override
+    def lift(self, first: Array) -> Array:
+        kw = self.shape[3]
+        full = np.zeros((self.rank, kw, *first.shape[1:], kw))
+        for v in range(kw):
+            full[:, v, :, :, v] = first
+        return full.reshape(self.rank * kw, -1)
+
+    @override
+    def drop(self, full: Array) -> Array:
+        _, channels, kh, kw = self.shape
+        split = full.reshape(self.rank, kw, channels, kh, kw)
+        return np.asarray(sum(split[:, v, :, :, v] for v in range(kw)))
+
+
+@dataclass(frozen=True, slots=True)
+class Tucker(Form):
+    """A pointwise layer to `inner` channels, a convolution to `rank`, and a pointwise one.
+
+    What is free in the first is the pointwise ``V [inner, C]``; the last two are one factor of
+    low rank, ``A = U_r U_r^T A'`` with ``A'`` the one without that limit.
+
+    References
+    ----------
+    Kim et al., arXiv:1511.06530, section 3.1.
+    """
+
+    shape: tuple[int, ...]
+    inner: int
+    rank: int
+
+    def __str__(self) -> str:
+        return f"tucker, {self.inner} to {self.rank}"
+
+    @override
+    def problem(self) -> str | None:
+        if len(self.shape) < 3:
+            return "is a product without a kernel, and has no Tucker form"
+        outputs, channels, *kernel = self.shape
+        most = min(channels, outputs * math.prod(kernel))
+        return _outside("an inner rank", self.inner, most) or _outside(
+            "a rank", self.rank, min(self.shape[0], self.inner * math.prod(self.shape[2:]))
+        )
+
+    @property
+    @override
+    def units(self) -> int:
+        return self.inner
+
+    @override
+    def blank(self) -> Factors:
+        outputs, channels, *kernel = self.shape
+        last = np.zeros((outputs, self.inner * math.prod(kernel)))
+        return Factors(np.zeros((self.inner, channels)), last)
+
+    @override
+    def start(self, weight: Array) -> Factors:
+        outputs, channels, *_ = self.shape
+        unfolded = weight.reshape(outputs, channels, -1).transpose(1, 0, 2)
+        u, *_ = np.linalg.svd(unfolded.reshape(channels, -1), full_matrices=False)
+        first = u[:, : self.inner].T
+        lifted = self.lift(first)
+        return Factors(first, self.last(lifted, weight, np.eye(weight.shape[1])))
+
+    @override
+    def lift(self, first: Array) -> Array:
+        places = int(np.prod(self.shape[2:]))
+        return np.kron(first, np.eye(places))
+
+    @override
+    def drop(self, full: Array) -> Array:
+        channels, places = self.shape[1], int(np.prod(self.shape[2:]))
+        split = full.reshape(self.inner, places, channels, places)
+        return np.asarray(np.einsum("spcp->sc", split))
+
+    @override
+    def last(self, lifted: Array, weight: Array, covariance: Array) -> Array:
+        free = Form.last(self, lifted, weight, covariance)
+        u = self.directions(lifted, free, covariance)
+        return np.asarray(u @ (u.T @ free))
+
+    def directions(self, lifted: Array, last: Array, covariance: Array) -> Array:
+        """Return the main directions of what the last factor yields, ``[O, rank]``."""
+        inner = lifted @ covariance @ lifted.T
+        _, found = np.linalg.eigh(last @ inner @ last.T)
+        return np.ascontiguousarray(found[:, ::-1][:, : self.rank])
+
+
+def _outside(what: str, rank: int, most: int) -> str | None:
+    return None if 1 <= rank <= most else f"can have {what} of {most} at most, not {rank}"
+
+
+def cut_energy(weight: Array, covariance: Array) -> Array:
+    """Return the squared error of each rank, from 0 on, that :class:`LowRank` leaves."""
+    values = np.maximum(np.linalg.eigvalsh(weight @ covariance @ weight.T), 0)
+    return np.asarray(np.append(np.cumsum(values)[::-1], 0.0))

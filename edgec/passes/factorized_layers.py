@@ -1,0 +1,327 @@
+"""Layers written as products of smaller ones, each fitted to what the original yields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from edgec.errors import Diagnostic
+from edgec.ir import Array, Builder, Graph, Node, Value
+from edgec.numerics import sqnr
+from edgec.ops import Add, Conv, FullyConnected
+from edgec.passes.base import LayerRecord
+from edgec.passes.compensated_rounding import Moments, pulled
+from edgec.passes.factor_layers import layers_of
+from edgec.passes.factorizations import Factors, Form
+from edgec.passes.judging import LEAST_SAMPLES, held_out
+from edgec.passes.layer_recovery import MOST_INPUTS, Beside
+from edgec.passes.linear_layers import LinearLayer, linear_layer
+from edgec.passes.patches import patches, places_of
+from edgec.passes.walk import Walk
+
+__all__ = ["Original", "factorized", "kernels", "refusal", "refused", "skeleton"]
+
+_DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+_ROWS_PER_INPUT, _LEAST_ROWS = 32, 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """What a graph that is made smaller is compared with.
+
+    Parameters
+    ----------
+    graph
+        Values have the same names.
+    samples
+        One array for each graph input, for each sample.
+    kept
+        Channels of the original that are left, by the name of a value; all where it is not
+        named.
+    """
+
+    graph: Graph
+    samples: Sequence[Mapping[str, Array]]
+    kept: Mapping[str, Array] = field(default_factory=lambda: MappingProxyType({}))
+
+    def left(self, name: str, array: Array) -> Array:
+        """Return the channels that are left of a value."""
+        kept = self.kept.get(name)
+        return array if kept is None else np.asarray(array[:, kept])
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What was found for one layer."""
+
+    layer: LinearLayer
+    form: Form
+    factors: Factors
+    bias: Array
+    record: LayerRecord
+
+
+def kernels(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the weights of convolutions and products, by what they yield."""
+    return {
+        n.output.name: n.inputs[1].type.ints
+        for n in graph.nodes
+        if isinstance(n.op, Conv | FullyConnected) and n.inputs[1].type.is_static
+    }
+
+
+def refusal(graph: Graph, node: Node) -> str | None:
+    """Return why a layer cannot be factorised; ``None`` if it can."""
+    if not isinstance(node.op, Conv | FullyConnected):
+        return f"is of the kind {type(node.op).__name__}, not a plain convolution or product"
+    layer = linear_layer(graph, node)
+    if layer is None:
+        return "has weights that are not constant, or not in float32"
+    if layer.shared:
+        return "shares its weights with another layer"
+    if layer.inputs > MOST_INPUTS:
+        return f"has {layer.inputs} inputs to a sum, and {MOST_INPUTS} are the most"
+    return None
+
+
+def refused(graph: Graph, forms: Mapping[str, Form]) -> tuple[Diagnostic, ...]:
+    """Return what is wrong with factorising some layers."""
+    return tuple(
+        Diagnostic(f"stays as it is: it {problem}", where)
+        for name, form in forms.items()
+        for problem, where in [_problem(graph, name, form)]
+        if problem is not None
+    )
+
+
+def _problem(graph: Graph, name: str, form: Form) -> tuple[str | None, str]:
+    node = next((n for n in graph.nodes if n.outputs[0].name == name), None)
+    if node is None:
+        return "is not a layer of the graph", name
+    return refusal(graph, node) or form.problem(), node.layer
+
+
+def factorized(
+    graph: Graph, forms: Mapping[str, Form], original: Original | None
+) -> tuple[Graph, tuple[LayerRecord, ...]]:
+    """Return a graph with some layers in the form of products of smaller ones.
+
+    Parameters
+    ----------
+    forms
+        By the name of the layer's result.
+    original
+        What the layers are fitted to, in order, each on what those before it yield by then.
+        ``None`` makes the best of the weights alone.
+    """
+    found = {k: f for k, f in forms.items() if _problem(graph, k, f)[0] is None}
+    if not found or (original is not None and len(original.samples) < LEAST_SAMPLES):
+        return graph, ()
+    if original is None:
+        made = [_plain(graph, n, found) for n in graph.nodes if n.outputs[0].name in found]
+    else:
+        made = list(_Fitting(graph, original, found).layers())
+    return _rewritten(graph, made), tuple(m.record for m in made)
+
+
+def skeleton(graph: Graph, forms: Mapping[str, Form]) -> Graph:
+    """Return a graph with the shapes that it has with some layers factorised, and zeros."""
+    made = [
+        _Made(layer, form, form.blank(), layer.bias[0], LayerRecord(name, 0.0, 0.0, str(form)))
+        for name, form in forms.items()
+        for layer in [linear_layer(graph, _named(graph, name))]
+        if layer is not None
+    ]
+    return _rewritten(graph, made)
+
+
+def _named(graph: Graph, name: str) -> Node:
+    return next(n for n in graph.nodes if n.outputs[0].name == name)
+
+
+def _plain(graph: Graph, node: Node, forms: Mapping[str, Form]) -> _Made:
+    layer = linear_layer(graph, node)
+    assert layer is not None
+    form = forms[layer.name]
+    weight = layer.weight[0]
+    factors = form.start(weight)
+    ratio = sqnr(float((weight**2).sum()), float(((form.dense(factors) - weight) ** 2).sum()))
+    record = LayerRecord(node.layer, ratio, ratio, str(form))
+    balanced = form.balanced(factors, np.eye(layer.inputs))
+    return _Made(layer, form, balanced, layer.bias[0], record)
+
+
+class _Fitting:
+    """One graph on its way; dropped afterwards."""
+
+    def __init__(self, graph: Graph, original: Original, forms: Mapping[str, Form]) -> None:
+        self._graph, self._original, self._forms = graph, original, forms
+        self._walk = Walk(_eager(graph), original.samples, half=True)
+        self._beside = Beside(_eager(original.graph), original.samples)
+
+    def layers(self) -> Iterator[_Made]:
+        walk = self._walk
+        for node in walk.nodes:
+            form = self._forms.get(node.outputs[0].name)
+            layer = None if form is None else linear_layer(self._graph, node)
+            if form is None or layer is None:
+                walk.hold(node, walk.run(node))
+                continue
+            made = self._fitted(layer, form)
+            yield made
+            weight = form.dense(made.factors).reshape(node.inputs[1].type.ints)
+            walk.hold(node, self._run(node, weight, made.bias))
+
+    def _run(self, node: Node, weight: Array, bias: Array) -> Iterator[dict[str, Array]]:
+        """Yield what a layer makes with other weights: what its factors would make."""
+        values = {node.inputs[1]: weight.astype(np.float32)}
+        if len(node.inputs) > 2:
+            values[node.inputs[2]] = bias.astype(np.float32)
+        else:
+            kind = node.inputs[1].type.with_shape((len(bias),))
+            added = Value(f"{node.inputs[1].name}.bias", kind)
+            values[added] = bias.astype(np.float32)
+            node = replace(node, inputs=(*node.inputs, added))
+        yield from self._walk.run(node, values)
+
+    def _fitted(self, layer: LinearLayer, form: Form) -> _Made:
+        fit, judge = self._moments(layer)
+        covariance = fit.centred()[0][0]
+        weight = _wanted(layer, fit, judge)
+        power = float((judge.yy - judge.y**2 / max(judge.count, 1)).sum()) / max(judge.count, 1)
+
+        def ratio(factors: Factors) -> float:
+            dense = form.dense(factors)[None]
+            return sqnr(power, float(judge.error(dense, fit.bias(dense)).sum()))
+
+        factors = form.fitted(weight, covariance)
+        bias = fit.bias(form.dense(factors)[None])[0]
+        before = form.start(layer.weight[0])
+        record = LayerRecord(layer.node.layer, ratio(before), ratio(factors), str(form))
+        balanced = form.balanced(factors, fit.xx[0] / max(fit.count, 1))
+        return _Made(layer, form, balanced, bias, record)
+
+    def _moments(self, layer: LinearLayer) -> tuple[Moments, Moments]:
+        """Return what to fit to and to judge by."""
+        node, walk = layer.node, self._walk
+        groups, outputs, n = layer.weight.shape
+        parts = Moments.empty(groups, outputs, n), Moments.empty(groups, outputs, n)
+        held, rng = held_out(walk.count), np.random.default_rng(0)
+        rows = -(-max(_ROWS_PER_INPUT * n, _LEAST_ROWS) // walk.count)
+        kernel = node.inputs[1].type.ints
+        wanted = self._targets(node)
+        for k, (x, y) in enumerate(zip(walk.inputs(node, 0), wanted, strict=True)):
+            count = places_of(y)
+            at = np.sort(rng.choice(count, min(rows, count), replace=False))
+            parts[int(held[k])].add(*patches(node.op, kernel, x, y, groups, at))
+        return parts
+
+    def _targets(self, node: Node) -> Iterator[Array]:
+        """Yield what a layer should yield before its activation, on each sample.
+
+        What the original does; and where it is added to something that is off by now, what
+        makes up for that.
+        """
+        real = self._beside.reach(node.output.name)
+        if real is None:
+            plain = replace(node, op=_without_activation(node))
+            yield from (r[node.output.name] for r in self._walk.run(plain))
+            return
+        left, name = self._original.left, node.output.name
+        off = self._off(node, real)
+        results = (y for y, _ in self._beside.results(real))
+        if off is None:
+            yield from (left(name, y) for y in results)
+        else:
+            yield from (left(name, y) + d for y, d in zip(results, off, strict=True))
+
+    def _off(self, node: Node, real: Node) -> Iterator[Array] | None:
+        """Return how far the other operand of the sum is off that a layer goes into."""
+        walk, beside = self._walk, self._beside
+        here, there = _summed(walk.graph, node), _summed(beside.graph, real)
+        if here is None or there is None or here[1].name != there[1].name:
+            return None
+        (mine, other), (theirs, right) = here, there
+        if other.name not in walk.held or right.name not in beside.held:
+            return None
+        ours = walk.inputs(mine, mine.inputs.index(other))
+        wanted = beside.inputs(theirs, theirs.inputs.index(right))
+        return (
+            self._original.left(right.name, w) - o for w, o in zip(wanted, ours, strict=True)
+        )
+
+
+def _without_activation(node: Node) -> Conv | FullyConnected:
+    assert isinstance(node.op, Conv | FullyConnected)
+    return replace(node.op, activation=type(node.op)().activation)
+
+
+def _summed(graph: Graph, node: Node) -> tuple[Node, Value] | None:
+    """Return the sum that a layer without an activation goes into, and its other operand."""
+    users = graph.users.get(node.output, ())
+    if len(users) != 1 or not isinstance(users[0].op, Add) or node.output in graph.outputs:
+        return None
+    if not isinstance(node.op, Conv | FullyConnected) or node.op != _without_activation(node):
+        return None
+    others = [v for v in users[0].inputs if v != node.output]
+    if len(others) != 1 or others[0].type.dims != node.output.type.dims:
+        return None
+    return users[0], others[0]
+
+
+def _wanted(layer: LinearLayer, fit: Moments, judge: Moments) -> Array:
+    """Return the weights ``[O, n]`` that come nearest to what is wanted: what to factorise."""
+    best = layer.weight
+    least = judge.error(best, fit.bias(best)).sum()
+    covariances = fit.centred()
+    for damping in _DAMPINGS:
+        moved = pulled(layer.weight, *covariances, damping)
+        error = judge.error(moved, fit.bias(moved)).sum()
+        if error < least:
+            best, least = moved, error
+    return np.asarray(best[0])
+
+
+def _eager(graph: Graph) -> Graph:
+    """Return a graph in an order in which layers come as late as they can.
+
+    So that what a layer's result is added to is known when its turn comes.
+    """
+    known = {v.name for v in graph.inputs} | set(graph.constants)
+    waiting, nodes = list(graph.nodes), list[Node]()
+    while waiting:
+        ready = [n for n in waiting if all(v.name in known for v in n.reads)]
+        chosen = next(
+            (n for n in ready if not isinstance(n.op, Conv | FullyConnected)), ready[0]
+        )
+        waiting.remove(chosen)
+        nodes.append(chosen)
+        known |= {v.name for v in chosen.outputs}
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _rewritten(graph: Graph, made: Sequence[_Made]) -> Graph:
+    """Return a graph with factors in place of layers."""
+    by = {m.layer.name: m for m in made}
+    b = Builder(graph)
+    for node in graph.nodes:
+        found = by.get(node.outputs[0].name)
+        if found is None:
+            b.copy(node)
+            continue
+        value = b.now(node.inputs[0])
+        assert isinstance(node.op, Conv | FullyConnected)
+        *before, last = layers_of(found.form, found.factors, node.op)
+        near = node.inputs[1].name
+        for piece in before:
+            weight = b.constant(piece.weight.astype(np.float32), f"{near}.{piece.name}")
+            value = b.step(
+                piece.op, value, weight, of=node, near=f"{node.output.name}.{piece.name}"
+            )
+        weight = b.constant(last.weight.astype(np.float32), f"{near}.{last.name}")
+        bias = b.constant(found.bias.astype(np.float32), f"{near}.bias")
+        b.add(last.op, value, weight, bias, like=node)
+    return b.finish()
