@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from edgec.passes.refine_ranges import RefineRanges
     from edgec.passes.roster import PASSES
     from edgec.passes.round_weights import RoundWeights
+    from edgec.passes.share_weights import ShareWeights
     from edgec.passes.store_weights import StoreWeights
 
 __all__ = [
@@ -158,6 +159,7 @@ __all__ = [
     "Scheme",
     "SchemeWishes",
     "ShareConstants",
+    "ShareWeights",
     "SimplifyPools",
     "StoreWeights",
     "UnpackWeights",
@@ -186,6 +188,7 @@ _LATER = {
     "ReconstructLayers": "reconstruct_layers",
     "RefineRanges": "refine_ranges",
     "RoundWeights": "round_weights",
+    "ShareWeights": "share_weights",
     "StoreWeights": "store_weights",
     "Rank": "factorize_low_rank",
     "PASSES": "roster",

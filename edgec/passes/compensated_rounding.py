@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgec.ir import Array
 
-__all__ = ["Factor", "Moments", "damped", "pulled", "round_compensated"]
+__all__ = [
+    "Factor",
+    "Moments",
+    "compensated",
+    "damped",
+    "descended",
+    "pulled",
+    "round_compensated",
+]
 
 _BLOCK = 64
 
@@ -91,6 +100,17 @@ class Moments:
 def round_compensated(
     weight: Array, factor: Factor, scale: Array, limits: tuple[int, int]
 ) -> Array:
+    """Return the integers of :func:`compensated`, where all between two limits may be taken."""
+
+    def rounded(x: Array) -> Array:
+        return np.asarray(np.clip(np.rint(x), *limits))
+
+    return compensated(weight, factor, scale, rounded)
+
+
+def compensated(
+    weight: Array, factor: Factor, scale: Array, rounded: Callable[[Array], Array]
+) -> Array:
     """Return integers ``q`` so that ``(w - s q) H (w - s q)^T`` is small for each row.
 
     Columns are rounded one after the other, those with the largest ``H_jj`` first, and what a
@@ -104,8 +124,8 @@ def round_compensated(
         ``[G, O, n]``, float64.
     scale
         ``[G, O]``.
-    limits
-        The least and the largest integer.
+    rounded
+        Returns the integers that may stand for numbers ``[G, O]`` of one column.
 
     References
     ----------
@@ -114,20 +134,65 @@ def round_compensated(
     groups, outputs, n = weight.shape
     order, upper = factor.order, factor.upper
     left = np.take_along_axis(weight, order[:, None, :], axis=2)
-    rounded = np.empty_like(left)
+    taken = np.empty_like(left)
     for start in range(0, n, _BLOCK):
         stop = min(start + _BLOCK, n)
         errors = np.zeros((groups, outputs, stop - start))
         for j in range(start, stop):
-            q = np.clip(np.rint(left[:, :, j] / scale), *limits)
-            rounded[:, :, j] = q
+            q = rounded(left[:, :, j] / scale)
+            taken[:, :, j] = q
             error = (left[:, :, j] - q * scale) / upper[:, None, j, j]
             errors[:, :, j - start] = error
             left[:, :, j + 1 : stop] -= error[:, :, None] * upper[:, None, j, j + 1 : stop]
         left[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
-    found = np.empty_like(rounded)
-    np.put_along_axis(found, np.broadcast_to(order[:, None, :], found.shape), rounded, axis=2)
+    found = np.empty_like(taken)
+    np.put_along_axis(found, np.broadcast_to(order[:, None, :], found.shape), taken, axis=2)
     return found
+
+
+def descended(
+    weight: Array,
+    q: Array,
+    hessian: Array,
+    scale: Array,
+    rounded: Callable[[Array], Array],
+    sweeps: int,
+) -> Array:
+    """Return integers with ``(w - s q) H (w - s q)^T`` smaller still, one column at a time.
+
+    Each column in its turn takes the integers that are best beside all others as they are, so
+    that no step makes the error larger.
+
+    Parameters
+    ----------
+    weight
+        ``[G, O, n]``, float64.
+    q
+        Integers to begin with, ``[G, O, n]``.
+    hessian
+        ``[G, n, n]``. A column that nothing is known of stays as it is.
+    sweeps
+        How often each column has its turn, at most.
+    """
+    now = q.copy()
+    off = weight / scale[:, :, None] - now
+    slope = off @ hessian
+    diagonal = np.einsum("gnn->gn", hessian)
+    for _ in range(sweeps):
+        moved = False
+        for j in range(weight.shape[2]):
+            along = diagonal[:, j, None]
+            known = along > 0
+            best = now[:, :, j] + slope[:, :, j] / np.where(known, along, 1)
+            step = np.where(known, rounded(best) - now[:, :, j], 0)
+            if not step.any():
+                continue
+            moved = True
+            now[:, :, j] += step
+            slope -= step[:, :, None] * hessian[:, None, j, :]
+        if not moved:
+            break
+    return now
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from edgec.passes.quantized_layers import (
 )
 from edgec.passes.walk import Walk
 
-__all__ = ["MOST_INPUTS", "Beside", "Choice", "Seen", "recovered"]
+__all__ = ["MOST_INPUTS", "Beside", "Choice", "Seen", "recovered", "walked"]
 
 MOST_INPUTS = 2304
 """To a sum; layers with more are left alone."""
@@ -76,6 +76,22 @@ def recovered(
 ) -> tuple[Graph, tuple[LayerRecord, ...]]:
     """Return a graph whose layers have what is chosen for each, if its outputs are nearer.
 
+    See :func:`walked`.
+    """
+    made, records = walked(graph, reference, samples, choose)
+    if not records:
+        return graph, ()
+    return judged(reference, graph, made, samples, records)
+
+
+def walked(
+    graph: Graph,
+    reference: Graph,
+    samples: Sequence[Mapping[str, Array]],
+    choose: Choose,
+) -> tuple[Graph, tuple[LayerRecord, ...]]:
+    """Return a graph whose layers have what is chosen for each.
+
     Layers are taken in order, each on what those before it yield with what they have by then.
     What is chosen is for symmetric weights of one layer alone that are products with patches;
     of every layer the bias is moved until means are right.
@@ -101,7 +117,7 @@ def recovered(
         records.append(record)
         if now is not layer.stored:
             changes[node.output.name] = layer, now
-    return judged(reference, graph, with_parameters(graph, changes), samples, records)
+    return (with_parameters(graph, changes) if changes else graph), tuple(records)
 
 
 class Beside:

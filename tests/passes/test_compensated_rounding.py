@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from edgec.ir import Array
-from edgec.passes.compensated_rounding import Factor, Moments, pulled, round_compensated
+from edgec.passes.compensated_rounding import (
+    Factor,
+    Moments,
+    compensated,
+    descended,
+    pulled,
+    round_compensated,
+)
 
 LIMITS = (-7, 7)
 
@@ -55,6 +62,53 @@ def test_inputs_that_are_always_zero_keep_their_weights() -> None:
     q = round_compensated(weight.copy(), Factor.of(hessian, 0.01), scale, LIMITS)
 
     np.testing.assert_array_equal(q[:, :, 2], np.rint(weight[:, :, 2] / 0.4))
+
+
+def to_odd(x: Array) -> Array:
+    return np.asarray(2 * np.floor(x / 2) + 1)
+
+
+def test_any_integers_may_be_what_is_rounded_to() -> None:
+    weight, hessian = numbers(2, 5, 20, seed=2), correlated(20, 2)
+    scale = np.abs(weight).max(axis=2) / 7
+
+    q = compensated(weight.copy(), Factor.of(hessian, 0.001), scale, to_odd)
+
+    assert (q % 2 == 1).all()
+    mine, plain = (
+        error(weight, hessian, found, scale)
+        for found in (q, to_odd(weight / scale[:, :, None]))
+    )
+    assert mine < plain / 2
+
+
+@pytest.mark.parametrize("compensate", [False, True])
+def test_descent_makes_errors_smaller(compensate: bool) -> None:
+    weight, hessian = numbers(2, 5, 20, seed=2), correlated(20, 2)
+    scale = np.abs(weight).max(axis=2) / 7
+    q = to_odd(weight / scale[:, :, None])
+    if compensate:
+        q = compensated(weight.copy(), Factor.of(hessian, 0.001), scale, to_odd)
+
+    one, more = (descended(weight, q, hessian, scale, to_odd, k) for k in (1, 8))
+
+    assert (one % 2 == 1).all()
+    errors = [error(weight, hessian, found, scale) for found in (q, one, more)]
+    assert errors[0] >= errors[1] >= errors[2]
+    assert compensate or errors[2] < 0.6 * errors[0]
+    again = descended(weight, more, hessian, scale, to_odd, 8)
+    assert error(weight, hessian, again, scale) <= errors[2] * (1 + 1e-9)
+
+
+def test_descent_leaves_inputs_alone_that_are_always_zero() -> None:
+    weight, hessian = numbers(1, 4, 6), correlated(6)
+    hessian[:, 2] = hessian[:, :, 2] = 0
+    q = np.full((1, 4, 6), 3.0)
+
+    found = descended(weight, q, hessian, np.full((1, 4), 0.4), np.rint, 3)
+
+    np.testing.assert_array_equal(found[:, :, 2], 3)
+    assert (found != q).any()
 
 
 def test_factors_are_those_of_the_inverse() -> None:
