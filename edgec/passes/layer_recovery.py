@@ -144,6 +144,12 @@ class Beside:
         """The names of values that later nodes will read."""
         return self._walk.held
 
+    def user(self, name: str, result: str) -> Node | None:
+        """Return the node that reads one value and makes another, which are named."""
+        node = next((n for n in self.graph.nodes if n.outputs[0].name == result), None)
+        reads = () if node is None else tuple(v.name for v in node.inputs)
+        return node if name in reads else None
+
     def inputs(self, node: Node, operand: int) -> Iterator[Array]:
         """Yield an operand of a node on every sample, if it is held."""
         return self._walk.inputs(node, operand)

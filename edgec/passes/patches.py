@@ -11,7 +11,7 @@ import numpy as np
 from edgec.ir import Array, Op
 from edgec.ops import Conv, Convolution, DepthwiseConv, FullyConnected, GroupedConv
 
-__all__ = ["groups_of", "patches", "places_of"]
+__all__ = ["groups_of", "patches", "places_of", "results_at"]
 
 
 def groups_of(op: Op, channels: int) -> int | None:
@@ -54,10 +54,7 @@ def patches(
     y
         ``[groups, places, outputs]``.
     """
-    n, channels, *size = y.shape
-    where = np.unravel_index(at, (n, *size))
-    taken = _at(y, where)
-    results = taken.reshape(len(at), groups, channels // groups).transpose(1, 0, 2)
+    where = np.unravel_index(at, (y.shape[0], *y.shape[2:]))
     if isinstance(op, Convolution):
         axes = len(op.stride)
         pads = list(zip(op.pad[:axes], op.pad[axes:], strict=True))
@@ -72,7 +69,15 @@ def patches(
     else:
         found = x[where[0]]
     inner = found.reshape(len(at), groups, -1).transpose(1, 0, 2)
-    return np.ascontiguousarray(inner), np.ascontiguousarray(results)
+    return np.ascontiguousarray(inner), results_at(y, groups, at)
+
+
+def results_at(y: Array, groups: int, at: Array) -> Array:
+    """Return an array ``[N, C, ...]`` at some places: ``[groups, places, C / groups]``."""
+    n, channels, *size = y.shape
+    taken = _at(y, np.unravel_index(at, (n, *size)))
+    results = taken.reshape(len(at), groups, channels // groups).transpose(1, 0, 2)
+    return np.ascontiguousarray(results)
 
 
 def _at(array: Array, where: Sequence[Array]) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -11,18 +11,21 @@ from typing_extensions import override
 
 from edgec.ir import Array, Builder, Graph, Node
 from edgec.numerics import sqnr
-from edgec.ops import Convolution, FullyConnected
+from edgec.ops import Activation, Add, Convolution, FullyConnected
+from edgec.passes.activated_fit import Fit, Rows
 from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
-from edgec.passes.compensated_rounding import Moments, pulled
 from edgec.passes.judging import LEAST_SAMPLES, held_out, judged
 from edgec.passes.layer_recovery import MOST_INPUTS, Beside
-from edgec.passes.patches import groups_of, patches, places_of
+from edgec.passes.patches import groups_of, patches, places_of, results_at
 from edgec.passes.walk import Walk
 
 __all__ = ["ReconstructLayers"]
 
 _DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _ROWS_PER_INPUT, _LEAST_ROWS = 32, 8192
+_TURNS = 8
+_MOST_BYTES = 1 << 28
+"""Of the patches that one layer is fitted to: wide layers see fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,13 @@ class ReconstructLayers(Pass):
     best of five on samples held out, where the weights as they are compete too. The bias
     follows from the means.
 
+    Where the layer's result is only added to another, ``Y`` is the sum in the original less
+    the other as it is now: so a branch makes up for what was lost beside it. What an activation
+    cuts off need not be right: there ``Y`` is moved to what the layer yields as far as both
+    are cut off, and the fit is repeated while samples held out gain by that.
+
     Lossy: the graph computes something else, nearer to the original. The ratios on record are
-    those of each layer's results before its activation, on samples held out.
+    those of each layer's results behind its activation, on samples held out.
 
     Parameters
     ----------
@@ -50,7 +58,8 @@ class ReconstructLayers(Pass):
 
     References
     ----------
-    He et al., arXiv:1707.06168, section 3.2 (asymmetric least squares).
+    He et al., arXiv:1707.06168, section 3.2 (asymmetric least squares, residual branches);
+    Zhang et al., arXiv:1505.06798 (fits behind activations).
     """
 
     name: ClassVar[str] = "reconstruct-layers"
@@ -67,16 +76,13 @@ class ReconstructLayers(Pass):
     def run_recorded(self, graph: Graph) -> tuple[Graph, tuple[LayerRecord, ...]]:
         if len(self.samples) < LEAST_SAMPLES:
             return graph, ()
-        walk, beside = (
-            Walk(graph, self.samples, half=True),
-            Beside(self.reference, self.samples),
-        )
+        walk = Walk(graph, self.samples, half=True)
+        beside = Beside(self.reference, self.samples)
         changes: dict[str, tuple[Array, Array]] = {}
         records: list[LayerRecord] = []
         for node in walk.nodes:
             real = beside.reach(node.outputs[0].name) if _may_change(graph, node) else None
-            wanted = None if real is None else [y for y, _ in beside.results(real)]
-            found = None if wanted is None else self._fitted(graph, node, wanted, walk)
+            found = None if real is None else self._fitted(graph, node, real, walk, beside)
             if found is None:
                 walk.hold(node, walk.run(node))
                 continue
@@ -94,7 +100,7 @@ class ReconstructLayers(Pass):
         return judged(self.reference, graph, made, self.samples, records)
 
     def _fitted(
-        self, graph: Graph, node: Node, wanted: Sequence[Array], walk: Walk
+        self, graph: Graph, node: Node, real: Node, walk: Walk, beside: Beside
     ) -> tuple[Array, Array, LayerRecord] | None:
         weight = graph.constant(node.inputs[1])
         assert weight is not None
@@ -104,35 +110,78 @@ class ReconstructLayers(Pass):
         if groups is None or inner > MOST_INPUTS:
             return None
         shape = groups, weight.shape[0] // groups, inner
-        both = Moments.empty(*shape), Moments.empty(*shape)
+        joint = _joint(graph, node, walk, beside)
+        last = node if joint is None else joint.node
+        assert isinstance(last.op, Convolution | FullyConnected | Add)
+        both = Rows(last.op.activation.bounds), Rows(last.op.activation.bounds)
         held, rng = held_out(walk.count), np.random.default_rng(0)
-        rows = -(-max(_ROWS_PER_INPUT * inner, _LEAST_ROWS) // walk.count)
+        most = _MOST_BYTES // (4 * groups * inner)
+        rows = -(-min(max(_ROWS_PER_INPUT * inner, _LEAST_ROWS), most) // walk.count)
         kept = self.kept.get(node.output.name)
-        for k, (x, y) in enumerate(zip(walk.inputs(node, 0), wanted, strict=True)):
-            want = y if kept is None else y[:, kept]
+        there = (y for y, _ in beside.results(real))
+        others = iter([]) if joint is None else joint.values(walk, beside)
+        for k, (x, y) in enumerate(zip(walk.inputs(node, 0), there, strict=True)):
+            now, before = next(others, (None, None))
+            want = y if before is None else y + before
+            want = want if kept is None else want[:, kept]
             count = places_of(want)
             at = np.sort(rng.choice(count, min(rows, count), replace=False))
-            both[int(held[k])].add(*patches(node.op, weight.shape, x, want, groups, at))
-        fit, judge = both
-        old = weight.astype(np.float64).reshape(shape)
+            found, results = patches(node.op, weight.shape, x, want, groups, at)
+            added = None if now is None else results_at(now, groups, at)
+            both[int(held[k])].add(found, results, added)
         bias = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+        old = weight.astype(np.float64).reshape(shape)
         plain = np.zeros(shape[:2]) if bias is None else bias.reshape(shape[:2]).astype(float)
-        errors = judge.error(old, plain).sum()
-        best = errors, old, plain, "plain"
-        for damping in _DAMPINGS:
-            moved = pulled(old, *fit.centred(), damping)
-            # A layer without a bias keeps none: what adds it is not there.
-            free = plain if bias is None else fit.bias(moved)
-            error = judge.error(moved, free).sum()
-            if error < best[0]:
-                best = error, moved, free, "fitted"
-        power = float(judge.yy.sum() / max(judge.count, 1))
-        ratios = sqnr(power, float(errors)), sqnr(power, float(best[0]))
+        fit = Fit(*both, old, plain, free=bias is not None)
+        best = fit.best(_DAMPINGS, _TURNS)
         return (
-            best[1].reshape(weight.shape).astype(np.float32),
-            best[2].reshape(-1).astype(np.float32),
-            LayerRecord(node.layer, *ratios, best[3]),
+            best.weight.reshape(weight.shape).astype(np.float32),
+            best.bias.reshape(-1).astype(np.float32),
+            LayerRecord(
+                node.layer,
+                sqnr(fit.power, fit.plain.error),
+                sqnr(fit.power, best.error),
+                "plain" if best is fit.plain else "fitted",
+            ),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Joint:
+    """A sum of a layer's result and something else that is there before it."""
+
+    node: Node
+    real: Node
+    operand: int
+
+    def values(self, walk: Walk, beside: Beside) -> Iterator[tuple[Array, Array]]:
+        """Yield the other, as it is now and as it is in the original, for every sample."""
+        yield from zip(
+            walk.inputs(self.node, self.operand),
+            beside.inputs(self.real, self.operand),
+            strict=True,
+        )
+
+
+def _joint(graph: Graph, node: Node, walk: Walk, beside: Beside) -> _Joint | None:
+    """Return the sum that a layer's result goes into, if that is all it is for."""
+    users = graph.users.get(node.output, ())
+    if len(users) != 1 or not isinstance(users[0].op, Add) or node.output in graph.outputs:
+        return None
+    assert isinstance(node.op, Convolution | FullyConnected)
+    if node.op.activation is not Activation.NONE:
+        return None
+    (user,) = users
+    operand = 1 - user.inputs.index(node.output)
+    other = user.inputs[operand]
+    real = beside.user(node.output.name, user.output.name)
+    if other == node.output or other.type != node.output.type or real is None:
+        return None
+    if real.inputs[operand].name != other.name:
+        return None
+    if other.name not in walk.held or other.name not in beside.held:
+        return None
+    return _Joint(user, real, operand)
 
 
 def _may_change(graph: Graph, node: Node) -> bool:
