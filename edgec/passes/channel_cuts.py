@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,7 +32,7 @@ _RANKING_DAMPING, _FITTING_DAMPING = 0.01, 1e-4
 _MOST_INPUTS = 2304
 """Inputs to a sum from which on a layer is not fitted, nor asked which channels it needs: the
 covariance of so many takes 42 MB."""
-_ROWS_PER_INPUT, _LEAST_ROWS = 16, 8192
+_ROWS_PER_INPUT, _LEAST_ROWS = 64, 32768
 
 
 def group_names(groups: Sequence[ChannelGroup]) -> tuple[str, ...]:
@@ -190,7 +191,7 @@ class ChannelCuts:
         """What the layers that read channels read, from one walk through the graph."""
         wanted = {n.output.name for g in self.groups.values() for n in g.readers}
         found: dict[str, _Sums] = {}
-        walk, rng = Walk(self.graph, fitting(self.samples), half=True), np.random.default_rng(0)
+        walk = Walk(self.graph, fitting(self.samples), half=True)
         for node in walk.nodes:
             if not self._is_fitted(node) or node.outputs[0].name not in wanted:
                 walk.hold(node, walk.run(node))
@@ -200,6 +201,8 @@ class ChannelCuts:
             results = [r[node.output.name] for r in walk.run(node)]
             if inner <= _MOST_INPUTS:
                 moments = Moments.empty(1, 1, inner)
+                # What is drawn depends on the layer alone, not on which others are looked at.
+                rng = np.random.default_rng(zlib.crc32(node.output.name.encode()))
                 rows = -(-max(_ROWS_PER_INPUT * inner, _LEAST_ROWS) // walk.count)
                 for x, y in zip(walk.inputs(node, 0), results, strict=True):
                     count = places_of(y)

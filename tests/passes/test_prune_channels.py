@@ -11,7 +11,7 @@ from edgec.errors import InternalError
 from edgec.evaluate import evaluate
 from edgec.ir import Array, Graph, verify
 from edgec.ops import Activation, Conv, FullyConnected, GlobalAveragePool, Reshape
-from edgec.passes import Judge, PruneChannels, ReconstructLayers
+from edgec.passes import Judge, PruneChannels, ReconstructLayers, channel_cuts
 from edgec.passes.channel_cuts import ChannelCuts
 from tests.targets.graphs import Net, random
 
@@ -168,3 +168,17 @@ def test_what_was_held_out_is_not_fitted_to() -> None:
     one, two = (PruneChannels({"a": 8}, s).run(redundant()) for s in (given, others))
     for name, constant in one.constants.items():
         np.testing.assert_array_equal(constant.array, two.constants[name].array)
+
+
+def test_the_order_of_a_group_does_not_depend_on_what_else_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(channel_cuts, "_ROWS_PER_INPUT", 1)
+    monkeypatch.setattr(channel_cuts, "_LEAST_ROWS", 1)  # some places are drawn
+    graph, given = redundant(), samples()
+    every = ChannelCuts(graph, given, "obs", compensate=True)
+    alone = ChannelCuts(graph, given, "obs", compensate=True, names=["b"])
+    assert list(alone.groups) == ["b"]
+    np.testing.assert_array_equal(every.trace("b").order, alone.trace("b").order)
+    for name, constant in every.cut({"b": 8}).constants.items():
+        np.testing.assert_array_equal(constant.array, alone.cut({"b": 8}).constants[name].array)
