@@ -175,7 +175,11 @@ def test_the_order_of_a_group_does_not_depend_on_what_else_is_cut(
 ) -> None:
     monkeypatch.setattr(channel_cuts, "_ROWS_PER_INPUT", 1)
     monkeypatch.setattr(channel_cuts, "_LEAST_ROWS", 1)  # some places are drawn
-    graph, given = redundant(), samples()
+    net, given = Net(x=SHAPE), samples()
+    relu = Conv(activation=Activation.RELU)
+    net.add("a", relu, "x", random(8, 3, 1, 1, seed=2))
+    net.add("b", relu, "a", random(8, 8, 1, 1, seed=3))
+    graph = net.graph(net.add("y", Conv(), "b", random(4, 8, 1, 1, seed=4)))
     every = ChannelCuts(graph, given, "obs", compensate=True)
     alone = ChannelCuts(graph, given, "obs", compensate=True, names=["b"])
     assert list(alone.groups) == ["b"]
