@@ -1,11 +1,13 @@
 """What makes a graph smaller: what each way loses and saves, and what is chosen."""
 
 from edgec.compression.channels import ChannelPruning
+from edgec.compression.factors import Factorization
 from edgec.compression.search import Found, Price, search
 from edgec.compression.sites import Option, Picks, Site, Technique
 
 __all__ = [
     "ChannelPruning",
+    "Factorization",
     "Found",
     "Option",
     "Picks",

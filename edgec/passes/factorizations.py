@@ -329,6 +329,22 @@ class Spatial(Form):
         split = full.reshape(self.rank, kw, channels, kh, kw)
         return np.asarray(sum(split[:, v, :, :, v] for v in range(kw)))
 
+    @override
+    def normal(self, gram: Array, covariance: Array) -> Callable[[Array], Array]:
+        # Only products with the blocks of one column of the kernel count.
+        _, channels, kh, kw = self.shape
+        columns = gram.reshape(-1, self.rank, kw)
+        read = covariance.reshape(len(covariance), channels * kh, kw)
+        by_column = np.ascontiguousarray(read.transpose(2, 0, 1))
+
+        def product(first: Array) -> Array:
+            flat = first.reshape(self.rank, -1)
+            lifted = np.stack([columns[:, :, v] @ flat for v in range(kw)], axis=-1)
+            rows = lifted.reshape(self.rank, kw, -1).transpose(1, 0, 2)
+            return np.asarray((rows @ by_column).sum(axis=0).reshape(first.shape))
+
+        return product
+
 
 @dataclass(frozen=True, slots=True)
 class Tucker(Form):
@@ -389,6 +405,22 @@ class Tucker(Form):
         channels, places = self.shape[1], int(np.prod(self.shape[2:]))
         split = full.reshape(self.inner, places, channels, places)
         return np.asarray(np.einsum("spcp->sc", split))
+
+    @override
+    def normal(self, gram: Array, covariance: Array) -> Callable[[Array], Array]:
+        # Only products with the blocks of one place in the kernel count.
+        channels, places = self.shape[1], math.prod(self.shape[2:])
+        split = gram.reshape(self.inner, places, self.inner, places).transpose(1, 0, 3, 2)
+        rows = np.ascontiguousarray(split).reshape(places, -1, self.inner)
+        read = covariance.reshape(len(covariance), channels, places)
+        by_place = np.ascontiguousarray(read.transpose(2, 0, 1))
+
+        def product(first: Array) -> Array:
+            made = (rows @ first).reshape(places, self.inner, places, channels)
+            lifted = made.transpose(0, 1, 3, 2).reshape(places, self.inner, -1)
+            return np.asarray((lifted @ by_place).sum(axis=0))
+
+        return product
 
     @override
     def last(self, lifted: Array, weight: Array, covariance: Array) -> Array:

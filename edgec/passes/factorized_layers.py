@@ -18,7 +18,7 @@ from edgec.passes.factor_layers import layers_of
 from edgec.passes.factorizations import Factors, Form
 from edgec.passes.judging import LEAST_SAMPLES, held_out
 from edgec.passes.layer_recovery import MOST_INPUTS, Beside
-from edgec.passes.linear_layers import LinearLayer, linear_layer
+from edgec.passes.linear_layers import LinearLayer, linear_layer, with_weights
 from edgec.passes.patches import patches, places_of
 from edgec.passes.walk import Walk
 
@@ -115,6 +115,7 @@ def factorized(
         By the name of the layer's result.
     original
         What the layers are fitted to, in order, each on what those before it yield by then.
+        Layers behind the first of them that stay as they are follow: they are fitted, too.
         ``None`` makes the best of the weights alone.
     """
     found = {k: f for k, f in forms.items() if _problem(graph, k, f)[0] is None}
@@ -123,7 +124,9 @@ def factorized(
     if original is None:
         made = [_plain(graph, n, found) for n in graph.nodes if n.outputs[0].name in found]
     else:
-        made = list(_Fitting(graph, original, found).layers())
+        fitting = _Fitting(graph, original, found)
+        made = list(fitting.layers())
+        graph = with_weights(graph, fitting.moved)
     return _rewritten(graph, made), tuple(m.record for m in made)
 
 
@@ -161,22 +164,50 @@ class _Fitting:
         self._graph, self._original, self._forms = graph, original, forms
         self._walk = Walk(_eager(graph), original.samples, half=True)
         self._beside = Beside(_eager(original.graph), original.samples)
+        self._begun = False
+        self.moved: dict[str, tuple[Array, Array]] = {}
+        """Weights and biases of layers that follow, by the names of their results."""
 
     def layers(self) -> Iterator[_Made]:
+        """Yield the layers that are factorised, in order, and see to the others on the way."""
         walk = self._walk
         for node in walk.nodes:
+            layer = linear_layer(self._graph, node)
             form = self._forms.get(node.outputs[0].name)
-            layer = None if form is None else linear_layer(self._graph, node)
-            if form is None or layer is None:
+            if layer is None or (form is None and not self._may_follow(layer)):
                 walk.hold(node, walk.run(node))
-                continue
-            made = self._fitted(layer, form)
-            yield made
-            weight = form.dense(made.factors).reshape(node.inputs[1].type.ints)
-            walk.hold(node, self._run(node, weight, made.bias))
+            elif form is None:
+                self._follow(layer)
+            else:
+                made = self._fitted(layer, form)
+                yield made
+                weight = form.dense(made.factors)
+                walk.hold(node, self._run(node, weight, made.bias))
+                self._begun = True
+
+    def _may_follow(self, layer: LinearLayer) -> bool:
+        """Whether a layer that stays as it is may make up for those before it."""
+        return (
+            self._begun
+            and refusal(self._graph, layer.node) is None
+            and len(layer.node.inputs) > 2
+            and self._beside.has(layer.name)
+        )
+
+    def _follow(self, layer: LinearLayer) -> None:
+        """Fit a layer to what the original yields, on what those before it yield now."""
+        fit, judge = self._moments(layer)
+        weight = _wanted(layer, fit, judge)
+        if weight is layer.weight:
+            bias = layer.bias
+        else:
+            bias = fit.bias(weight)
+            self.moved[layer.name] = weight, bias
+        self._walk.hold(layer.node, self._run(layer.node, weight[0], bias[0]))
 
     def _run(self, node: Node, weight: Array, bias: Array) -> Iterator[dict[str, Array]]:
         """Yield what a layer makes with other weights: what its factors would make."""
+        weight = weight.reshape(node.inputs[1].type.ints)
         values = {node.inputs[1]: weight.astype(np.float32)}
         if len(node.inputs) > 2:
             values[node.inputs[2]] = bias.astype(np.float32)
@@ -190,7 +221,7 @@ class _Fitting:
     def _fitted(self, layer: LinearLayer, form: Form) -> _Made:
         fit, judge = self._moments(layer)
         covariance = fit.centred()[0][0]
-        weight = _wanted(layer, fit, judge)
+        weight = _wanted(layer, fit, judge)[0]
         power = float((judge.yy - judge.y**2 / max(judge.count, 1)).sum()) / max(judge.count, 1)
 
         def ratio(factors: Factors) -> float:
@@ -273,16 +304,20 @@ def _summed(graph: Graph, node: Node) -> tuple[Node, Value] | None:
 
 
 def _wanted(layer: LinearLayer, fit: Moments, judge: Moments) -> Array:
-    """Return the weights ``[O, n]`` that come nearest to what is wanted: what to factorise."""
+    """Return the weights ``[1, O, n]`` that come nearest to what is wanted.
+
+    Those that the layer has, moved by least squares with the damping that is best on samples
+    held out; or those themselves, where none is better.
+    """
     best = layer.weight
-    least = judge.error(best, fit.bias(best)).sum()
+    least = judge.error(best, layer.bias).sum()
     covariances = fit.centred()
     for damping in _DAMPINGS:
         moved = pulled(layer.weight, *covariances, damping)
         error = judge.error(moved, fit.bias(moved)).sum()
         if error < least:
             best, least = moved, error
-    return np.asarray(best[0])
+    return best
 
 
 def _eager(graph: Graph) -> Graph:

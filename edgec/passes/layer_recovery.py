@@ -128,6 +128,10 @@ class Beside:
         self._walk = Walk(graph, samples, half=len(samples) > _WHOLE)
         self._left = {n.outputs[0].name: n for n in self._walk.nodes}
 
+    def has(self, name: str) -> bool:
+        """Whether a node whose result has this name is still to come."""
+        return name in self._left
+
     def reach(self, name: str) -> Node | None:
         """Go on to the node whose result has a name, and return it; ``None`` if it is past."""
         if name not in self._left:
