@@ -29,13 +29,16 @@ __all__ = ["KINDS", "Factorization"]
 KINDS = ("separable", "channel", "spatial", "tucker")
 """Ways to factorise; see :class:`FactorizeSeparable` and :class:`edgec.passes.Rank`."""
 
-_JUDGES = 64
+_JUDGES = 128
 _MOST_LEFT = 0.95
 _MOST_ERROR = 0.5
-_LEAST_STEP = 0.06
 _MOST_MULTIPLIER = 5
-_MOST_RANKS = 12
-_MEASURED = (0.2, 0.02)
+_RATIO = 1.125
+_TURNS = 1
+"""Three of them are what a pass takes, for errors less by a few percent."""
+_MEASURED = (0.02, 0.2)
+_MOST_MACS = 2e10
+"""Of measurements for one layer; if they would take more only two ways are measured."""
 _SLOPES = 0.5, 2.0
 _RUINED = 1e6
 """Nats of what is no number any more."""
@@ -66,9 +69,9 @@ class Factorization(Technique):
     """What each way to factorise each layer loses, one layer at a time.
 
     The error of a layer's results follows from its statistics, without running anything. What
-    such errors cost is measured at two ways of each layer, a coarse and a fine one, on samples
-    held out; the others lie between, as losses grow with a power of the error. Offered are
-    those ways that lose less than all that compute as little.
+    such errors cost is measured on samples held out: of small models for every way, of others
+    for two of each layer, a coarse and a fine one, as losses grow with a power of the error.
+    Offered are those ways that lose less than all that compute as little.
 
     Parameters
     ----------
@@ -238,23 +241,20 @@ class _Measured:
         return self._known[label] / max(self._known[f"power of {name}"], 1e-30)
 
     def nats(self, name: str, front: Sequence[_Offer]) -> list[float]:
-        """Return what each of several ways loses, from what was measured at two of them."""
-        at = sorted({_nearest(front, error) for error in _MEASURED})
-        lost = [self._lost(name, front[k].form) for k in at]
+        """Return what each of several ways loses: measured, or from two that were measured."""
+        every = len(front) * cost(self._graph).macs * _JUDGES <= _MOST_MACS
+        at = range(len(front)) if every else {_nearest(front, e) for e in _MEASURED}
+        lost = np.log([self._lost(name, front[k].form) for k in sorted(at)])
         errors = np.log([max(o.error, 1e-12) for o in front])
-        first, last = np.log(lost[0]), np.log(lost[-1])
-        span = errors[at[-1]] - errors[at[0]]
-        slope = float(np.clip((last - first) / span, *_SLOPES)) if span else 1.0
-        # Beyond what was measured along the same line; between, through both points.
-        found = [
-            first + slope * (e - errors[at[0]])
-            if e >= errors[at[0]] or not span
-            else last + slope * (e - errors[at[-1]])
-            if e <= errors[at[-1]]
-            else first + (last - first) * (e - errors[at[0]]) / span
-            for e in errors
-        ]
-        return [float(min(np.exp(n), _RUINED)) for n in found]
+        known = errors[sorted(at)]
+        slope = 1.0
+        if len(known) > 1 and known[-1] != known[0]:
+            slope = float(np.clip((lost[-1] - lost[0]) / (known[-1] - known[0]), *_SLOPES))
+        # Small errors cost in proportion; larger ones as those that were measured.
+        found = np.interp(errors, known, lost) + np.minimum(errors - known[0], 0)
+        found += slope * np.maximum(errors - known[-1], 0)
+        rising = np.maximum.accumulate(found)  # the finest comes first, and loses least
+        return [float(n) for n in np.minimum(np.exp(rising), _RUINED)]
 
     def _lost(self, name: str, form: Form) -> float:
         label = f"nats of {name}, {form}"
@@ -266,7 +266,7 @@ class _Measured:
     def _weight(self, name: str, form: Form) -> Array:
         found = self._statistics.layers[name]
         covariance = found.fit.centred()[0][0]
-        return form.dense(form.fitted(found.layer.weight[0], covariance))[None]
+        return form.dense(form.fitted(found.layer.weight[0], covariance, turns=_TURNS))[None]
 
     def _keep(self, label: str, value: float) -> None:
         self._known[label] = max(value, 0.0)
@@ -299,12 +299,12 @@ def ways_of(shape: tuple[int, ...], kinds: Sequence[str], multiple: int) -> Iter
             )
 
 
-def _ladder(most: int, multiple: int) -> list[int]:
-    every = list(range(multiple, most, multiple))
-    if len(every) > _MOST_RANKS:
-        at = np.linspace(0, len(every) - 1, _MOST_RANKS).round().astype(int)
-        every = [every[k] for k in at]
-    return every
+def _ladder(most: int, multiple: int) -> Iterator[int]:
+    """Yield ranks below the most that there is, each at least an eighth more than the last."""
+    rank = multiple
+    while rank < most:
+        yield rank
+        rank = max(rank + multiple, math.ceil(_RATIO * rank / multiple) * multiple)
 
 
 def _alone(graph: Graph, node: Node) -> Graph:
@@ -321,14 +321,14 @@ def _is_less(one: Cost, whole: Cost) -> bool:
 def _front(offers: Sequence[_Offer]) -> list[_Offer]:
     """Return the ways that lose less than all that compute as little, the finest first.
 
-    Of ways that hardly differ in what they compute only the finest.
+    Of ways that differ by less than an eighth in what they compute only the finest.
     """
     found: dict[int, _Offer] = {}
     least = _MOST_ERROR
     for offer in offers:
         if offer.error < least:
             least = offer.error
-            found[int(offer.macs / _LEAST_STEP)] = offer
+            found[math.floor(math.log(offer.macs, _RATIO))] = offer
     return list(found.values())[::-1]
 
 

@@ -44,7 +44,9 @@ class Form(ABC):
     what is free in it; the last makes the results of these. Both are fitted in turns to
     ``min tr (A T - W) H (A T - W)^T``, ``H`` the covariance of the patches: the last in closed
     form, ``A = W H T^T (T H T^T)^-1``, and the first by conjugate gradients on its normal
-    equations ``drop(A^T A T H) = drop(A^T W H)``, where `drop` is the adjoint of `lift`.
+    equations ``drop(A^T A T H) = drop(A^T W H)``, where `drop` is the adjoint of `lift`. Where
+    results do not count alike, ``tr G (A T - W) H (A T - W)^T`` with a matrix ``G [O, O]`` is
+    least instead: with ``A^T G`` in the place of ``A^T``.
     """
 
     shape: tuple[int, ...]
@@ -74,8 +76,9 @@ class Form(ABC):
     def drop(self, full: Array) -> Array:
         """Return the adjoint of `lift`: of a matrix ``[m, n]`` what falls on the first."""
 
-    def last(self, lifted: Array, weight: Array, covariance: Array) -> Array:
+    def last(self, lifted: Array, weight: Array, covariance: Array, metric: Array) -> Array:
         """Return the last factor with the least error for a given first."""
+        del metric  # each result has weights of its own, so that it does not matter
         read = lifted @ covariance
         gram = damped((read @ lifted.T)[None], _DAMPING)[0]
         return np.asarray(np.linalg.solve(gram, read @ weight.T).T)
@@ -84,16 +87,29 @@ class Form(ABC):
         """Return the product with the matrix of the first factor's normal equations."""
         return lambda first: self.drop(gram @ self.lift(first) @ covariance)
 
-    def fitted(self, weight: Array, covariance: Array, turns: int = _TURNS) -> Factors:
-        """Return factors of a weight matrix, fitted to what it reads."""
-        found = self.start(weight)
+    def fitted(
+        self,
+        weight: Array,
+        covariance: Array,
+        metric: Array | None = None,
+        turns: int = _TURNS,
+    ) -> Factors:
+        """Return factors of a weight matrix, fitted to what it reads.
+
+        Parameters
+        ----------
+        metric
+            How much errors of results count, ``[O, O]``; all alike if not given.
+        """
+        found, counts = self.start(weight), _or_alike(metric, len(weight))
         target = weight @ covariance
         for _ in range(turns):
-            last = self.last(self.lift(found.first), weight, covariance)
-            normal = self.normal(last.T @ last, covariance)
-            first = _conjugate_gradients(normal, self.drop(last.T @ target), found.first)
+            last = self.last(self.lift(found.first), weight, covariance, counts)
+            across = last.T if metric is None else last.T @ counts
+            normal = self.normal(across @ last, covariance)
+            first = _conjugate_gradients(normal, self.drop(across @ target), found.first)
             found = Factors(first, last)
-        last = self.last(self.lift(found.first), weight, covariance)
+        last = self.last(self.lift(found.first), weight, covariance, counts)
         return Factors(found.first, last)
 
     def dense(self, factors: Factors) -> Array:
@@ -264,10 +280,16 @@ class LowRank(Form):
         return full
 
     @override
-    def fitted(self, weight: Array, covariance: Array, turns: int = _TURNS) -> Factors:
-        _, directions = np.linalg.eigh(weight @ covariance @ weight.T)
-        u = np.ascontiguousarray(directions[:, ::-1][:, : self.rank])
-        return Factors(u.T @ weight, u)
+    def fitted(
+        self,
+        weight: Array,
+        covariance: Array,
+        metric: Array | None = None,
+        turns: int = _TURNS,
+    ) -> Factors:
+        counts = _or_alike(metric, len(weight))
+        last, inner = _directions(weight @ covariance @ weight.T, counts, self.rank)
+        return Factors(inner @ weight, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +415,8 @@ class Tucker(Form):
         u, *_ = np.linalg.svd(unfolded.reshape(channels, -1), full_matrices=False)
         first = u[:, : self.inner].T
         lifted = self.lift(first)
-        return Factors(first, self.last(lifted, weight, np.eye(weight.shape[1])))
+        alike = np.eye(weight.shape[1]), np.eye(outputs)
+        return Factors(first, self.last(lifted, weight, *alike))
 
     @override
     def lift(self, first: Array) -> Array:
@@ -423,16 +446,29 @@ class Tucker(Form):
         return product
 
     @override
-    def last(self, lifted: Array, weight: Array, covariance: Array) -> Array:
-        free = Form.last(self, lifted, weight, covariance)
-        u = self.directions(lifted, free, covariance)
-        return np.asarray(u @ (u.T @ free))
+    def last(self, lifted: Array, weight: Array, covariance: Array, metric: Array) -> Array:
+        free = Form.last(self, lifted, weight, covariance, metric)
+        yielded = free @ (lifted @ covariance @ lifted.T) @ free.T
+        outer, inner = _directions(yielded, metric, self.rank)
+        return np.asarray(outer @ (inner @ free))
 
-    def directions(self, lifted: Array, last: Array, covariance: Array) -> Array:
-        """Return the main directions of what the last factor yields, ``[O, rank]``."""
-        inner = lifted @ covariance @ lifted.T
-        _, found = np.linalg.eigh(last @ inner @ last.T)
-        return np.ascontiguousarray(found[:, ::-1][:, : self.rank])
+
+def _or_alike(metric: Array | None, outputs: int) -> Array:
+    return np.eye(outputs) if metric is None else metric
+
+
+def _directions(yielded: Array, metric: Array, rank: int) -> tuple[Array, Array]:
+    """Return ``A [O, r]`` and ``B [r, O]`` with ``A B`` the best projection of results.
+
+    With ``G^(1/2) Y G^(1/2) = U L U^T``, where ``Y`` is the covariance of the results:
+    ``A = G^(-1/2) U_r`` and ``B = U_r^T G^(1/2)``.
+    """
+    values, axes = np.linalg.eigh(metric)
+    root = np.sqrt(np.maximum(values, _NOTHING * values.max(initial=0)))
+    half, back = (axes * root) @ axes.T, (axes / root) @ axes.T
+    _, found = np.linalg.eigh(half @ yielded @ half)
+    u = np.ascontiguousarray(found[:, ::-1][:, :rank])
+    return back @ u, u.T @ half
 
 
 def _outside(what: str, rank: int, most: int) -> str | None:

@@ -13,7 +13,7 @@ from edgec.ir import Array, Builder, Graph, Node, Value
 from edgec.numerics import sqnr
 from edgec.ops import Add, Conv, FullyConnected
 from edgec.passes.base import LayerRecord
-from edgec.passes.compensated_rounding import Moments, pulled
+from edgec.passes.compensated_rounding import Moments, damped, pulled
 from edgec.passes.factor_layers import layers_of
 from edgec.passes.factorizations import Factors, Form
 from edgec.passes.judging import LEAST_SAMPLES, held_out
@@ -26,6 +26,7 @@ __all__ = ["Original", "factorized", "kernels", "refusal", "refused", "skeleton"
 
 _DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _ROWS_PER_INPUT, _LEAST_ROWS = 32, 8192
+_OWN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Original:
         One array for each graph input, for each sample.
     kept
         Channels of the original that are left, by the name of a value; all where it is not
-        named.
+        named. A graph that lost others is compared with itself.
     """
 
     graph: Graph
@@ -124,7 +125,7 @@ def factorized(
     if original is None:
         made = [_plain(graph, n, found) for n in graph.nodes if n.outputs[0].name in found]
     else:
-        fitting = _Fitting(graph, original, found)
+        fitting = _Fitting(graph, _beside(graph, original), found)
         made = list(fitting.layers())
         graph = with_weights(graph, fitting.moved)
     return _rewritten(graph, made), tuple(m.record for m in made)
@@ -155,6 +156,20 @@ def _plain(graph: Graph, node: Node, forms: Mapping[str, Form]) -> _Made:
     record = LayerRecord(node.layer, ratio, ratio, str(form))
     balanced = form.balanced(factors, np.eye(layer.inputs))
     return _Made(layer, form, balanced, layer.bias[0], record)
+
+
+def _beside(graph: Graph, original: Original) -> Original:
+    """Return what a graph is fitted to: itself, if it is not known which channels it lost."""
+    known = {v.name: v.type for v in original.graph.values()}
+    for node in graph.nodes:
+        for value in node.outputs:
+            kind, kept = known.get(value.name), original.kept.get(value.name)
+            if kind is None or kind.dims is None or value.type.dims is None:
+                continue
+            wide = kind.dims if kept is None else (kind.dims[0], len(kept), *kind.dims[2:])
+            if wide[1:2] != value.type.dims[1:2]:
+                return Original(graph, original.samples)
+    return original
 
 
 class _Fitting:
@@ -219,7 +234,10 @@ class _Fitting:
         yield from self._walk.run(node, values)
 
     def _fitted(self, layer: LinearLayer, form: Form) -> _Made:
-        fit, judge = self._moments(layer)
+        reader = _reader(self._graph, layer.node)
+        passing = None if reader is None else _Passing(len(layer.bias[0]), layer.node)
+        fit, judge = self._moments(layer, passing)
+        metric = None if reader is None or passing is None else passing.metric(reader)
         covariance = fit.centred()[0][0]
         weight = _wanted(layer, fit, judge)[0]
         power = float((judge.yy - judge.y**2 / max(judge.count, 1)).sum()) / max(judge.count, 1)
@@ -228,14 +246,16 @@ class _Fitting:
             dense = form.dense(factors)[None]
             return sqnr(power, float(judge.error(dense, fit.bias(dense)).sum()))
 
-        factors = form.fitted(weight, covariance)
+        factors = form.fitted(weight, covariance, metric)
         bias = fit.bias(form.dense(factors)[None])[0]
         before = form.start(layer.weight[0])
         record = LayerRecord(layer.node.layer, ratio(before), ratio(factors), str(form))
         balanced = form.balanced(factors, fit.xx[0] / max(fit.count, 1))
         return _Made(layer, form, balanced, bias, record)
 
-    def _moments(self, layer: LinearLayer) -> tuple[Moments, Moments]:
+    def _moments(
+        self, layer: LinearLayer, passing: _Passing | None = None
+    ) -> tuple[Moments, Moments]:
         """Return what to fit to and to judge by."""
         node, walk = layer.node, self._walk
         groups, outputs, n = layer.weight.shape
@@ -247,7 +267,10 @@ class _Fitting:
         for k, (x, y) in enumerate(zip(walk.inputs(node, 0), wanted, strict=True)):
             count = places_of(y)
             at = np.sort(rng.choice(count, min(rows, count), replace=False))
-            parts[int(held[k])].add(*patches(node.op, kernel, x, y, groups, at))
+            inner, results = patches(node.op, kernel, x, y, groups, at)
+            parts[int(held[k])].add(inner, results)
+            if passing is not None and not held[k]:
+                passing.add(results[0])
         return parts
 
     def _targets(self, node: Node) -> Iterator[Array]:
@@ -283,6 +306,42 @@ class _Fitting:
         return (
             self._original.left(right.name, w) - o for w, o in zip(wanted, ours, strict=True)
         )
+
+
+class _Passing:
+    """Which results of a layer pass its activation together, and so what their errors do."""
+
+    def __init__(self, outputs: int, node: Node) -> None:
+        assert isinstance(node.op, Conv | FullyConnected)
+        self._low, self._high = node.op.activation.bounds
+        self._together, self._count = np.zeros((outputs, outputs)), 0
+
+    def add(self, results: Array) -> None:
+        """Take results before the activation, ``[places, O]``."""
+        passed = ((results > self._low) & (results < self._high)).astype(np.float32)
+        self._together += passed.T @ passed
+        self._count += len(passed)
+
+    def metric(self, reader: LinearLayer) -> Array:
+        """Return how much errors count for what reads the results, ``[O, O]``.
+
+        Those of its own results, if errors at different places have nothing in common:
+        ``G = E[m m^T] * sum_p V_p^T V_p`` for weights ``V_p`` at each place of its kernel and
+        ``m`` what the activation lets pass; and a little of each error by itself.
+        """
+        outputs = len(self._together)
+        weight = reader.weight[0].reshape(len(reader.weight[0]), outputs, -1)
+        read = np.einsum("ocp,odp->cd", weight, weight)
+        together = self._together / max(self._count, 1)
+        return np.asarray(damped((together * read)[None], _OWN)[0])
+
+
+def _reader(graph: Graph, node: Node) -> LinearLayer | None:
+    """Return the one layer that reads a result, if it is a plain convolution or product."""
+    users = graph.users.get(node.output, ())
+    if len(users) != 1 or node.output in graph.outputs or users[0].inputs[0] != node.output:
+        return None
+    return None if refusal(graph, users[0]) else linear_layer(graph, users[0])
 
 
 def _without_activation(node: Node) -> Conv | FullyConnected:

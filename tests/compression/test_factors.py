@@ -1,0 +1,171 @@
+"""Layers as sites, products that can stand for them as options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgec.cache import Cache
+from edgec.compression import Factorization, search
+from edgec.compression.factors import _Measured
+from edgec.cost import cost
+from edgec.ir import Graph
+from edgec.ops import Conv, DepthwiseConv
+from edgec.passes import FactorizeLowRank, FactorizeSeparable, Pipeline, PruneChannels, Rank
+from edgec.passes.divergence import Divergence
+from tests.passes.test_factorize_layers import residual, samples
+from tests.targets.graphs import Net, random
+
+
+def macs(graph: Graph) -> float:
+    return float(cost(graph).macs)
+
+
+def lost(graph: Graph, made: Graph) -> float:
+    return float(Divergence(graph, samples(32, seed=9)).of(made).mean())
+
+
+@pytest.fixture(scope="module")
+def technique() -> Factorization:
+    return Factorization(residual(), samples())
+
+
+def test_options_compute_less_and_lose_more_one_after_the_other(
+    technique: Factorization,
+) -> None:
+    graph = residual()
+    assert technique.name == "factorize"
+    assert [s.name for s in technique.sites] == ["a", "b", "c", "d", "e", "y"]
+    for site in technique.sites:
+        assert site.options[0].label == "as it is"
+        assert site.options[0].nats == 0
+        nats = [o.nats for o in site.options]
+        assert nats == sorted(nats)
+        costs = [macs(technique.skeleton({site.name: k}, graph)) for k in range(len(nats))]
+        assert costs == sorted(costs, reverse=True)
+        assert len(set(costs)) == len(costs)
+
+
+def test_what_is_predicted_is_near_to_what_is_lost(technique: Factorization) -> None:
+    graph = residual()
+    for site in technique.sites:
+        for k in (1, len(site.options) - 1):
+            made, _ = Pipeline(technique.passes({site.name: k})).run(graph)
+            # Layers behind it make up for much of it, and the first samples are others.
+            assert lost(graph, made) < 3 * site.options[k].nats + 1e-4
+
+
+def test_a_goal_is_reached_with_more_than_one_kind(technique: Factorization) -> None:
+    graph = residual()
+    found = search(graph, [technique], macs, 0.4 * macs(graph))
+    assert found is not None
+    made, records = Pipeline(technique.passes(found.picks[0])).run(graph)
+
+    assert macs(made) == found.price <= 0.4 * macs(graph)
+    names = {r.name for r in records}
+    assert names == {"factorize-separable", "factorize-low-rank"}
+    for kind in ("separable", "channel", "spatial"):
+        alone = Factorization(graph, samples(), kinds=[kind])
+        single = search(graph, [alone], macs, 0.4 * macs(graph))
+        assert single is None or single.nats > 0.8 * found.nats
+
+
+def test_kinds_that_are_not_wanted_are_not_offered() -> None:
+    separable = Factorization(residual(), samples(), kinds=["separable"])
+    assert separable.name == "factorize-separable"
+    assert "y" not in [s.name for s in separable.sites]
+    passes = separable.passes({"b": 1, "c": 2})
+    assert [type(p) for p in passes] == [FactorizeSeparable]
+
+    ranks = Factorization(residual(), samples(), kinds=["channel"])
+    assert ranks.name == "factorize-low-rank"
+    (step,) = ranks.passes({"b": 1})
+    assert isinstance(step, FactorizeLowRank)
+    assert all(isinstance(r, Rank) and r.form == "channel" for r in step.ranks.values())
+    assert ranks.passes({}) == ranks.passes({"b": 0}) == ()
+
+
+def test_layers_where_nothing_is_gained_are_named_with_the_reason() -> None:
+    net = Net(x=(1, 6, 9, 9))
+    net.const("shared", random(6, 6, 3, 3))
+    net.add("a", Conv(pad=(1, 1, 1, 1)), "x", "shared")
+    net.add("b", Conv(pad=(1, 1, 1, 1)), "a", "shared")
+    net.add("c", DepthwiseConv(pad=(1, 1, 1, 1)), "b", random(6, 1, 3, 3))
+    graph = net.graph(net.add("y", Conv(), "c", random(4, 6, 1, 1)))
+    found = Factorization(graph, samples())
+
+    assert not found.sites
+    assert found.left_out == {
+        "a": "shares its weights with another layer",
+        "b": "shares its weights with another layer",
+        "y": "loses too much in every form that would compute less",
+    }
+
+
+def test_a_run_that_was_stopped_goes_on_and_gives_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = ("separable", "channel")
+    whole = Factorization(residual(), samples(), kinds=kinds, cache=Cache(tmp_path / "whole"))
+    count = 0
+    keep = _Measured._keep
+
+    def interrupted(self: _Measured, label: str, value: float) -> None:
+        nonlocal count
+        count += 1
+        if count > 30:
+            raise KeyboardInterrupt
+        keep(self, label, value)
+
+    monkeypatch.setattr(_Measured, "_keep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Factorization(residual(), samples(), kinds=kinds, cache=Cache(tmp_path / "cut"))
+    monkeypatch.setattr(_Measured, "_keep", keep)
+    resumed = Factorization(residual(), samples(), kinds=kinds, cache=Cache(tmp_path / "cut"))
+
+    assert resumed.sites == whole.sites
+    (one,), (two,) = ([*(tmp_path / f).iterdir()] for f in ("whole", "cut"))
+    assert one.name == two.name
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_what_was_measured_once_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = ("separable", "channel")
+    first = Factorization(residual(), samples(), kinds=kinds, cache=Cache(tmp_path))
+
+    def refuse(self: _Measured, label: str, value: float) -> None:
+        raise AssertionError(label)
+
+    monkeypatch.setattr(_Measured, "_keep", refuse)
+    again = Factorization(residual(), samples(), kinds=kinds, cache=Cache(tmp_path))
+    assert again.sites == first.sites
+
+
+def test_the_error_curve_of_a_layer_tells_every_way() -> None:
+    technique = Factorization(residual(), samples(), kinds=["channel"])
+    curve = technique.curve("c")
+
+    assert list(curve) == ["rank 4", "rank 8", "rank 12"]
+    shares, errors = zip(*curve.values(), strict=True)
+    assert list(shares) == sorted(shares)
+    assert list(errors) == sorted(errors, reverse=True)
+    assert shares[0] == pytest.approx(4 * (16 * 9 + 16) / (16 * 16 * 9))
+
+
+def test_a_graph_that_lost_channels_is_factorised_like_the_whole(
+    technique: Factorization,
+) -> None:
+    graph, given = residual(), samples()
+    pruned = PruneChannels({"b": 8}, given).run(graph)
+    assert pruned is not graph
+    picks = {"b": 5, "c": 5}
+    rough = technique.skeleton(picks, pruned)
+    made, _ = Pipeline(technique.passes(picks)).run(pruned)
+
+    assert macs(rough) == macs(made) < macs(pruned)
+    assert str(rough) == str(made)
+    assert np.isfinite(lost(graph, made))
