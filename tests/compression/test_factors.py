@@ -167,5 +167,5 @@ def test_a_graph_that_lost_channels_is_factorised_like_the_whole(
     made, _ = Pipeline(technique.passes(picks)).run(pruned)
 
     assert macs(rough) == macs(made) < macs(pruned)
-    assert str(rough) == str(made)
+    assert cost(rough) == cost(made)
     assert np.isfinite(lost(graph, made))
