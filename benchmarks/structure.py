@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.compression.bench import Bench
 from benchmarks.compression.cases import CASES
+from benchmarks.compression.factors import low_rank, separable
 
 __all__ = ["main"]
 
@@ -44,7 +45,10 @@ def main() -> int:
     return int(failures > 0)
 
 
-_COMMANDS: dict[str, Callable[[Bench, Sequence[str]], int]] = {}
+_COMMANDS: dict[str, Callable[[Bench, Sequence[str]], int]] = {
+    "separable": separable,
+    "low-rank": low_rank,
+}
 """Each prints its lines for those of the models that it is about, and returns how many bounds
 do not hold."""
 

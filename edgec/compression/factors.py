@@ -15,12 +15,12 @@ from edgec.cache import Cache
 from edgec.compression.keys import key_of, numbers
 from edgec.compression.sites import Option, Picks, Site, Technique
 from edgec.cost import Cost, cost
-from edgec.ir import Array, Constant, Graph, Node
+from edgec.ir import Array, Graph, Node
 from edgec.ops import Conv, FullyConnected
 from edgec.passes import FactorizeLowRank, FactorizeSeparable, Pass, Rank
 from edgec.passes.divergence import Divergence
 from edgec.passes.factorizations import Form, Separable
-from edgec.passes.factorized_layers import kernels, refusal, skeleton
+from edgec.passes.factorized_layers import alone, kernels, refusal, skeleton
 from edgec.passes.judging import judging
 from edgec.passes.layer_statistics import ExchangeRates, Statistics, statistics
 
@@ -189,14 +189,14 @@ class Factorization(Technique):
     def _offers(self, node: Node) -> list[_Offer]:
         """Return every way that computes less, those that compute least first."""
         name, shape = node.output.name, node.inputs[1].type.ints
-        alone = _alone(self.graph, node)
-        whole = cost(alone)
+        layer = alone(self.graph, node)
+        whole = cost(layer)
         found: list[_Offer] = []
         for way in ways_of(shape, self._kinds, self._multiple):
             form = form_of(way, shape)
             if form.problem() is not None:
                 continue
-            less = cost(skeleton(alone, {name: form}))
+            less = cost(skeleton(layer, {name: form}))
             if _is_less(less, whole) and self._measured.missing(name) is None:
                 error = self._measured.error(name, form)
                 found.append(_Offer(way, form, less.macs / whole.macs, error))
@@ -305,13 +305,6 @@ def _ladder(most: int, multiple: int) -> Iterator[int]:
     while rank < most:
         yield rank
         rank = max(rank + multiple, math.ceil(_RATIO * rank / multiple) * multiple)
-
-
-def _alone(graph: Graph, node: Node) -> Graph:
-    """Return a graph of one layer."""
-    constants = {v.name: graph.constants[v.name] for v in node.reads[1:]}
-    known: Mapping[str, Constant] = MappingProxyType(constants)
-    return Graph(node.layer, node.inputs[:1], node.outputs, (node,), known)
 
 
 def _is_less(one: Cost, whole: Cost) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
 
+from edgec.cost import cost
 from edgec.errors import Diagnostic
 from edgec.ir import Array, Builder, Graph, Node, Value
 from edgec.numerics import sqnr
@@ -22,7 +23,7 @@ from edgec.passes.linear_layers import LinearLayer, linear_layer, with_weights
 from edgec.passes.patches import patches, places_of
 from edgec.passes.walk import Walk
 
-__all__ = ["Original", "factorized", "kernels", "refusal", "refused", "skeleton"]
+__all__ = ["Original", "alone", "factorized", "kernels", "refusal", "refused", "skeleton"]
 
 _DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _ROWS_PER_INPUT, _LEAST_ROWS = 32, 8192
@@ -122,13 +123,16 @@ def factorized(
     found = {k: f for k, f in forms.items() if _problem(graph, k, f)[0] is None}
     if not found or (original is not None and len(original.samples) < LEAST_SAMPLES):
         return graph, ()
+    fitting = None
     if original is None:
         made = [_plain(graph, n, found) for n in graph.nodes if n.outputs[0].name in found]
     else:
         fitting = _Fitting(graph, _beside(graph, original), found)
         made = list(fitting.layers())
+    records = _recorded(graph, made)
+    if fitting is not None:
         graph = with_weights(graph, fitting.moved)
-    return _rewritten(graph, made), tuple(m.record for m in made)
+    return _rewritten(graph, made), records
 
 
 def skeleton(graph: Graph, forms: Mapping[str, Form]) -> Graph:
@@ -140,6 +144,30 @@ def skeleton(graph: Graph, forms: Mapping[str, Form]) -> Graph:
         if layer is not None
     ]
     return _rewritten(graph, made)
+
+
+def alone(graph: Graph, node: Node) -> Graph:
+    """Return a graph of one layer."""
+    constants = {v.name: graph.constants[v.name] for v in node.reads[1:]}
+    return Graph(
+        node.layer, node.inputs[:1], node.outputs, (node,), MappingProxyType(constants)
+    )
+
+
+def _recorded(graph: Graph, made: Iterable[_Made]) -> tuple[LayerRecord, ...]:
+    """Return what was done to each layer, with what the graph costs before and after it."""
+    whole = cost(graph)
+    macs, size = whole.macs, whole.weight_bytes
+    found: list[LayerRecord] = []
+    for each in made:
+        one = alone(graph, each.layer.node)
+        before, after = cost(one), cost(skeleton(one, {each.layer.name: each.form}))
+        left = macs + after.macs - before.macs
+        smaller = size + after.weight_bytes - before.weight_bytes
+        record = replace(each.record, macs=(macs, left), weight_bytes=(size, smaller))
+        found.append(record)
+        macs, size = left, smaller
+    return tuple(found)
 
 
 def _named(graph: Graph, name: str) -> Node:

@@ -101,12 +101,20 @@ def test_the_same_samples_give_the_same_bytes(kind: str) -> None:
 
 
 def test_each_layer_is_on_record_with_the_error_by_weights_alone_and_as_fitted() -> None:
-    _, records = pass_of("separable", samples()).run_recorded(residual())
+    graph = residual()
+    made, records = pass_of("separable", samples()).run_recorded(graph)
 
     assert [r.layer for r in records] == list(LAYERS)
     for record in records:
         assert record.kept == "separable, 3 to a channel"
         assert record.after_db > record.before_db + 1
+    for what, before, after in (
+        ("macs", cost(graph).macs, cost(made).macs),
+        ("weight_bytes", cost(graph).weight_bytes, cost(made).weight_bytes),
+    ):
+        steps = [getattr(r, what) for r in records]
+        assert steps[0][0] == before
+        assert [s[1] for s in steps] == [*(s[0] for s in steps[1:]), after]
 
 
 def test_a_layer_before_a_sum_makes_up_for_what_the_other_operand_lost() -> None:
