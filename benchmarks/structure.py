@@ -15,8 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.compression.bench import Bench
+from benchmarks.compression.built import chain, cost, resume, speed
 from benchmarks.compression.cases import CASES
+from benchmarks.compression.chooser import chooser
 from benchmarks.compression.factors import low_rank, separable
+from benchmarks.compression.latency import latency
 
 __all__ = ["main"]
 
@@ -48,6 +51,12 @@ def main() -> int:
 _COMMANDS: dict[str, Callable[[Bench, Sequence[str]], int]] = {
     "separable": separable,
     "low-rank": low_rank,
+    "chooser": chooser,
+    "speed": speed,
+    "cost": cost,
+    "resume": resume,
+    "chain": chain,
+    "latency": latency,
 }
 """Each prints its lines for those of the models that it is about, and returns how many bounds
 do not hold."""

@@ -9,42 +9,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.contents import Pieces
-from edgec.cost import Cost, cost
 from edgec.data import Samples
 from edgec.errors import (
     DataError,
     Diagnostic,
+    EdgecError,
     NumericsError,
+    UnsupportedError,
 )
 from edgec.files import json_bytes, write_files
 from edgec.frontend import Loaded, load
 from edgec.hotspots import hotspots
 from edgec.interface import check_interface
-from edgec.ir import Array, DType, Graph, trim, unload
-from edgec.ops import Quantize
-from edgec.options import CompileOptions, calibrates, check_layers, targets_for
+from edgec.ir import Array, DType, trim
+from edgec.making import Compiled, Making
+from edgec.options import CompileOptions, calibrates, check_layers, check_structure, targets_for
 from edgec.original import provable
-from edgec.passes import (
-    Pass,
-    PassRecord,
-    Pipeline,
-    Sample,
-    Scheme,
-    simplify,
-)
+from edgec.passes import PassRecord, Sample, simplify
 from edgec.proof import (
     metric_named,
 )
 from edgec.report import build_report
 from edgec.speed import Speed, check_speed, compared
 from edgec.split import Split, open_for
-from edgec.targets import Artifact, Runner, Target
+from edgec.targets import Runner, Target
 from edgec.verdict import Original, Progress, Proof, proven, recorded
 
 if TYPE_CHECKING:
     from edgec.calibration import CalibrationReport
-    from edgec.passes import Precision
-    from edgec.precision import Drop, Loss
+    from edgec.precision import Drop
     from edgec.quantizing import Calibrated
 
 __all__ = [
@@ -54,33 +47,6 @@ __all__ = [
     "compile_model",
     "labelled_samples",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """One artifact, with how it came to be.
-
-    Parameters
-    ----------
-    price
-        Of the graph that the artifact was made from.
-    is_quantized
-        Whether activations are integers, by edgec's doing or as the model came.
-    plain
-        The same graph in float32, if there is one to time the artifact beside.
-    search
-        What was tried until it lost no more than allowed, if that was asked for.
-    """
-
-    target: str
-    artifact: Artifact
-    price: Cost
-    is_quantized: bool
-    records: tuple[PassRecord, ...]
-    settings: Mapping[str, str]
-    diagnostics: tuple[Diagnostic, ...]
-    plain: Artifact | None = None
-    search: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +71,7 @@ class Result:
     files: Mapping[str, bytes]
     sources: tuple[Path, ...] = ()
     large: Mapping[str, Pieces] = field(default_factory=dict)
-    refused: NumericsError | None = None
+    refused: EdgecError | None = None
 
     def save(self, folder: Path | str) -> None:
         """Write all files, or none."""
@@ -126,10 +92,14 @@ def compile_model(
     say = progress or (lambda stage, done, total: None)
     clock = _Clock()
     targets = targets_for(options)
+    check_structure(options)
     loaded = load(model, options.shapes)
     check_interface(loaded.graph, targets)
     data = Split(
-        loaded, options.calibration, options.preprocess, calibrates=calibrates(options)
+        loaded,
+        options.calibration,
+        options.preprocess,
+        calibrates=calibrates(options) or options.goal is not None,
     )
     labelled = labelled_samples(loaded, options)
     check_layers(loaded.graph, options.keep_float)
@@ -143,10 +113,11 @@ def compile_model(
         loaded = replace(loaded, graph=provable(loaded)[1].graph)
     clock.lap("load")
     drop = _drop(original, data, labelled, options)
-    records, compiled, told = _compiled(loaded.graph, targets, data, drop, options, say, clock)
+    records, compiled, told = _compiled(loaded, targets, data, drop, options, say, clock)
     trim()  # their graphs are gone
     proof = Proof({}, None, None)
     speeds: dict[str, Speed] = {}
+    structure: dict[str, Speed] = {}
     if original is not None:
         runners = {c.target: t.load(c.artifact) for t, c in zip(targets, compiled, strict=True)}
         try:
@@ -158,7 +129,7 @@ def compile_model(
                 error.summary, (*error.diagnostics, *suspicions(told))
             ) from error
         clock.lap("prove")
-        speeds = _speeds(targets, compiled, runners, data, options, say)
+        speeds, structure = _speeds(targets, compiled, runners, data, options, say)
         runners.clear()
     clock.lap("time")
     stem = model.stem
@@ -175,6 +146,7 @@ def compile_model(
         stem=stem,
         golden=proof.golden,
         speeds=speeds,
+        structure=structure,
         seconds=clock.seconds,
     )
     files = {f"{stem}{c.artifact.suffix}": c.artifact.data for c in compiled}
@@ -201,14 +173,8 @@ class _Clock:
         self._last = now
 
 
-def _run(
-    passes: tuple[Pass, ...], graph: Graph, sample: Sample | None, say: Progress
-) -> tuple[Graph, tuple[PassRecord, ...]]:
-    return Pipeline(passes, sample, lambda name: say(name, 0, 0)).run(graph)
-
-
 def _compiled(
-    graph: Graph,
+    loaded: Loaded,
     targets: Sequence[Target],
     data: Split,
     drop: Drop | None,
@@ -218,17 +184,19 @@ def _compiled(
 ) -> tuple[tuple[PassRecord, ...], list[Compiled], CalibrationReport | None]:
     """Return what the lossless passes did, every target's artifact, and what samples showed."""
     sample = Sample(data.first()) if options.verify else None
-    graph, records = simplify(graph, sample, lambda name: say(name, 0, 0))
+    graph, records = simplify(loaded.graph, sample, lambda name: say(name, 0, 0))
     clock.lap("simplify")
-    calibrations: list[Calibrated] = []
     schemes = [target.scheme() for target in targets]
-    compiled = [
-        _compile_for(target, graph, data, sample, calibrations, schemes, drop, options, say)
-        for target in targets
-    ]
+    making = Making(data, sample, schemes, drop, options, loaded.size_bytes, say)
+    if options.goal is None:
+        compiled = [making.compiled(target, graph) for target in targets]
+    else:
+        from edgec.shrinking import shrunk  # it takes long to load
+
+        compiled = [shrunk(making, target, graph) for target in targets]
     compiled = [_placed(t, c) for t, c in zip(targets, compiled, strict=True)]
     clock.lap("compile")
-    return records, compiled, _told(calibrations)
+    return records, compiled, _told(making.calibrations)
 
 
 def _placed(target: Target, made: Compiled) -> Compiled:
@@ -246,79 +214,6 @@ def _told(calibrations: Sequence[Calibrated]) -> CalibrationReport | None:
     return told_by(c.calibration for c in calibrations)
 
 
-def _compile_for(
-    target: Target,
-    graph: Graph,
-    data: Split,
-    sample: Sample | None,
-    calibrations: list[Calibrated],
-    schemes: list[Scheme],
-    drop: Drop | None,
-    options: CompileOptions,
-    say: Progress,
-) -> Compiled:
-    """Return the artifact for one target; calibration is shared where the graph is the same."""
-    graph, records = _run(target.prepare(), graph, sample, say)
-    plain = _plain(target, graph, options, say)
-    if options.recipe is None:
-        return _emitted(target, graph, sample, records, plain, say)
-    from edgec.quantizing import AS_THE_RECIPE_SAYS, quantizing  # it takes long to load
-
-    way = quantizing(target, graph, data, calibrations, schemes, options, say)
-
-    def made(mix: Mapping[str, Precision]) -> Compiled:
-        stored, rewritten = _run(way.passes(mix), way.graph, None, say)
-        whole = (*records, *way.records, *rewritten)
-        done = _emitted(target, stored, sample, whole, plain, say)
-        changed = any(r.changed for r in rewritten)
-        return replace(done, is_quantized=done.is_quantized or changed)
-
-    if drop is None or options.max_drop is None:
-        return made(AS_THE_RECIPE_SAYS)
-    from edgec.cache import Cache
-    from edgec.precision import search
-
-    def lost(found: Compiled) -> tuple[Loss, int]:
-        return drop.of(target.load(found.artifact)), found.artifact.size_bytes
-
-    found = search(way, made, lost, options.max_drop, Cache.of_user(), say)
-    told = {
-        "max_drop": options.max_drop,
-        "measure": drop.measure,
-        "samples": drop.samples,
-        "loses": drop.text(found.lost),
-    }
-    return replace(found.made, search={**told, **found.to_dict()})
-
-
-def _emitted(
-    target: Target,
-    graph: Graph,
-    sample: Sample | None,
-    records: tuple[PassRecord, ...],
-    plain: Artifact | None,
-    say: Progress,
-) -> Compiled:
-    """Return the artifact of a graph that is only to be finished."""
-    graph, finished = _run(target.finish(), graph, sample, say)
-    records += finished
-    say(f"emit {target.name}", 0, 0)
-    artifact = target.compile(graph)
-    notes = (*artifact.notes, *(d for r in records for d in r.diagnostics))
-    came = any(isinstance(node.op, Quantize) for node in graph.nodes)
-    unload(c.array for c in graph.constants.values())
-    return Compiled(
-        target.name,
-        artifact,
-        cost(graph),
-        came,
-        records,
-        target.settings(),
-        notes,
-        plain,
-    )
-
-
 def _drop(
     original: Original | None,
     data: Split,
@@ -333,35 +228,43 @@ def _drop(
     return Drop(original, data, labelled, options)
 
 
-def _refused(compiled: Sequence[Compiled]) -> NumericsError | None:
-    """Return why artifacts lose more than allowed, if some do."""
+def _refused(compiled: Sequence[Compiled]) -> EdgecError | None:
+    """Return why artifacts lose more than allowed, or miss the goal, if some do."""
     problems = [
         Diagnostic(
-            f"loses {c.search['loses']} at best, where {c.search['max_drop']:g} is allowed",
+            f"loses {told['loses']} at best, where {told['max_drop']:g} is allowed",
             c.target,
             "report.json has what was tried; more samples, --effort full or a recipe of more "
             "bits may help",
         )
         for c in compiled
-        if c.search is not None and not c.search["holds"]
+        if (told := _lost_too_much(c)) is not None
     ]
-    if not problems:
+    if problems:
+        return NumericsError(
+            "--max-drop does not hold; the best that was found is written", problems
+        )
+    missed = [
+        Diagnostic(
+            f"keeps {c.compression['left']}, where {c.compression['goal']} is the goal",
+            c.target,
+            "another --technique, a larger goal or a larger --max-drop may help; report.json "
+            "has what was tried",
+        )
+        for c in compiled
+        if c.compression is not None and not c.compression["holds"]
+    ]
+    if not missed:
         return None
-    return NumericsError(
-        "--max-drop does not hold; the best that was found is written", problems
-    )
+    return UnsupportedError("the goal is out of reach; the nearest found is written", missed)
 
 
-def _plain(
-    target: Target, graph: Graph, options: CompileOptions, say: Progress
-) -> Artifact | None:
-    """Return the float artifact that a quantized one is timed beside, if it is to be."""
-    wanted = options.recipe is not None and options.prove and options.compare_speed
-    if not wanted or not target.runs_here:
-        return None
-    if sum(c.array.nbytes for c in graph.constants.values()) > _TIMED_BYTES:
-        return None
-    return target.for_floats().compile(_run(target.finish(), graph, None, say)[0])
+def _lost_too_much(c: Compiled) -> Mapping[str, Any] | None:
+    """Return what is known of an artifact's loss, if it is limited and too large."""
+    if c.search is not None:
+        return None if c.search["holds"] else c.search
+    told = c.compression or {}
+    return None if told.get("drop_holds", True) else told
 
 
 def _speeds(
@@ -371,9 +274,13 @@ def _speeds(
     data: Split,
     options: CompileOptions,
     say: Progress,
-) -> dict[str, Speed]:
-    """Time quantized artifacts beside float ones; raise if one is not as fast as required."""
+) -> tuple[dict[str, Speed], dict[str, Speed]]:
+    """Time artifacts beside float ones, and beside those with all of their structure.
+
+    Raise if one is not as fast as required.
+    """
     found: dict[str, Speed] = {}
+    structure: dict[str, Speed] = {}
     for target, c in zip(targets, compiled, strict=True):
         if c.plain is not None and c.is_quantized:
             say(f"time {target.name}", 0, 0)
@@ -384,13 +291,13 @@ def _speeds(
                 spots = hotspots(c.artifact, c.plain, data.first(), c.diagnostics)
                 speed = replace(speed, hotspots=spots)
             found[c.target] = speed
+        if c.uncompressed is not None and c.compression and c.compression["chosen"]:
+            say(f"time {target.name}", 0, 0)
+            whole = target.load(c.uncompressed)
+            structure[c.target] = compared(runners[c.target], whole, data.first())
     if options.require_speedup is not None:
         check_speed(found, [c.target for c in compiled], options.require_speedup)
-    return found
-
-
-_TIMED_BYTES = 256 << 20
-"""Of constants: a float artifact beside would take too much memory and time."""
+    return found, structure
 
 
 def labelled_samples(

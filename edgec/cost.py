@@ -151,8 +151,14 @@ def _peak_activation_bytes(graph: Graph) -> int:
     values = [*graph.inputs, *(v for node in graph.nodes for v in node.outputs)]
     if not all(v.type.bound().is_static for v in values):
         return 0
-    size = {v.name: 0 if _is_virtual(graph, v) else v.type.bound().size_bytes for v in values}
-    last = {v.name: i for i, node in enumerate(graph.nodes) for v in node.reads}
+    virtual = {v.name for v in values if _is_virtual(graph, v)}
+    size = {v.name: 0 if v.name in virtual else v.type.bound().size_bytes for v in values}
+    last: dict[str, int] = {}
+    for i, node in reversed(list(enumerate(graph.nodes))):
+        # One kernel reads what is dequantized and writes what is quantized behind it.
+        ends = [last.get(v.name, i) for v in node.outputs if v.name in virtual]
+        for value in node.reads:
+            last[value.name] = max(last.get(value.name, -1), i, *ends)
     last.update({v.name: len(graph.nodes) for v in graph.outputs})
     alive = sum(size[v.name] for v in graph.inputs)
     peak = alive

@@ -10,6 +10,7 @@ from typing import get_args
 
 from edgec.calibration import DEFAULT, METHODS, MinMax, Percentile, RangeMethod
 from edgec.errors import OptionError
+from edgec.goals import MEASURES, Goal
 from edgec.ir import Dim, Graph
 from edgec.passes import RECIPES, STATIC_INT8, SchemeWishes, recipe_named, scheme_wishes
 from edgec.proof import Limits
@@ -23,14 +24,18 @@ from edgec.targets.tflite.interface import IoDtype, IoLayout
 
 __all__ = [
     "EFFORTS",
+    "TECHNIQUES",
     "CompileOptions",
     "calibrates",
     "check_layers",
+    "check_structure",
     "range_method",
     "targets_for",
 ]
 
 _AUTO = "auto"
+TECHNIQUES = ("prune-channels", "factorize-separable", "factorize-low-rank")
+"""What makes a model smaller towards a goal."""
 EFFORTS = ("fast", "default", "full", "max")
 
 
@@ -87,10 +92,21 @@ class CompileOptions:
         How many times as fast as the float one every quantized artifact must be.
     min_sqnr_db
         Least signal-to-noise ratio of a quantized artifact.
+    target_macs, target_size, target_latency, target_ram
+        The most that may be left, as texts such as "0.67x" or "12 ms"
+        (:class:`edgec.goals.Goal`); one of them at most. Structure is taken out of the model
+        until that holds, where it costs least. MACs, RAM and latency are shares of what the
+        artifact takes without that, the size is one of the file that came in.
+    techniques
+        Names of :data:`TECHNIQUES` that may be used for that; those that pay if none is named.
+    channel_multiple
+        What the number of channels that a layer keeps is a multiple of; the target's if
+        ``None``.
     max_drop
-        Largest loss of a quantized artifact, in points of accuracy where there are labels, in
-        units of the user's metric where there is one, else in points of agreement with the
-        float model. Layers get more bits until it holds.
+        Largest loss of an artifact that is quantized or made smaller, in points of accuracy
+        where there are labels, in units of the user's metric where there is one, else in points
+        of agreement with the float model. Layers get more bits, or more structure stays, until
+        it holds.
     """
 
     targets: tuple[str, ...]
@@ -116,6 +132,31 @@ class CompileOptions:
     max_float_error: float = Limits().max_float_error
     min_sqnr_db: float = Limits().min_sqnr_db
     max_drop: float | None = None
+    target_macs: str | None = None
+    target_size: str | None = None
+    target_latency: str | None = None
+    target_ram: str | None = None
+    techniques: tuple[str, ...] = ()
+    channel_multiple: int | None = None
+
+    @property
+    def goal(self) -> Goal | None:
+        """What may be left of the model; ``None`` if all of it.
+
+        Raises
+        ------
+        OptionError
+            If there are several goals, or one says nothing.
+        """
+        given = [
+            Goal.parse(measure, text)
+            for measure in MEASURES
+            if (text := getattr(self, f"target_{measure}")) is not None
+        ]
+        if len(given) > 1:
+            names = " and ".join(f"--target-{g.measure}" for g in given)
+            raise OptionError(f"{names} are given: there can be one goal")
+        return given[0] if given else None
 
 
 def _check(options: CompileOptions) -> None:
@@ -153,6 +194,7 @@ def _check(options: CompileOptions) -> None:
         _check_uncalibrated(options)
     if options.max_drop is not None:
         _check_max_drop(options, options.max_drop)
+    _check_goal(options)
     _check_device(options)
 
 
@@ -171,12 +213,37 @@ def _check_uncalibrated(options: CompileOptions) -> None:
 def _check_max_drop(options: CompileOptions, most: float) -> None:
     if not (math.isfinite(most) and most >= 0):
         raise OptionError(f"--max-drop is {most}, but must be 0 or more")
-    if options.recipe is None:
-        raise OptionError("--max-drop goes with a recipe only")
+    if options.recipe is None and options.goal is None:
+        raise OptionError("--max-drop goes with a recipe or one of the --target-… options only")
     if not options.prove:
         raise OptionError("--max-drop runs the artifacts, which --no-proof leaves out")
     if options.metric is not None and options.evaluation is None:
         raise OptionError("--metric judges samples: give --eval with --max-drop")
+
+
+def _check_goal(options: CompileOptions) -> None:
+    goal = options.goal
+    for name in options.techniques:
+        if name not in TECHNIQUES:
+            known = ", ".join(TECHNIQUES)
+            raise OptionError(f"there is no technique {name!r}; known: {known}")
+    if goal is None:
+        return
+    if options.calibration is None:
+        raise OptionError(f"--target-{goal.measure} needs samples: give --calibration")
+    if goal.measure == "latency" and not options.prove:
+        raise OptionError("--target-latency times the artifacts, which --no-proof leaves out")
+
+
+def check_structure(options: CompileOptions) -> None:
+    """Raise ``OptionError`` if something is said about structure, and all of it stays."""
+    given = {
+        "--technique": bool(options.techniques),
+        "--channel-multiple": options.channel_multiple is not None,
+    }
+    for name, is_given in given.items():
+        if is_given and options.goal is None:
+            raise OptionError(f"{name} goes with one of the --target-… options only")
 
 
 _DEVICES = {Tflite.name: TFLITE_DEVICES, OnnxRuntime.name: DEVICES}

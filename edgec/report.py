@@ -47,6 +47,7 @@ def build_report(
     stem: str,
     golden: bytes | None,
     speeds: Mapping[str, Speed],
+    structure: Mapping[str, Speed],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return the report; only what is under "run" varies from one run to the next."""
@@ -95,6 +96,9 @@ def build_report(
             "speed": {
                 name: speed_entry(speed, integers=calibrates(options))
                 for name, speed in speeds.items()
+            },
+            "structure": {
+                name: speed_entry(speed, integers=False) for name, speed in structure.items()
             },
         },
     }
@@ -209,6 +213,7 @@ def _artifact(
         "accuracy": None if own else value,
         "agreement": evaluation.top1[c.target] if evaluation else None,
         **({} if c.search is None else {"search": dict(c.search)}),
+        **({} if c.compression is None else {"compression": dict(c.compression)}),
         "metric": {"name": options.metric, "value": value} if own else None,
         "diagnostics": [asdict(d) for d in c.diagnostics],
     }

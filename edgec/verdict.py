@@ -134,11 +134,11 @@ def _refuse_broken(
         return [
             replace(d, where=f"{c.target} {d.where}".strip())
             for c in compiled
-            for d in faults(proof[c.target], quantized=c.is_quantized, limits=limits)
+            for d in faults(proof[c.target], quantized=c.is_lossy, limits=limits)
         ]
 
     problems = found()
-    if problems and not any(c.is_quantized for c in compiled):
+    if problems and not any(c.is_lossy for c in compiled):
         # Some outputs are nothing but rounding, such as a map of probabilities near zero.
         limits = replace(limits, max_float_error=max(limits.max_float_error, 8 * floor()))
         problems = found()

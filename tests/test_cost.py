@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,18 @@ def test_what_only_stands_between_integers_is_not_stored() -> None:
     # x and its integers; the floats on the way exist in no integer runtime
     assert peak(quantized(Sketch(8))) == 4 * 8 + 8
     assert peak(quantized(Sketch(8), keep=True)) == 8 + 4 * 8 + 4 * 8
+
+
+def test_a_kernel_reads_integers_until_it_has_written_its_own() -> None:
+    s = Sketch(1, 1, 16, 16)
+    q = s.add(Quantize(PARAMS), s.x)
+    pooled = s.add(MaxPool((4, 4), (4, 4)), s.add(Dequantize(PARAMS), q))
+    small = s.add(Dequantize(PARAMS), s.add(Quantize(PARAMS), pooled))
+    last = s.add(Quantize(PARAMS), s.add(Relu(), small))
+    graph = s.graph(s.add(Dequantize(PARAMS), last))
+    inner = replace(graph, inputs=(q,), nodes=graph.nodes[1:])
+
+    assert peak(inner) == 256 + 16
 
 
 def test_unknown_lengths_cost_nothing_that_is_known() -> None:

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from edgec.cli import main
 from edgec.demo import CALIBRATION, MODEL, TEST
 from edgec.errors import EdgecError, InconclusiveError
-from edgec.options import EFFORTS
+from edgec.goals import MEASURES
+from edgec.options import EFFORTS, TECHNIQUES
 from edgec.passes import RECIPES
 from edgec.passes.scheme import SCHEME_WORDS
 
@@ -22,6 +23,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 QUANTIZATION = (ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
+
+
+COMPRESSION = (ROOT / "docs" / "compression.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -59,6 +63,24 @@ def test_commands_about_quantization_succeed(monkeypatch: pytest.MonkeyPatch) ->
     for line in lines:
         done = CliRunner().invoke(main, shlex.split(line.removeprefix("$ edgec ")))
         assert done.exit_code == 0, (line, done.output)
+
+
+@pytest.mark.usefixtures("folder")
+def test_commands_about_compression_succeed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEC_CACHE", "")
+    lines = [line for block in blocks("console", COMPRESSION) for line in block.splitlines()]
+
+    assert len(lines) >= 2
+    for line in lines:
+        done = CliRunner().invoke(main, shlex.split(line.removeprefix("$ edgec ")))
+        assert done.exit_code == 0, (line, done.output)
+
+
+def test_the_page_about_compression_names_what_there_is() -> None:
+    for measure in MEASURES:
+        assert f"`--target-{measure} " in COMPRESSION, measure
+    for technique in TECHNIQUES:
+        assert technique.split("-")[0] in COMPRESSION, technique
 
 
 def test_the_page_about_quantization_names_what_there_is() -> None:

@@ -24,6 +24,7 @@ __all__ = ["main"]
 _COMMANDS = (
     "compile",
     "calibrate",
+    "sensitivity",
     "debug",
     "inspect",
     "check",
@@ -49,7 +50,7 @@ Exit codes:
   2   wrong usage, or calibration data that do not fit
   3   the gate failed
   4   inconclusive: the gate misses a number
-  5   the target does not support the model
+  5   the target does not support the model, or a goal is out of reach
   6   an artifact does not compute what the model computes
   70  a fault of edgec, with a dump that reproduces it
 """

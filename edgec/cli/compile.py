@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgec.cli.options import (
+    goal_options,
     json_option,
     parse_shapes,
     quantization_options,
@@ -97,6 +98,7 @@ Example:
 )
 @range_options
 @quantization_options
+@goal_options
 @shape_option
 @click.option(
     "--io-dtype",
@@ -160,9 +162,10 @@ Example:
     "--max-drop",
     type=float,
     metavar="POINTS",
-    help="Largest loss of a quantized artifact: of accuracy with labels in --eval, in units of "
+    help="Largest loss of an artifact: of accuracy with labels in --eval, in units of "
     "the metric with --metric, else of agreement with the float model. Layers get more bits, "
-    "the cheapest first, until it holds; exit code 6 with the best found if it never does.",
+    "the cheapest first, or more of the structure stays, until it holds; exit code 6 with the "
+    "best found if it never does.",
 )
 @json_option("the report, and nothing else,")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but problems.")

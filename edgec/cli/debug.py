@@ -24,7 +24,9 @@ Examples:
 """
 
 
-@click.command("debug", epilog=_EXAMPLE)
+@click.command(
+    "debug", epilog=_EXAMPLE, short_help="Say which layers of MODEL quantization hurts."
+)
 @click.argument("model", type=click.Path(path_type=Path))
 @calibration_options
 @click.option(

@@ -14,7 +14,7 @@ __all__ = ["command"]
 _RECIPES = {"float": None, "int8": "static_wi8_ai8"}
 
 
-@click.command("demo")
+@click.command("demo", short_help="Compile the model that ships with edgec.")
 @click.option(
     "-o",
     "--output",

@@ -9,7 +9,9 @@ from edgec.cli.options import json_option
 __all__ = ["command"]
 
 
-@click.command("operators")
+@click.command(
+    "operators", short_help="List ONNX operators, and what each target makes of them."
+)
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the table as Markdown.")
 @json_option("the table")
 def command(as_markdown: bool, as_json: bool) -> None:

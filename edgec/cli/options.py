@@ -10,11 +10,14 @@ import click
 
 __all__ = [
     "calibration_options",
+    "channel_multiple_option",
+    "goal_options",
     "json_option",
     "parse_shapes",
     "quantization_options",
     "range_options",
     "shape_option",
+    "technique_option",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -100,6 +103,57 @@ def quantization_options(command: _Command) -> _Command:
         ),
     )
     return _with(command, options)
+
+
+def technique_option(command: _Command) -> _Command:
+    """Add the ``--technique`` option."""
+    option = click.option(
+        "--technique",
+        "techniques",
+        type=click.Choice(_TECHNIQUES),
+        multiple=True,
+        help="What may be done to the structure; may be repeated. By default what makes the "
+        "target faster, as far as its kernels are known.",
+    )
+    return option(command)
+
+
+def channel_multiple_option(command: _Command) -> _Command:
+    """Add the ``--channel-multiple`` option."""
+    option = click.option(
+        "--channel-multiple",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Layers keep a multiple of so many channels; by default what the target's "
+        "kernels compute at a time.",
+    )
+    return option(command)
+
+
+def goal_options(command: _Command) -> _Command:
+    """Add the options that say how much of a model may be left."""
+    shares = {
+        "macs": "Multiply-accumulates that may be left, such as 0.67x or 30M: structure is "
+        "taken out where the outputs lose least, and what is left makes up for it. Needs "
+        "--calibration, no labels and no training. One goal at a time; exit code 5 with the "
+        "least that was found if it cannot be reached.",
+        "size": "Likewise the size of the artifact: a share of the model's file, or 300kB.",
+        "latency": "Likewise the time of one inference on this machine, measured: a share of "
+        "what the artifact takes with all of its structure, or '12 ms'.",
+        "ram": "Likewise the activations alive at once: 0.5x, or 64kB.",
+    }
+    options = [
+        *(
+            click.option(f"--target-{name}", metavar="MOST", help=text)
+            for name, text in shares.items()
+        ),
+        technique_option,
+        channel_multiple_option,
+    ]
+    return _with(command, options)
+
+
+_TECHNIQUES = ("prune-channels", "factorize-separable", "factorize-low-rank")
 
 
 def _with(command: _Command, options: Sequence[Callable[[Any], Any]]) -> _Command:

@@ -25,7 +25,8 @@ def problems(report: Mapping[str, Any]) -> list[str]:
     """Return one sentence for each thing a user would not want to find out later."""
     found = list(_warnings(report))
     for artifact in report.get("artifacts") or ():
-        found += [*_of_speed(report, artifact), *_of_artifact(report, artifact)]
+        found += [*_of_speed(report, artifact), *_of_structure(report, artifact)]
+        found += _of_artifact(report, artifact)
     if at(report, "options", "verify") is False:
         found.append("The passes were not verified (--no-verify).")
     if at(report, "options", "prove") is False:
@@ -64,6 +65,31 @@ def _of_speed(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> Iterato
         )
     if not smaller:
         yield f"{file} is no smaller than the float file: {sizes[0]}, {sizes[1]}."
+
+
+def _of_structure(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why taking out structure did not do what it should."""
+    found, file = artifact.get("compression"), artifact.get("file")
+    if not found:
+        return
+    if not found["holds"]:
+        why = "more of it stays, as the rest loses more than --max-drop allows"
+        if not any(t["drop"] for t in found["tries"]):
+            why = "it is the least that was found"
+        yield f"{file} keeps {found['left']}, where {found['goal']} is the goal: {why}."
+    if found.get("drop_holds") is False:
+        yield (
+            f"{file} loses {found['loses']}, and {found['max_drop']:g} is allowed: it is the "
+            "best that was found."
+        )
+    speed = at(report, "run", "structure", str(artifact.get("target")))
+    if speed and not speed["faster"]:
+        how = "slower" if speed["slower"] else "not measurably faster"
+        yield (
+            f"{file} is {how} than with all of its structure on this machine: "
+            f"{speed['speedup']:.2f} times as fast ({speed['latency_ms']:g} ms, "
+            f"{speed['float_latency_ms']:g} ms)."
+        )
 
 
 _NAMED = 3

@@ -14,6 +14,7 @@ from rich.text import Text
 from edgec.cli.names import short
 from edgec.cli.numbers import at, bytes_text, change_text, count_text, share_text
 from edgec.cli.problems import problems
+from edgec.cli.render_compression import compression_lines
 from edgec.cli.render_search import search_lines
 from edgec.files import json_bytes
 
@@ -68,7 +69,7 @@ def print_report(
     out.print()
     out.print(_artifacts(report))
     for artifact in report["artifacts"]:
-        for text in search_lines(artifact):
+        for text in (*compression_lines(report, artifact), *search_lines(artifact)):
             out.print(text)
     if told := at(report, "calibration", "report"):
         out.print(f"\n{_calibration(told)}")

@@ -12,7 +12,8 @@ from edgec.cache import Cache
 from edgec.channels import ChannelGroup
 from edgec.channels.importance import Criterion
 from edgec.compression.keys import key_of, numbers
-from edgec.compression.sites import Option, Picks, Site, Technique
+from edgec.compression.sites import NOTHING_GONE, Kept, Option, Picks, Site, Technique
+from edgec.errors import InternalError
 from edgec.ir import Array, Graph
 from edgec.passes import Pass, PruneChannels, ReconstructLayers
 from edgec.passes.channel_cuts import ChannelCuts
@@ -90,7 +91,9 @@ class ChannelPruning(Technique):
         return self._cuts.skeleton(self.widths(picks), graph)
 
     @override
-    def passes(self, picks: Picks) -> tuple[Pass, ...]:
+    def passes(self, picks: Picks, kept: Kept = NOTHING_GONE) -> tuple[Pass, ...]:
+        if kept:
+            raise InternalError("channels are pruned before anything else")
         widths = self.widths(picks)
         if not widths:
             return ()
@@ -98,6 +101,10 @@ class ChannelPruning(Technique):
         if not self.compensate:
             return (prune,)
         return prune, ReconstructLayers(self.graph, self._cuts.kept(widths), self.samples)
+
+    @override
+    def kept(self, picks: Picks) -> Kept:
+        return self._cuts.kept(self.widths(picks))
 
     def widths(self, picks: Picks) -> dict[str, int]:
         """Return the widths that are picked, of groups that do not stay whole."""

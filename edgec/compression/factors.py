@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 
 import numpy as np
 from typing_extensions import override
 
 from edgec.cache import Cache
 from edgec.compression.keys import key_of, numbers
-from edgec.compression.sites import Option, Picks, Site, Technique
+from edgec.compression.sites import NOTHING_GONE, Kept, Option, Picks, Site, Technique
 from edgec.cost import Cost, cost
 from edgec.ir import Array, Graph, Node
 from edgec.ops import Conv, FullyConnected
@@ -138,9 +137,7 @@ class Factorization(Technique):
         return skeleton(graph, {n: f for n, f in forms.items() if f.problem() is None})
 
     @override
-    def passes(
-        self, picks: Picks, kept: Mapping[str, Array] = MappingProxyType({})
-    ) -> tuple[Pass, ...]:
+    def passes(self, picks: Picks, kept: Kept = NOTHING_GONE) -> tuple[Pass, ...]:
         """Return the passes that factorise what is picked, and fit the layers behind it.
 
         Parameters

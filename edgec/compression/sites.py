@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
-from edgec.ir import Graph
+from edgec.ir import Array, Graph
 from edgec.passes import Pass
 
-__all__ = ["Option", "Picks", "Site", "Technique"]
+__all__ = ["NOTHING_GONE", "Kept", "Option", "Picks", "Site", "Technique"]
+
+Kept = Mapping[str, Array]
+"""Indices of the channels that are left, by the name of a value that has lost some."""
+
+NOTHING_GONE: Kept = MappingProxyType({})
 
 Picks = Mapping[str, int]
 """Which option of each site, by the name of the site; of those not named the first."""
@@ -73,5 +79,16 @@ class Technique(Protocol):
             values have the same names, but may have lost channels.
         """
 
-    def passes(self, picks: Picks) -> tuple[Pass, ...]:
-        """Return the passes that do what is picked and make up for it as far as they can."""
+    def passes(self, picks: Picks, kept: Kept = NOTHING_GONE) -> tuple[Pass, ...]:
+        """Return the passes that do what is picked and make up for it as far as they can.
+
+        Parameters
+        ----------
+        kept
+            What techniques before it left of the channels of values.
+        """
+
+    def kept(self, picks: Picks) -> Kept:
+        """Return what is left of the channels of values that lose some."""
+        del picks
+        return NOTHING_GONE

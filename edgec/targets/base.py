@@ -150,6 +150,11 @@ class Target(ABC):
         """Whether this machine is what the target compiles for, as far as kernels go."""
         return True
 
+    @property
+    def channel_multiple(self) -> int:
+        """Channels that kernels compute at a time: a layer with fewer takes as long."""
+        return 8
+
     def for_floats(self) -> Target:
         """Return the target with options that a model in float32 can have."""
         return self

@@ -41,6 +41,12 @@ class Options:
     max_float_error: float = 1e-3
     min_sqnr_db: float = 5.0
     max_drop: float | None = None
+    target_macs: str | None = None
+    target_size: str | None = None
+    target_latency: str | None = None
+    target_ram: str | None = None
+    techniques: tuple[str, ...] = ()
+    channel_multiple: int | None = None
 
 
 @dataclass

@@ -30,18 +30,19 @@ Options:
   -h, --help  Show this message and exit.
 
 Commands:
-  compile    Compile MODEL, an ONNX file, for one or more targets.
-  calibrate  Say what samples show of MODEL, and whether they look right.
-  debug      Say which layers quantization hurts, and which to keep in float.
-  inspect    Say what is in MODEL, an ONNX or TFLite file.
-  check      Say what a target or its delegates do not take of MODEL.
-  diff       Say how two models differ: A and B are ONNX or TFLite files.
-  profile    Measure FILE, a .onnx or .tflite file, on this machine.
-  gate       Hold REPORT, a report.json, against budgets.
-  demo       Compile the model that ships with edgec, in float and in int8.
-  targets    List what models can be compiled for.
-  passes     List the rewrites of models, and what each promises.
-  operators  List the operators of ONNX, and what each target makes of them.
+  compile      Compile MODEL, an ONNX file, for one or more targets.
+  calibrate    Say what samples show of MODEL, and whether they look right.
+  sensitivity  Say what making MODEL smaller would cost, layer by layer.
+  debug        Say which layers of MODEL quantization hurts.
+  inspect      Say what is in MODEL, an ONNX or TFLite file.
+  check        Say what a target or its delegates do not take of MODEL.
+  diff         Say how two models differ: A and B are ONNX or TFLite files.
+  profile      Measure FILE, a .onnx or .tflite file, on this machine.
+  gate         Hold REPORT, a report.json, against budgets.
+  demo         Compile the model that ships with edgec.
+  targets      List what models can be compiled for.
+  passes       List the rewrites of models, and what each promises.
+  operators    List ONNX operators, and what each target makes of them.
 
   First steps:
     edgec demo
@@ -54,7 +55,7 @@ Commands:
     2   wrong usage, or calibration data that do not fit
     3   the gate failed
     4   inconclusive: the gate misses a number
-    5   the target does not support the model
+    5   the target does not support the model, or a goal is out of reach
     6   an artifact does not compute what the model computes
     70  a fault of edgec, with a dump that reproduces it
 """
@@ -62,6 +63,7 @@ Commands:
 COMMANDS = (
     "compile",
     "calibrate",
+    "sensitivity",
     "debug",
     "inspect",
     "profile",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgec.compression import Option, Picks, Price, Site, Technique, search
+from edgec.compression.sites import NOTHING_GONE, Kept
 from edgec.ir import Graph
 from edgec.ops import Relu
 from edgec.passes import Pass
@@ -37,7 +38,7 @@ class Tables(Technique):
         name = graph.name + "".join(f" {site}={k}" for site, k in sorted(picks.items()))
         return Graph(name, graph.inputs, graph.outputs, graph.nodes, graph.constants)
 
-    def passes(self, picks: Picks) -> tuple[Pass, ...]:
+    def passes(self, picks: Picks, kept: Kept = NOTHING_GONE) -> tuple[Pass, ...]:
         return ()
 
 

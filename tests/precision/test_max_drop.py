@@ -129,7 +129,7 @@ def test_the_command_tells_what_it_cost() -> None:
     [
         ({"max_drop": -1.0}, "0 or more"),
         ({"max_drop": float("nan")}, "0 or more"),
-        ({"recipe": None}, "a recipe only"),
+        ({"recipe": None}, "a recipe or one of"),
         ({"prove": False}, "--no-proof"),
         ({"metric": "edgec_test_metric:fineness"}, "give --eval"),
     ],

@@ -1,0 +1,283 @@
+"""A graph made smaller until a goal holds, by what loses least of all that was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from typing_extensions import override
+
+from edgec.cache import Cache
+from edgec.compression.channels import ChannelPruning
+from edgec.compression.factors import Factorization
+from edgec.compression.search import Price, search
+from edgec.compression.sites import NOTHING_GONE, Kept, Option, Picks, Site, Technique
+from edgec.ir import Array, Graph
+from edgec.latency import Kernels, node_seconds, predicted_seconds
+from edgec.passes import Pass, PassRecord, Pipeline
+from edgec.passes.divergence import Divergence
+from edgec.passes.judging import LEAST_SAMPLES, judging
+
+__all__ = ["Chosen", "Compressed", "Compressor", "FasterOnly", "techniques_for"]
+
+Say = Callable[[str, int, int], None]
+"""Told a stage, and how much of how much of it is done."""
+
+_LEAST_GAIN = 0.05
+"""Of the time of the node that is replaced: less is within what a prediction is off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What was done to one place.
+
+    Parameters
+    ----------
+    nats
+        What it loses alone.
+    """
+
+    technique: str
+    layer: str
+    label: str
+    nats: float
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """A smaller graph, and how it came to be.
+
+    Parameters
+    ----------
+    price
+        What it costs, in the unit of the goal.
+    nats
+        What its outputs lose, all in all, on samples held out.
+    tried
+        What each set of techniques loses that reached the goal, by their names.
+    """
+
+    graph: Graph
+    records: tuple[PassRecord, ...]
+    price: float
+    nats: float
+    chosen: tuple[Chosen, ...]
+    tried: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the graph as plain values of JSON."""
+        return {
+            "nats": round(self.nats, 6),
+            "tried": {name: round(nats, 6) for name, nats in self.tried.items()},
+            "chosen": [
+                {
+                    "technique": c.technique,
+                    "layer": c.layer,
+                    "option": c.label,
+                    "nats": round(c.nats, 6),
+                }
+                for c in self.chosen
+            ],
+        }
+
+
+class Compressor:
+    """Makes one graph smaller, as often as asked; what was measured of it is measured once.
+
+    Parameters
+    ----------
+    samples
+        One array for each graph input, for each sample.
+    techniques
+        In the order in which they change a graph. Each is tried alone, and with the others.
+    say
+        Told what is being done.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        samples: Sequence[Mapping[str, Array]],
+        techniques: Sequence[Technique],
+        say: Say = lambda stage, done, total: None,
+    ) -> None:
+        self.graph, self.techniques, self._say = graph, tuple(techniques), say
+        self._held_out = judging(samples)
+        self._judge: Divergence | None = None
+        self._made: dict[tuple[tuple[str, tuple[tuple[str, int], ...]], ...], Compressed] = {}
+
+    def within(self, price: Price, most: float) -> Compressed | None:
+        """Return the graph that loses least among those that cost no more than `most`.
+
+        Every set of techniques has its own best options; they are carried out, and what all of
+        them lose together is measured. ``None`` if none reaches the goal.
+        """
+        tried: dict[str, float] = {}
+        best: Compressed | None = None
+        for count in range(1, len(self.techniques) + 1):
+            for some in combinations(self.techniques, count):
+                found = search(self.graph, some, price, most)
+                if found is None or not all(found.picks):
+                    continue  # out of reach, or one of them has nothing to add
+                made = self._carried_out(some, found.picks, price)
+                tried[" + ".join(t.name for t in some)] = made.nats
+                if best is None or made.nats < best.nats:
+                    best = made
+        if best is None and price(self.graph) <= most:
+            return Compressed(self.graph, (), price(self.graph), 0.0, (), tried)
+        if best is None:
+            return None
+        return Compressed(best.graph, best.records, best.price, best.nats, best.chosen, tried)
+
+    def least(self, price: Price) -> Compressed:
+        """Return the graph that costs least, whatever it loses."""
+        low, high = 0.0, price(self.graph)
+        found = search(self.graph, self.techniques, price, high)
+        while high - low > 0.01 * price(self.graph):
+            middle = (low + high) / 2
+            now = search(self.graph, self.techniques, price, middle)
+            if now is None:
+                low = middle
+            else:
+                found, high = now, now.price
+        assert found is not None
+        return self._carried_out(self.techniques, found.picks, price)
+
+    def _carried_out(
+        self, techniques: Sequence[Technique], picks: Sequence[Picks], price: Price
+    ) -> Compressed:
+        key = tuple(
+            (t.name, tuple(sorted(p.items()))) for t, p in zip(techniques, picks, strict=True)
+        )
+        if key not in self._made:
+            passes: list[Pass] = []
+            kept: Kept = NOTHING_GONE
+            for technique, each in zip(techniques, picks, strict=True):
+                passes += technique.passes(each, kept)
+                kept = {**kept, **technique.kept(each)}
+            tell = " + ".join(t.name for t in techniques)
+            graph, records = Pipeline(
+                tuple(passes), None, lambda name: self._say(f"{tell}: {name}", 0, 0)
+            ).run(self.graph)
+            self._judge = self._judge or Divergence(self.graph, self._held_out)
+            nats = float(self._judge.of(graph).mean())
+            self._made[key] = Compressed(
+                graph, records, price(graph), nats, _chosen(techniques, picks), {}
+            )
+        return self._made[key]
+
+
+def _chosen(techniques: Sequence[Technique], picks: Sequence[Picks]) -> tuple[Chosen, ...]:
+    return tuple(
+        Chosen(technique.name, site.layer, option.label, option.nats)
+        for technique, each in zip(techniques, picks, strict=True)
+        for site in technique.sites
+        if (k := each.get(site.name, 0)) and (option := site.options[k])
+    )
+
+
+def techniques_for(
+    graph: Graph,
+    samples: Sequence[Mapping[str, Array]],
+    names: Sequence[str],
+    *,
+    multiple: int,
+    kernels: Kernels,
+    cache: Cache,
+    say: Say,
+) -> tuple[Technique, ...]:
+    """Return the techniques to reach a goal with, everything about them measured.
+
+    Parameters
+    ----------
+    names
+        Those wanted; if there are none, all, but of factorisations only what is faster.
+    multiple
+        What the widths of layers have to be multiples of.
+    kernels
+        Of the target.
+    """
+    found: list[Technique] = []
+    if not names or "prune-channels" in names:
+        found.append(
+            ChannelPruning(
+                graph,
+                samples,
+                multiple=multiple,
+                cache=cache,
+                progress=lambda done, total: say("measure channels", done, total),
+            )
+        )
+    kinds = tuple(
+        kind for name, some in _KINDS.items() for kind in some if not names or name in names
+    )
+    if kinds and len(samples) >= LEAST_SAMPLES:
+        factors = Factorization(
+            graph,
+            samples,
+            kinds=kinds,
+            cache=cache,
+            progress=lambda done, total: say("measure factors", done, total),
+        )
+        faster = factors if names else FasterOnly(factors, graph, kernels)
+        found += [faster] if faster.sites else []
+    return tuple(found)
+
+
+_KINDS = {
+    "factorize-separable": ("separable",),
+    "factorize-low-rank": ("channel", "spatial", "tucker"),
+}
+"""Ways to factorise, by the technique that users name."""
+
+
+class FasterOnly(Technique):
+    """A technique without the options that would not make a graph faster.
+
+    Parameters
+    ----------
+    kernels
+        Of the target; what they take is predicted from shapes.
+    """
+
+    name = ""
+
+    def __init__(self, technique: Technique, graph: Graph, kernels: Kernels) -> None:
+        self.technique, self.name = technique, technique.name
+        whole = predicted_seconds(graph, kernels)
+        took = {v.name: node_seconds(n, kernels) for n in graph.nodes for v in n.outputs}
+        self._index: dict[str, tuple[int, ...]] = {}
+        sites: list[Site] = []
+        for site in technique.sites:
+            kept = [0]
+            for k in range(1, len(site.options)):
+                now = predicted_seconds(technique.skeleton({site.name: k}, graph), kernels)
+                if whole - now >= _LEAST_GAIN * took[site.name]:
+                    kept.append(k)
+            if len(kept) > 1:
+                self._index[site.name] = tuple(kept)
+                options: list[Option] = [site.options[k] for k in kept]
+                sites.append(Site(site.name, site.layer, tuple(options)))
+        self._sites = tuple(sites)
+
+    @property
+    @override
+    def sites(self) -> tuple[Site, ...]:
+        return self._sites
+
+    @override
+    def skeleton(self, picks: Picks, graph: Graph) -> Graph:
+        return self.technique.skeleton(self._of(picks), graph)
+
+    @override
+    def passes(self, picks: Picks, kept: Kept = NOTHING_GONE) -> tuple[Pass, ...]:
+        return self.technique.passes(self._of(picks), kept)
+
+    @override
+    def kept(self, picks: Picks) -> Kept:
+        return self.technique.kept(self._of(picks))
+
+    def _of(self, picks: Picks) -> Picks:
+        return {name: self._index[name][k] for name, k in picks.items()}

@@ -1,0 +1,196 @@
+"""One artifact for one target, from the simplified graph to the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from edgec.cost import Cost, cost
+from edgec.errors import Diagnostic
+from edgec.ir import Graph, unload
+from edgec.ops import Quantize
+from edgec.options import CompileOptions
+from edgec.passes import Pass, PassRecord, Pipeline, Sample, Scheme, recipe_named
+from edgec.split import Split
+from edgec.targets import Artifact, Target
+from edgec.verdict import Progress
+
+if TYPE_CHECKING:
+    from edgec.passes import Precision
+    from edgec.precision import Drop, Loss
+    from edgec.quantizing import Calibrated
+
+__all__ = ["Compiled", "Making", "run_passes"]
+
+_TIMED_BYTES = 256 << 20
+"""Of constants: a float artifact beside would take too much memory and time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """One artifact, with how it came to be.
+
+    Parameters
+    ----------
+    price
+        Of the graph that the artifact was made from.
+    is_quantized
+        Whether activations are integers, by edgec's doing or as the model came.
+    plain
+        The same graph in float32, if there is one to time the artifact beside.
+    search
+        What was tried until it lost no more than allowed, if that was asked for.
+    compression
+        What was taken out of the model to reach a goal, if there was one.
+    uncompressed
+        The artifact of the whole model, if there is one to time this one beside.
+    """
+
+    target: str
+    artifact: Artifact
+    price: Cost
+    is_quantized: bool
+    records: tuple[PassRecord, ...]
+    settings: Mapping[str, str]
+    diagnostics: tuple[Diagnostic, ...]
+    plain: Artifact | None = None
+    search: Mapping[str, Any] | None = None
+    compression: Mapping[str, Any] | None = None
+    uncompressed: Artifact | None = None
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether it is meant to compute something else than the model."""
+        return self.is_quantized or bool((self.compression or {}).get("chosen"))
+
+
+def run_passes(
+    passes: tuple[Pass, ...], graph: Graph, sample: Sample | None, say: Progress
+) -> tuple[Graph, tuple[PassRecord, ...]]:
+    """Run passes in order, and tell the name of each."""
+    return Pipeline(passes, sample, lambda name: say(name, 0, 0)).run(graph)
+
+
+@dataclass
+class Making:
+    """All that is needed to make the artifacts of one model, one target after the other.
+
+    Parameters
+    ----------
+    schemes
+        Of all targets, whose values are calibrated at once.
+    drop
+        What measures the loss of artifacts, if it is limited.
+    model_bytes
+        Of the file that came in.
+    calibrations
+        What was calibrated; it is shared where the graph is the same.
+    """
+
+    data: Split
+    sample: Sample | None
+    schemes: Sequence[Scheme]
+    drop: Drop | None
+    options: CompileOptions
+    model_bytes: int
+    say: Progress
+    calibrations: list[Calibrated] = field(default_factory=list)
+
+    @property
+    def weight_bits(self) -> int:
+        """Bits of a weight as the recipe stores it."""
+        recipe = self.options.recipe
+        return 32 if recipe is None else recipe_named(recipe).weight_bits
+
+    def compiled(self, target: Target, graph: Graph) -> Compiled:
+        """Return the artifact of a simplified graph for one target, whole."""
+        graph, records = self.prepared(target, graph)
+        return self.quantized(target, graph, records, self.float_twin(target, graph))
+
+    def prepared(self, target: Target, graph: Graph) -> tuple[Graph, tuple[PassRecord, ...]]:
+        """Return a simplified graph as a target wants it, and what that took."""
+        return run_passes(target.prepare(), graph, self.sample, self.say)
+
+    def quantized(
+        self,
+        target: Target,
+        graph: Graph,
+        records: tuple[PassRecord, ...],
+        plain: Artifact | None,
+    ) -> Compiled:
+        """Return the artifact of a prepared graph, quantized if there is a recipe."""
+        if self.options.recipe is None:
+            return self._emitted(target, graph, records, plain)
+        from edgec.quantizing import AS_THE_RECIPE_SAYS, quantizing  # it takes long to load
+
+        way = quantizing(
+            target, graph, self.data, self.calibrations, self.schemes, self.options, self.say
+        )
+
+        def made(mix: Mapping[str, Precision]) -> Compiled:
+            stored, rewritten = run_passes(way.passes(mix), way.graph, None, self.say)
+            whole = (*records, *way.records, *rewritten)
+            done = self._emitted(target, stored, whole, plain)
+            changed = any(r.changed for r in rewritten)
+            return replace(done, is_quantized=done.is_quantized or changed)
+
+        drop, most = self.drop, self.options.max_drop
+        if drop is None or most is None:
+            return made(AS_THE_RECIPE_SAYS)
+        from edgec.cache import Cache
+        from edgec.precision import search
+
+        def lost(found: Compiled) -> tuple[Loss, int]:
+            return drop.of(target.load(found.artifact)), found.artifact.size_bytes
+
+        found = search(way, made, lost, most, Cache.of_user(), self.say)
+        told = {
+            "max_drop": most,
+            "measure": drop.measure,
+            "samples": drop.samples,
+            "loses": drop.text(found.lost),
+        }
+        return replace(found.made, search={**told, **found.to_dict()})
+
+    def fast(self) -> Making:
+        """Return what makes artifacts whose numbers do not matter: to time, or to weigh."""
+        options = replace(self.options, effort="fast", max_drop=None)
+        return replace(self, options=options, drop=None, calibrations=[])
+
+    def float_twin(self, target: Target, graph: Graph) -> Artifact | None:
+        """Return the float artifact that a quantized one is timed beside, if it is to be."""
+        options = self.options
+        wanted = options.recipe is not None and options.prove and options.compare_speed
+        if not wanted or not target.runs_here:
+            return None
+        if sum(c.array.nbytes for c in graph.constants.values()) > _TIMED_BYTES:
+            return None
+        finished, _ = run_passes(target.finish(), graph, None, self.say)
+        return target.for_floats().compile(finished)
+
+    def _emitted(
+        self,
+        target: Target,
+        graph: Graph,
+        records: tuple[PassRecord, ...],
+        plain: Artifact | None,
+    ) -> Compiled:
+        """Return the artifact of a graph that is only to be finished."""
+        graph, finished = run_passes(target.finish(), graph, self.sample, self.say)
+        records += finished
+        self.say(f"emit {target.name}", 0, 0)
+        artifact = target.compile(graph)
+        notes = (*artifact.notes, *(d for r in records for d in r.diagnostics))
+        came = any(isinstance(node.op, Quantize) for node in graph.nodes)
+        unload(c.array for c in graph.constants.values())
+        return Compiled(
+            target.name,
+            artifact,
+            cost(graph),
+            came,
+            records,
+            target.settings(),
+            notes,
+            plain,
+        )
