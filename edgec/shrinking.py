@@ -12,6 +12,8 @@ from edgec.cache import Cache
 from edgec.compression import Compressed, Compressor, Technique, techniques_for
 from edgec.compression.search import Price
 from edgec.cost import cost
+from edgec.errors import NumericsError, OptionError
+from edgec.evaluate import Evaluator
 from edgec.goals import Goal
 from edgec.ir import Array, Graph
 from edgec.latency import KERNELS, predicted_seconds
@@ -20,6 +22,7 @@ from edgec.options import calibrates
 from edgec.passes import PassRecord, recipe_named
 from edgec.passes.judging import held_out
 from edgec.precision import Loss
+from edgec.proof import Limits, faults, prove
 from edgec.speed import compared
 from edgec.split import Split
 from edgec.targets import Target
@@ -100,6 +103,11 @@ class _Shrinking:
         assert goal is not None
         self.making, self.target, self.graph, self.records = making, target, graph, records
         self.goal: Goal = goal
+        if goal.measure == "latency" and not target.runs_here:
+            raise OptionError(
+                f"--target-latency times the artifact for {target.name}, which is for another "
+                "machine; give --target-macs or --target-size instead"
+            )
         self.say = making.say
         self.uncompressed = making.fast().quantized(target, graph, records, None)
         self.whole = self._whole()
@@ -120,6 +128,7 @@ class _Shrinking:
         for share in _GIVEN_BACK:
             asked = self.most + share * (self.whole - self.most)
             now = self._reached(compressor, asked)
+            self._check(now)
             if most_lost is None or now.drop <= most_lost:
                 return self._told(now, holds=now.reached <= self.most)
             if best is None or now.drop < best.drop:
@@ -162,6 +171,25 @@ class _Shrinking:
         tried = _Tried(made, compressed, self._measured(made, compressed), asked, lost)
         self.tries.append(tried)
         return tried
+
+    def _check(self, tried: _Tried) -> None:
+        """Raise if a float artifact does not compute what the graph it was made from does.
+
+        Beside the model it only shows what structure was worth.
+        """
+        options = self.making.options
+        if options.recipe is not None or not options.prove:
+            return
+        runner = self.target.load(tried.made.artifact)
+        reference = Evaluator(tried.compressed.graph)
+        wants = (reference.run(feed) for feed in self.making.data.proof())
+        agreement = prove(wants, {"": runner}, self.making.data.proof())[""]
+        limits = Limits(max_float_error=options.max_float_error)
+        if problems := faults(agreement, quantized=False, limits=limits):
+            raise NumericsError(
+                f"the {self.target.name} artifact does not compute what the smaller graph does",
+                problems,
+            )
 
     def _is_timed(self) -> bool:
         options = self.making.options

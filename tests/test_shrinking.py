@@ -12,7 +12,9 @@ from click.testing import CliRunner
 from edgec.cli import main
 from edgec.compiler import CompileOptions, Result, compile_model
 from edgec.demo import CALIBRATION, MODEL, TEST
-from edgec.errors import NumericsError, OptionError, UnsupportedError
+from edgec.errors import Diagnostic, NumericsError, OptionError, UnsupportedError
+from edgec.numerics import Agreement
+from edgec.proof import faults
 
 INT8 = "static_wi8_ai8"
 
@@ -26,7 +28,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def compiled(recipe: str | None = INT8, *targets: str, **more: Any) -> Result:
     options: dict[str, Any] = {"compare_speed": False, **more}
     if any(name.startswith("target_") for name in more):
-        options = {"channel_multiple": 4, **options}
+        pruned = ("prune-channels",)  # factorisations take longer to measure
+        options = {"channel_multiple": 4, "techniques": pruned, **options}
     return compile_model(
         MODEL,
         CompileOptions(targets or ("tflite",), recipe, CALIBRATION, effort="fast", **options),
@@ -53,6 +56,22 @@ def test_no_more_work_is_left_than_asked_for(recipe: str | None, target: str) ->
     assert {c["technique"] for c in told["chosen"]} <= set(told["tried"])
     assert all(c["layer"] and c["option"] for c in told["chosen"])
     assert made["accuracy"] > 0.9
+
+
+def test_by_default_all_is_tried_that_is_faster() -> None:
+    """Factors of small convolutions pay in floats; in integers they would be slower."""
+    floats, integers = (
+        artifact(compiled(recipe, target_macs="0.75x", techniques=()))["compression"]
+        for recipe in (None, INT8)
+    )
+    assert set(integers["tried"]) == {"prune-channels"}
+    assert {"prune-channels", "factorize"} <= set(floats["tried"])
+    assert floats["nats"] == min(floats["tried"].values())
+
+    asked = compiled(target_macs="0.75x", techniques=("factorize-low-rank",))
+    told = artifact(asked)["compression"]
+    assert told["holds"]
+    assert {c["technique"] for c in told["chosen"]} == {"factorize-low-rank"}
 
 
 @pytest.mark.parametrize("goal", ["0.2x", "15kB"])
@@ -182,6 +201,33 @@ def test_a_run_that_was_stopped_goes_on_and_gives_the_same_bytes(
 def test_options_that_make_no_sense(change: dict[str, Any], why: str) -> None:
     with pytest.raises(OptionError, match=why):
         compiled(**change)
+
+
+def test_a_latency_needs_the_machine_it_is_about() -> None:
+    with pytest.raises(OptionError, match="for another machine"):
+        compiled(target_latency="0.9x", device="ethos-u55")
+
+
+def test_a_float_artifact_computes_what_the_smaller_graph_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Agreement] = []
+
+    def kept(agreement: Agreement, **more: Any) -> tuple[Diagnostic, ...]:
+        seen.append(agreement)
+        return faults(agreement, **more)
+
+    monkeypatch.setattr("edgec.shrinking.faults", kept)
+    compiled(None, target_macs="0.6x")
+    (agreement,) = seen
+    assert agreement.max_relative_error < 1e-4
+
+    compiled(None, target_macs="0.6x", max_float_error=1e-3)
+    monkeypatch.setattr(
+        "edgec.shrinking.faults", lambda *_, **__: (Diagnostic("is far off", "output y"),)
+    )
+    with pytest.raises(NumericsError, match="what the smaller graph does"):
+        compiled(None, target_macs="0.6x")
 
 
 def test_samples_are_needed() -> None:
