@@ -20,6 +20,8 @@ from benchmarks.compression.cases import CASES
 from benchmarks.compression.chooser import chooser
 from benchmarks.compression.factors import low_rank, separable
 from benchmarks.compression.latency import latency
+from benchmarks.compression.sharing import sharing
+from benchmarks.compression.weights import weights
 
 __all__ = ["main"]
 
@@ -57,6 +59,8 @@ _COMMANDS: dict[str, Callable[[Bench, Sequence[str]], int]] = {
     "resume": resume,
     "chain": chain,
     "latency": latency,
+    "sharing": sharing,
+    "weights": weights,
 }
 """Each prints its lines for those of the models that it is about, and returns how many bounds
 do not hold."""

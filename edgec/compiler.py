@@ -99,7 +99,9 @@ def compile_model(
         loaded,
         options.calibration,
         options.preprocess,
-        calibrates=calibrates(options) or options.goal is not None,
+        calibrates=calibrates(options)
+        or options.goal is not None
+        or options.prune_weights is not None,
     )
     labelled = labelled_samples(loaded, options)
     check_layers(loaded.graph, options.keep_float)

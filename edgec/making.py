@@ -10,7 +10,7 @@ from edgec.cost import Cost, cost
 from edgec.errors import Diagnostic
 from edgec.ir import Graph, unload
 from edgec.ops import Quantize
-from edgec.options import CompileOptions
+from edgec.options import CompileOptions, sharing_asked
 from edgec.passes import Pass, PassRecord, Pipeline, Sample, Scheme, recipe_named
 from edgec.split import Split
 from edgec.targets import Artifact, Target
@@ -45,6 +45,8 @@ class Compiled:
         What was taken out of the model to reach a goal, if there was one.
     uncompressed
         The artifact of the whole model, if there is one to time this one beside.
+    sharing
+        What sharing of weights saved and lost, if that was asked for.
     """
 
     target: str
@@ -58,11 +60,13 @@ class Compiled:
     search: Mapping[str, Any] | None = None
     compression: Mapping[str, Any] | None = None
     uncompressed: Artifact | None = None
+    sharing: Mapping[str, Any] | None = None
 
     @property
     def is_lossy(self) -> bool:
         """Whether it is meant to compute something else than the model."""
-        return self.is_quantized or bool((self.compression or {}).get("chosen"))
+        pruned = any(r.name == "prune-weights" and r.changed for r in self.records)
+        return self.is_quantized or pruned or bool((self.compression or {}).get("chosen"))
 
 
 def run_passes(
@@ -119,7 +123,16 @@ class Making:
         records: tuple[PassRecord, ...],
         plain: Artifact | None,
     ) -> Compiled:
-        """Return the artifact of a prepared graph, quantized if there is a recipe."""
+        """Return the artifact of a prepared graph, quantized if there is a recipe.
+
+        Weights become zero first, where asked: what takes out structure fits weights anew.
+        """
+        if self.options.prune_weights is not None:
+            from edgec.pruning import pruning  # it takes long to load
+
+            step = pruning(graph, self.data, self.options)
+            graph, zeros = run_passes((step,), graph, None, self.say)
+            records += zeros
         if self.options.recipe is None:
             return self._emitted(target, graph, records, plain)
         from edgec.quantizing import AS_THE_RECIPE_SAYS, quantizing  # it takes long to load
@@ -128,10 +141,19 @@ class Making:
             target, graph, self.data, self.calibrations, self.schemes, self.options, self.say
         )
 
+        asked = sharing_asked(self.options)
+
         def made(mix: Mapping[str, Precision]) -> Compiled:
             stored, rewritten = run_passes(way.passes(mix), way.graph, None, self.say)
             whole = (*records, *way.records, *rewritten)
             done = self._emitted(target, stored, whole, plain)
+            if asked is not None:
+                from edgec.sharing import sharing_entry
+
+                shared, more = run_passes((way.sharing(asked, mix),), stored, None, self.say)
+                each = self._emitted(target, shared, (*whole, *more), plain)
+                both = (stored, done.artifact), (shared, each.artifact)
+                done = replace(each, sharing=sharing_entry(way, asked, *both))
             changed = any(r.changed for r in rewritten)
             return replace(done, is_quantized=done.is_quantized or changed)
 
@@ -155,7 +177,9 @@ class Making:
 
     def fast(self) -> Making:
         """Return what makes artifacts whose numbers do not matter: to time, or to weigh."""
-        options = replace(self.options, effort="fast", max_drop=None)
+        options = replace(
+            self.options, effort="fast", max_drop=None, share_weights=None, prune_weights=None
+        )
         return replace(self, options=options, drop=None, calibrations=[])
 
     def float_twin(self, target: Target, graph: Graph) -> Artifact | None:

@@ -13,6 +13,7 @@ from edgec.errors import OptionError
 from edgec.goals import MEASURES, Goal
 from edgec.ir import Dim, Graph
 from edgec.passes import RECIPES, STATIC_INT8, SchemeWishes, recipe_named, scheme_wishes
+from edgec.passes.sparse_weights import Sparsity
 from edgec.proof import Limits
 from edgec.split import Source
 from edgec.targets import TARGETS, OnnxRuntime, Target, Tflite
@@ -26,10 +27,13 @@ __all__ = [
     "EFFORTS",
     "TECHNIQUES",
     "CompileOptions",
+    "Sharing",
     "calibrates",
     "check_layers",
     "check_structure",
+    "pruning_asked",
     "range_method",
+    "sharing_asked",
     "targets_for",
 ]
 
@@ -107,6 +111,12 @@ class CompileOptions:
         where there are labels, in units of the user's metric where there is one, else in points
         of agreement with the float model. Layers get more bits, or more structure stays, until
         it holds.
+    share_weights
+        How many values the int8 weights of each layer may take, such as "16"; "16/channel" for
+        values of each output channel.
+    prune_weights
+        How many weights of each layer become zero: a share such as "0.5", or "2:4" for at most
+        2 of every 4 that are left.
     """
 
     targets: tuple[str, ...]
@@ -132,6 +142,8 @@ class CompileOptions:
     max_float_error: float = Limits().max_float_error
     min_sqnr_db: float = Limits().min_sqnr_db
     max_drop: float | None = None
+    share_weights: str | None = None
+    prune_weights: str | None = None
     target_macs: str | None = None
     target_size: str | None = None
     target_latency: str | None = None
@@ -157,6 +169,89 @@ class CompileOptions:
             names = " and ".join(f"--target-{g.measure}" for g in given)
             raise OptionError(f"{names} are given: there can be one goal")
         return given[0] if given else None
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How few values the weights of a layer may take.
+
+    Parameters
+    ----------
+    count
+        Values of an alphabet.
+    per_channel
+        Whether each output channel has an alphabet of its own.
+    """
+
+    count: int
+    per_channel: bool
+
+
+_MOST_VALUES = 128
+_SHARED = ("layer", "channel")
+
+
+def sharing_asked(options: CompileOptions) -> Sharing | None:
+    """Return how weights are to be shared, if they are.
+
+    Raises
+    ------
+    OptionError
+        If what is asked for makes no sense, or not with the recipe.
+    """
+    text = options.share_weights
+    if text is None:
+        return None
+    count, _, each = text.partition("/")
+    known = count.isascii() and count.isdigit() and (each or _SHARED[0]) in _SHARED
+    if not known or not 2 <= int(count) <= _MOST_VALUES:
+        raise OptionError(
+            f"--share-weights is {text!r}, but must be a number of values from 2 to "
+            f"{_MOST_VALUES}, such as 16, or 16/channel for values of each output channel"
+        )
+    fits = [r.name for r in RECIPES if r.needs_samples and r.weight_bits == 8]
+    if options.recipe not in fits:
+        raise OptionError(f"--share-weights goes with recipes {' and '.join(fits)} only")
+    return Sharing(int(count), each == _SHARED[1])
+
+
+_LONGEST_PATTERN = 64
+
+
+def pruning_asked(options: CompileOptions) -> Sparsity | None:
+    """Return how many weights are to become zero, if some are.
+
+    Raises
+    ------
+    OptionError
+        If what is asked for makes no sense, or there are no samples to choose by.
+    """
+    text = options.prune_weights
+    if text is None:
+        return None
+    found = _sparsity(text)
+    if found is None:
+        raise OptionError(
+            f"--prune-weights is {text!r}, but must be a share between 0 and 1, such as 0.5, "
+            "or a pattern such as 2:4 for at most 2 of every 4 weights that are left"
+        )
+    if options.calibration is None:
+        raise OptionError("--prune-weights needs samples: give --calibration")
+    return found
+
+
+def _sparsity(text: str) -> Sparsity | None:
+    most, colon, of = text.partition(":")
+    if colon:
+        numbers = [int(n) for n in (most, of) if n.isascii() and n.isdigit()]
+        if len(numbers) == 2 and 1 <= numbers[0] < numbers[1] <= _LONGEST_PATTERN:
+            return Sparsity(pattern=(numbers[0], numbers[1]))
+        return None
+    try:
+        share = float(text)
+    except ValueError:
+        return None
+    return Sparsity(share) if 0 < share < 1 else None
 
 
 def _check(options: CompileOptions) -> None:
@@ -195,6 +290,8 @@ def _check(options: CompileOptions) -> None:
     if options.max_drop is not None:
         _check_max_drop(options, options.max_drop)
     _check_goal(options)
+    sharing_asked(options)
+    pruning_asked(options)
     _check_device(options)
 
 

@@ -11,9 +11,17 @@ from edgec.calibrating import calibrated
 from edgec.calibration import Calibration
 from edgec.easing import eased
 from edgec.ir import Graph
-from edgec.options import CompileOptions, calibrates
-from edgec.passes import Pass, PassRecord, Precision, QuantizeGraph, Scheme, StoreWeights
-from edgec.recovery import forewarning, recovery
+from edgec.options import CompileOptions, Sharing, calibrates
+from edgec.passes import (
+    Pass,
+    PassRecord,
+    Precision,
+    QuantizeGraph,
+    Scheme,
+    ShareWeights,
+    StoreWeights,
+)
+from edgec.recovery import forewarning, recovery, walked_samples
 from edgec.split import Split
 from edgec.targets import Target
 from edgec.verdict import SENTENCE, Progress
@@ -94,6 +102,16 @@ class Quantizing:
         effort = effort or self.options.effort
         steps = recovery(effort, step, self.graph, self.data, ranges=not given)
         return (step, *steps, *extra)
+
+    def sharing(self, asked: Sharing, mix: Mix = AS_THE_RECIPE_SAYS) -> ShareWeights:
+        """Return the pass that lets the weights of the quantized graph share few values.
+
+        Layers of a mix have more bits as they lose too much: they keep all their values.
+        """
+        effort = "max" if self.options.effort == "max" else "full"
+        samples = walked_samples(effort, self.graph, self.data)
+        kept = dict.fromkeys(mix, 0)
+        return ShareWeights(self.graph, samples, asked.count, asked.per_channel, kept)
 
 
 def _named(mix: Mix, precision: Precision) -> tuple[str, ...]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 from typing import NamedTuple
 
 from edgec.cost import cost
-from edgec.ir import Graph
+from edgec.ir import Array, Graph
 from edgec.passes import OptimizeRounding, Pass, QuantizeGraph, RefineRanges, RoundWeights
 from edgec.passes.optimize_rounding import optimizing_seconds
 from edgec.split import Split
 
-__all__ = ["forewarning", "recovery"]
+__all__ = ["forewarning", "recovery", "walked_samples"]
 
 
 class _Share(NamedTuple):
@@ -53,13 +54,19 @@ def recovery(
     if effort == "fast":
         return ()
     share = _SHARES[effort]
-    room = share.bytes // max(2 * cost(graph).peak_activation_bytes, 1)
-    count = max(_LEAST_SAMPLES, min(share.samples, room))
-    samples = tuple(islice(data.calibration(), count))
+    samples = walked_samples(effort, graph, data)
     few, values = share.most_samples, share.most_values
     refined = RefineRanges(step, graph, samples, most_samples=few, most_values=values)
     steps = (*((refined,) if ranges else ()), RoundWeights(graph, samples))
     return (*steps, OptimizeRounding(graph, samples)) if effort == "max" else steps
+
+
+def walked_samples(effort: str, graph: Graph, data: Split) -> tuple[Mapping[str, Array], ...]:
+    """Return the samples that a graph is walked through with, as many as there is room for."""
+    share = _SHARES[effort]
+    room = share.bytes // max(2 * cost(graph).peak_activation_bytes, 1)
+    count = max(_LEAST_SAMPLES, min(share.samples, room))
+    return tuple(islice(data.calibration(), count))
 
 
 def forewarning(graph: Graph) -> str:

@@ -214,6 +214,7 @@ def _artifact(
         "agreement": evaluation.top1[c.target] if evaluation else None,
         **({} if c.search is None else {"search": dict(c.search)}),
         **({} if c.compression is None else {"compression": dict(c.compression)}),
+        **({} if c.sharing is None else {"sharing": dict(c.sharing)}),
         "metric": {"name": options.metric, "value": value} if own else None,
         "diagnostics": [asdict(d) for d in c.diagnostics],
     }

@@ -63,6 +63,8 @@ LAYERS = [
     "easing",
     "compression",
     "quantizing",
+    "sharing",
+    "pruning",
     "precision",
     "making",
     "shrinking",

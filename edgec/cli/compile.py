@@ -167,6 +167,21 @@ Example:
     "the cheapest first, or more of the structure stays, until it holds; exit code 6 with the "
     "best found if it never does.",
 )
+@click.option(
+    "--share-weights",
+    metavar="VALUES",
+    help="Let the int8 weights of each layer take so few values, such as 16, or of each output "
+    "channel with 16/channel. The file has the same size and runs as fast, but it compresses "
+    "better: in a package, and on devices that read compressed weights. It costs accuracy, "
+    "which the report tells.",
+)
+@click.option(
+    "--prune-weights",
+    metavar="SHARE",
+    help="Set so many weights of each layer to zero, such as 0.5, or 2:4 for two of every four "
+    "along the input channels; what is left makes up for it. For the size of packages only: "
+    "zeros compress, and nothing runs faster. It costs accuracy, and needs --calibration.",
+)
 @json_option("the report, and nothing else,")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but problems.")
 def command(

@@ -16,6 +16,7 @@ from edgec.cli.numbers import at, bytes_text, change_text, count_text, share_tex
 from edgec.cli.problems import problems
 from edgec.cli.render_compression import compression_lines
 from edgec.cli.render_search import search_lines
+from edgec.cli.render_sharing import sharing_lines
 from edgec.files import json_bytes
 
 __all__ = ["console", "print_list", "print_report", "score_text", "table"]
@@ -69,7 +70,11 @@ def print_report(
     out.print()
     out.print(_artifacts(report))
     for artifact in report["artifacts"]:
-        for text in (*compression_lines(report, artifact), *search_lines(artifact)):
+        for text in (
+            *compression_lines(report, artifact),
+            *search_lines(artifact),
+            *sharing_lines(artifact),
+        ):
             out.print(text)
     if told := at(report, "calibration", "report"):
         out.print(f"\n{_calibration(told)}")

@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from edgec.passes.migrate_scales import MigrateScales
     from edgec.passes.optimize_rounding import OptimizeRounding
     from edgec.passes.prune_channels import PruneChannels
+    from edgec.passes.prune_weights import PruneWeights
     from edgec.passes.quantize import QuantizeGraph
     from edgec.passes.reconstruct_layers import ReconstructLayers
     from edgec.passes.refine_ranges import RefineRanges
@@ -141,6 +142,7 @@ __all__ = [
     "Precision",
     "Promise",
     "PruneChannels",
+    "PruneWeights",
     "QuantizeGraph",
     "Rank",
     "Recipe",
@@ -184,6 +186,7 @@ _LATER = {
     "MigrateScales": "migrate_scales",
     "OptimizeRounding": "optimize_rounding",
     "PruneChannels": "prune_channels",
+    "PruneWeights": "prune_weights",
     "QuantizeGraph": "quantize",
     "ReconstructLayers": "reconstruct_layers",
     "RefineRanges": "refine_ranges",

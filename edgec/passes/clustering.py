@@ -67,6 +67,8 @@ class Clustering:
         The least and the largest integer.
     free
         Whether the scale of each channel may change.
+    zeros
+        Which weights stay zero, ``[G, O, n]``, if some do.
     """
 
     target: Array
@@ -74,6 +76,7 @@ class Clustering:
     scale: Array
     limits: tuple[int, int]
     free: bool
+    zeros: Array | None = None
 
     def into(self, count: int, *, per_channel: bool) -> Clustered:
         """Return integers from alphabets of so many letters.
@@ -90,8 +93,9 @@ class Clustering:
             """Return the choices made from the start, or mended from some that there are."""
             letters = partial(nearest, alphabet)
             if start is None:
-                start = compensated(self.target, factor, scale, letters).astype(np.float64)
-            q = descended(self.target, start, hessian, scale, letters, _SWEEPS)
+                start = compensated(self.target, factor, scale, letters, self.zeros)
+            start = start.astype(np.float64)
+            q = descended(self.target, start, hessian, scale, letters, _SWEEPS, self.zeros)
             off = self.target - q * scale[:, :, None]
             return Clustered(q, alphabet, scale, float(np.sum((off @ hessian) * off)))
 
@@ -129,7 +133,7 @@ class Clustering:
         if per_channel:
             steps = (self.target / scale[:, :, None]).reshape(rows)
             found = fitted(steps, each.reshape(rows), count, self.limits)
-            return found.reshape(*shape[:2], -1), scale
+            return self._with_zero(found.reshape(*shape[:2], -1)), scale
         alphabet = self._common(each, scale, count)
         for _ in range(_SCALINGS if stretch else 0):
             scale = self._nearest_scale(alphabet, each)
@@ -139,7 +143,16 @@ class Clustering:
     def _common(self, each: Array, scale: Array, count: int) -> Array:
         steps = (self.target / scale[:, :, None]).reshape(1, -1)
         weights = (each * scale[:, :, None] ** 2).reshape(1, -1)
-        return np.asarray(fitted(steps, weights, count, self.limits)[0])
+        return self._with_zero(fitted(steps, weights, count, self.limits)[0])
+
+    def _with_zero(self, alphabet: Array) -> Array:
+        """Return alphabets in which the letter next to zero is zero, if weights are to be."""
+        if self.zeros is None:
+            return alphabet
+        at = np.abs(alphabet).argmin(axis=-1)[..., None]
+        found = alphabet.copy()
+        np.put_along_axis(found, at, 0, axis=-1)
+        return found
 
     def _nearest_scale(self, alphabet: Array, each: Array) -> Array:
         """Return the scale of each channel with which the letters are nearest to it."""
@@ -183,5 +196,7 @@ class Clustering:
         # Letters that nobody took stay where they are.
         fit = np.linalg.solve(normal + ridge, (right + 1e-6 * level * alphabet)[..., None])
         whole = np.clip(np.rint(fit[..., 0]), *self.limits).astype(np.int64)
+        if self.zeros is not None:
+            whole = np.where(alphabet == 0, 0, whole)
         now = sum(z * whole[..., k, None].astype(np.float64) for k, z in enumerate(each))
         return np.sort(whole, axis=-1), np.asarray(now)

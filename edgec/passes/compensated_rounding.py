@@ -98,18 +98,26 @@ class Moments:
 
 
 def round_compensated(
-    weight: Array, factor: Factor, scale: Array, limits: tuple[int, int]
+    weight: Array,
+    factor: Factor,
+    scale: Array,
+    limits: tuple[int, int],
+    zeros: Array | None = None,
 ) -> Array:
     """Return the integers of :func:`compensated`, where all between two limits may be taken."""
 
     def rounded(x: Array) -> Array:
         return np.asarray(np.clip(np.rint(x), *limits))
 
-    return compensated(weight, factor, scale, rounded)
+    return compensated(weight, factor, scale, rounded, zeros)
 
 
 def compensated(
-    weight: Array, factor: Factor, scale: Array, rounded: Callable[[Array], Array]
+    weight: Array,
+    factor: Factor,
+    scale: Array,
+    rounded: Callable[[Array], Array],
+    zeros: Array | None = None,
 ) -> Array:
     """Return integers ``q`` so that ``(w - s q) H (w - s q)^T`` is small for each row.
 
@@ -126,6 +134,8 @@ def compensated(
         ``[G, O]``.
     rounded
         Returns the integers that may stand for numbers ``[G, O]`` of one column.
+    zeros
+        Which weights are to be zero whatever that costs, ``[G, O, n]``.
 
     References
     ----------
@@ -135,11 +145,14 @@ def compensated(
     order, upper = factor.order, factor.upper
     left = np.take_along_axis(weight, order[:, None, :], axis=2)
     taken = np.empty_like(left)
+    fixed = None if zeros is None else np.take_along_axis(zeros, order[:, None, :], axis=2)
     for start in range(0, n, _BLOCK):
         stop = min(start + _BLOCK, n)
         errors = np.zeros((groups, outputs, stop - start))
         for j in range(start, stop):
             q = rounded(left[:, :, j] / scale)
+            if fixed is not None:
+                q = np.where(fixed[:, :, j], 0, q)
             taken[:, :, j] = q
             error = (left[:, :, j] - q * scale) / upper[:, None, j, j]
             errors[:, :, j - start] = error
@@ -157,6 +170,7 @@ def descended(
     scale: Array,
     rounded: Callable[[Array], Array],
     sweeps: int,
+    zeros: Array | None = None,
 ) -> Array:
     """Return integers with ``(w - s q) H (w - s q)^T`` smaller still, one column at a time.
 
@@ -173,6 +187,8 @@ def descended(
         ``[G, n, n]``. A column that nothing is known of stays as it is.
     sweeps
         How often each column has its turn, at most.
+    zeros
+        Which integers stay as they are.
     """
     now = q.copy()
     off = weight / scale[:, :, None] - now
@@ -182,8 +198,10 @@ def descended(
         moved = False
         for j in range(weight.shape[2]):
             along = diagonal[:, j, None]
-            known = along > 0
-            best = now[:, :, j] + slope[:, :, j] / np.where(known, along, 1)
+            known = np.broadcast_to(along > 0, now.shape[:2])
+            if zeros is not None:
+                known = known & ~zeros[:, :, j]
+            best = now[:, :, j] + slope[:, :, j] / np.where(along > 0, along, 1)
             step = np.where(known, rounded(best) - now[:, :, j], 0)
             if not step.any():
                 continue
@@ -211,15 +229,18 @@ class Factor:
     upper: Array
 
     @classmethod
-    def of(cls, matrix: Array, damping: float) -> Factor:
+    def of(cls, matrix: Array, damping: float, order: Array | None = None) -> Factor:
         """Return the factors of matrices with something added to their diagonals.
 
         Parameters
         ----------
         damping
             What is added, relative to the mean of the diagonal.
+        order
+            Of the rows, ``[G, n]``; that of the diagonal if not given.
         """
-        order = np.argsort(-np.einsum("gnn->gn", matrix), axis=1, kind="stable")
+        if order is None:
+            order = np.argsort(-np.einsum("gnn->gn", matrix), axis=1, kind="stable")
         index = np.arange(len(matrix))[:, None, None]
         ordered = damped(matrix, damping)[index, order[:, :, None], order[:, None, :]]
         # With J the reversal of rows: where C C^T = J H J, U = J C^-1 J has U^T U = H^-1.

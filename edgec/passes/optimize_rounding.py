@@ -99,7 +99,7 @@ class OptimizeRounding(Pass):
         descent = _Descent(old, target, fit.centred()[0], limits)
         for k in range(self.iterations):
             descent.step(k / self.iterations)
-        found = descent.integers()
+        found = np.where((weight == 0).reshape(shape), old, descent.integers())
         product = found * scale[:, :, None]
         bias, before = np.rint(fit.bias(product) / steps), stored.bias.reshape(shape[:2])
         now = judge.error(product, bias * steps)

@@ -34,11 +34,11 @@ class RoundWeights(Pass):
     weights may first be pulled towards ``w + cov(y - w x, x) (H + d)^-1``, which undoes some of
     what the layers before have lost. Then the bias is set as :class:`CorrectBiases` does.
 
-    Scales and bits are those that the graph has. Every fourth sample is held out and judges:
-    which of several roundings a layer gets, plain rounding among them; each output channel,
-    which keeps plain rounding if it is worse; and the whole graph. Left alone are layers whose
-    weights others share, asymmetric weights, transposed convolutions, and layers with more
-    than 2304 inputs to a sum.
+    Scales and bits are those that the graph has, and weights that are zero stay zero. Every
+    fourth sample is held out and judges: which of several roundings a layer gets, plain
+    rounding among them; each output channel, which keeps plain rounding if it is worse; and the
+    whole graph. Left alone are layers whose weights others share, asymmetric weights,
+    transposed convolutions, and layers with more than 2304 inputs to a sum.
 
     Lossy: the graph computes something else, nearer to the float model. The ratios on record
     are those of each layer's results before its activation, on samples held out.
@@ -82,7 +82,8 @@ def _best(layer: QuantizedLayer, weight: Array, seen: Seen) -> Choice:
     bias = stored.bias.astype(np.float64).reshape(shape[:2])
     plainly = judge.error(old * scale[:, :, None], bias * steps)
     best = plainly, old, bias
-    for q in _roundings(weight.astype(np.float64).reshape(shape), fit, scale, limits):
+    real = weight.astype(np.float64).reshape(shape)
+    for q in _roundings(real, fit, scale, limits):
         product = q * scale[:, :, None]
         free = np.rint(fit.bias(product) / steps)
         error = judge.error(product, free * steps)
@@ -107,7 +108,8 @@ def _roundings(
         factor = Factor.of(hessian, _DAMPING)
     except np.linalg.LinAlgError:  # of rounding errors alone: there is nothing to go by
         return
-    yield round_compensated(weight, factor, scale, limits)
+    zeros = weight == 0 if (weight == 0).any() else None
+    yield round_compensated(weight, factor, scale, limits, zeros)
     for damping in _PULLS:
         moved = pulled(weight, hessian, crossed, damping)
-        yield round_compensated(moved, factor, scale, limits)
+        yield round_compensated(moved, factor, scale, limits, zeros)

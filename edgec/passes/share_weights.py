@@ -103,8 +103,14 @@ class ShareWeights(Pass):
         limits = max(-top, lowest), min(top, highest)
         scale = np.broadcast_to(stored.grid.scale, shape[0] * shape[1]).reshape(shape[:2])
         target = _target(weight.astype(np.float64).reshape(shape), seen)
+        zeros = weight.reshape(shape) == 0
         clustering = Clustering(
-            target, seen.fit.centred()[0], scale, limits, _free(stored.grid)
+            target,
+            seen.fit.centred()[0],
+            scale,
+            limits,
+            _free(stored.grid),
+            zeros if zeros.any() else None,
         )
         try:
             found = clustering.into(count, per_channel=self.per_channel)

@@ -47,6 +47,8 @@ class Options:
     target_ram: str | None = None
     techniques: tuple[str, ...] = ()
     channel_multiple: int | None = None
+    share_weights: str | None = None
+    prune_weights: str | None = None
 
 
 @dataclass

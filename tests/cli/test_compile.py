@@ -20,6 +20,7 @@ EVERYTHING = """
     --shape x:0=1,3,32,32 --shape a=b=N,4 --io-dtype int8 --io-layout nhwc
     --keep-float /conv1 --keep-float fc --metric m:f --label-offset 1 --preprocess size=32
     --device arm64 --no-verify --no-proof --max-float-error 0.01 --min-sqnr 12
+    --share-weights 16/channel --prune-weights 2:4
 """
 
 LEDGER = """\
@@ -76,6 +77,8 @@ def test_passes_every_option_on(compiler: FakeCompiler, edgec: Run, tmp_path: Pa
                 prove=False,
                 max_float_error=0.01,
                 min_sqnr_db=12.0,
+                share_weights="16/channel",
+                prune_weights="2:4",
             ),
         )
     ]

@@ -88,7 +88,7 @@ def test_outputs_stay_nearer_than_with_each_weight_for_itself(
     made = ShareWeights(small(), feeds, 4).run(before)
     monkeypatch.setattr(
         "edgec.passes.clustering.compensated",
-        lambda weight, factor, scale, rounded: rounded(weight / scale[:, :, None]),
+        lambda weight, factor, scale, rounded, zeros: rounded(weight / scale[:, :, None]),
     )
     monkeypatch.setattr("edgec.passes.clustering._SWEEPS", 0)
     monkeypatch.setattr("edgec.passes.clustering._TURNS", 0)
