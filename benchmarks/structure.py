@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.compression.bench import Bench
 from benchmarks.compression.built import chain, cost, resume, speed
 from benchmarks.compression.cases import CASES
+from benchmarks.compression.channels import channels
 from benchmarks.compression.chooser import chooser
 from benchmarks.compression.factors import low_rank, separable
 from benchmarks.compression.latency import latency
@@ -51,6 +52,7 @@ def main() -> int:
 
 
 _COMMANDS: dict[str, Callable[[Bench, Sequence[str]], int]] = {
+    "channels": channels,
     "separable": separable,
     "low-rank": low_rank,
     "chooser": chooser,

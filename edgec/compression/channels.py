@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from typing_extensions import override
@@ -13,6 +14,7 @@ from edgec.channels import ChannelGroup
 from edgec.channels.importance import Criterion
 from edgec.compression.keys import key_of, numbers
 from edgec.compression.sites import NOTHING_GONE, Kept, Option, Picks, Site, Technique
+from edgec.cost import cost
 from edgec.errors import InternalError
 from edgec.ir import Array, Graph
 from edgec.passes import Pass, PruneChannels, ReconstructLayers
@@ -22,9 +24,12 @@ from edgec.passes.judging import judging
 
 __all__ = ["ChannelPruning"]
 
+_BOTH: tuple[Criterion, ...] = ("obs", "energy")
 _LEAST_LEFT = 0.25
 _MOST_WIDTHS = 10
-_JUDGES = 128
+_JUDGES, _LEAST_JUDGES, _JUDGED_MACS = 128, 32, 2e10
+_TRIED = 192
+"""Samples that what makes up for losses is fitted to while widths are tried."""
 
 
 class ChannelPruning(Technique):
@@ -42,7 +47,8 @@ class ChannelPruning(Technique):
     multiple
         Widths that kernels like: what is left of a group is a multiple of it.
     criterion
-        See :data:`edgec.channels.importance.Criterion`.
+        See :data:`edgec.channels.importance.Criterion`. ``None`` measures what goes first by
+        output energy and by optimal brain surgery, and takes for each width what loses less.
     compensate
         Whether the layers that read a group are fitted, and in the end all layers in order
         (:class:`~edgec.passes.ReconstructLayers`).
@@ -58,25 +64,32 @@ class ChannelPruning(Technique):
         samples: Sequence[Mapping[str, Array]],
         *,
         multiple: int = 8,
-        criterion: Criterion = "obs",
+        criterion: Criterion | None = None,
         compensate: bool = True,
         cache: Cache = Cache(None),  # noqa: B008
         progress: Callable[[int, int], None] = lambda done, all_: None,
     ) -> None:
         self.graph, self.samples = graph, samples
-        self.criterion, self.compensate = criterion, compensate
-        self._cuts = ChannelCuts(graph, samples, criterion, compensate=compensate)
+        self.compensate = compensate
+        self._criteria = _BOTH if criterion is None else (criterion,)
+        self._cuts = ChannelCuts(graph, samples, compensate=compensate)
         self._widths = {
             name: widths
             for name, group in self._cuts.groups.items()
             if len(widths := _widths(group, multiple)) > 1
         }
-        nats = self._measured(cache, progress)
+        self._judging = judging(samples)[: _judges(graph)]
+        options = f"channels {compensate} {len(self._judging)}"
+        self._cache, self._key = cache, key_of(graph, samples, options)
+        self._known = numbers(cache.read(self._key))
+        self._judge: Divergence | None = None
+        nats = self._measured(progress)
+        self._chosen = {place: by for place, (_, by) in nats.items()}
         self._sites = tuple(
             Site(
                 name,
                 self._cuts.groups[name].layer,
-                tuple(Option(f"{n} of {widths[0]} channels", nats[name, n]) for n in widths),
+                tuple(Option(f"{n} of {widths[0]} channels", nats[name, n][0]) for n in widths),
             )
             for name, widths in self._widths.items()
         )
@@ -97,43 +110,77 @@ class ChannelPruning(Technique):
         widths = self.widths(picks)
         if not widths:
             return ()
-        prune = PruneChannels(widths, self.samples, self.criterion, self.compensate)
+        criteria = self._criteria_of(widths)
+        prune = PruneChannels(widths, self.samples, criteria, self.compensate)
         if not self.compensate:
             return (prune,)
-        return prune, ReconstructLayers(self.graph, self._cuts.kept(widths), self.samples)
+        left = self._cuts.kept(widths, criteria)
+        return prune, ReconstructLayers(self.graph, left, self.samples)
 
     @override
     def kept(self, picks: Picks) -> Kept:
-        return self._cuts.kept(self.widths(picks))
+        widths = self.widths(picks)
+        return self._cuts.kept(widths, self._criteria_of(widths))
 
     def widths(self, picks: Picks) -> dict[str, int]:
         """Return the widths that are picked, of groups that do not stay whole."""
         return {name: self._widths[name][k] for name, k in picks.items() if k}
 
+    def loss(self, picks: Picks) -> float:
+        """Return what some widths lose together, on samples held out.
+
+        All that makes up for it is fitted to fewer samples than in the end.
+        """
+        widths = dict(sorted(self.widths(picks).items()))
+        criteria = self._criteria_of(widths)
+        label = " and ".join(f"{n} of {g} by {criteria[g]}" for g, n in widths.items())
+        return self._nats(f"fitted: {label}", lambda: self._fitted(widths))
+
+    def _fitted(self, widths: Mapping[str, int]) -> Graph:
+        criteria = self._criteria_of(widths)
+        made = self._cuts.cut(widths, criteria)
+        if not self.compensate:
+            return made
+        kept = self._cuts.kept(widths, criteria)
+        return ReconstructLayers(self.graph, kept, self.samples[:_TRIED]).run(made)
+
+    def _criteria_of(self, widths: Mapping[str, int]) -> dict[str, Criterion]:
+        return {name: self._chosen[name, n] for name, n in widths.items()}
+
     def _measured(
-        self, cache: Cache, progress: Callable[[int, int], None]
-    ) -> dict[tuple[str, int], float]:
-        samples = judging(self.samples)[:_JUDGES]
-        options = f"channels {self.criterion} {self.compensate} {len(samples)}"
-        key = key_of(self.graph, self.samples, options)
-        known = numbers(cache.read(key))
+        self, progress: Callable[[int, int], None]
+    ) -> dict[tuple[str, int], tuple[float, Criterion]]:
+        """Return what each width of each group loses alone, by the criterion that is best."""
         wanted = [(name, n) for name, widths in self._widths.items() for n in widths[1:]]
-        found = {(name, widths[0]): 0.0 for name, widths in self._widths.items()}
-        judge: Divergence | None = None
+        whole = (0.0, self._criteria[0])
+        found = {(name, widths[0]): whole for name, widths in self._widths.items()}
         for done, (name, n) in enumerate(wanted, 1):
-            label = f"{n} of {name}"
-            if label not in known:
-                judge = judge or Divergence(self.graph, samples)
-                lost = float(judge.of(self._cuts.cut({name: n})).mean())
-                known[label] = max(lost, 0.0) if math.isfinite(lost) else _RUINED
-                cache.write(key, known)
-            found[name, n] = known[label]
+            nats = [
+                self._nats(f"{n} of {name} by {by}", partial(self._cuts.cut, {name: n}, by))
+                for by in self._criteria
+            ]
+            best = int(np.argmin(nats))
+            found[name, n] = nats[best], self._criteria[best]
             progress(done, len(wanted))
         return found
+
+    def _nats(self, label: str, made: Callable[[], Graph]) -> float:
+        """Return what a graph loses, if need be by measuring it."""
+        if label not in self._known:
+            self._judge = self._judge or Divergence(self.graph, self._judging)
+            lost = float(self._judge.of(made()).mean())
+            self._known[label] = max(lost, 0.0) if math.isfinite(lost) else _RUINED
+            self._cache.write(self._key, self._known)
+        return self._known[label]
 
 
 _RUINED = 1e6
 """Nats of what is no number any more."""
+
+
+def _judges(graph: Graph) -> int:
+    """Return how many samples judge: of large models fewer, as each takes longer."""
+    return int(np.clip(_JUDGED_MACS / max(cost(graph).macs, 1), _LEAST_JUDGES, _JUDGES))
 
 
 def _widths(group: ChannelGroup, multiple: int) -> tuple[int, ...]:
@@ -142,6 +189,7 @@ def _widths(group: ChannelGroup, multiple: int) -> tuple[int, ...]:
     most = (group.size - 1) // multiple * multiple
     every = list(range(most, least - 1, -multiple))
     if len(every) > _MOST_WIDTHS:
-        at = np.unique(np.linspace(0, len(every) - 1, _MOST_WIDTHS).round().astype(int))
-        every = [every[int(i)] for i in at]
+        # The first few channels are what little pruning takes: there the steps are small.
+        at = np.unique(np.geomspace(1, len(every), _MOST_WIDTHS).round().astype(int))
+        every = [every[int(i) - 1] for i in at]
     return group.size, *every

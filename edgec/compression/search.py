@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -11,13 +12,23 @@ from edgec.compression.sites import Picks, Technique
 from edgec.ir import Graph
 from edgec.passes.knapsack import Allocator, Offer
 
-__all__ = ["Found", "Price", "search"]
+__all__ = ["Found", "Loss", "Price", "search"]
 
 Price = Callable[[Graph], float]
 """What a graph costs: multiply-accumulates, bytes, predicted seconds, bytes of RAM."""
 
+Loss = Callable[[tuple[Picks, ...]], float]
+"""What the options picked for each technique lose together, in nats."""
+
 _TURNS = 20
 _ROUNDS = 3
+_TRIALS = 24
+_REACH = 2
+"""How many options a site moves by in an exchange."""
+_LEAST_GAIN = 0.01
+"""Of a measured loss, below which it may be chance."""
+_SLACK = 0.005
+"""Of the whole price, by which sums of savings may be off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +43,14 @@ class Found:
         Of the graph with all of them.
     nats
         What they lose alone, summed up.
+    measured
+        What they lose together, if that was measured.
     """
 
     picks: tuple[Picks, ...]
     price: float
     nats: float
+    measured: float | None = None
 
 
 def search(
@@ -45,6 +59,8 @@ def search(
     price: Price,
     goal: float,
     progress: Callable[[int, int], None] = lambda done, all_: None,
+    loss: Loss | None = None,
+    trials: int = _TRIALS,
 ) -> Found | None:
     """Return the options that lose least in sum and bring a graph's price down to a goal.
 
@@ -54,6 +70,9 @@ def search(
     what was picked, and the search is repeated; of all that meet the goal, the least loss wins.
     At last every site is given back what the goal leaves room for.
 
+    Losses do not quite add up either, least of all once other layers make up for them. With
+    `loss` one site then gives way to another wherever that is measured to lose less.
+
     Parameters
     ----------
     techniques
@@ -61,14 +80,18 @@ def search(
     goal
         The most that the graph may cost.
     progress
-        Called with the number of prices that are known, and of all.
+        Called with the number of prices or of losses that are known, and of all.
+    loss
+        What some options lose together, with all that makes up for it, on samples held out.
+    trials
+        How often that is measured, at most.
 
     Returns
     -------
     Found or None
         ``None`` if the goal is out of reach.
     """
-    return _Search(graph, techniques, price, goal, progress).found()
+    return _Search(graph, techniques, price, goal, progress).found(loss, trials)
 
 
 _Chosen = tuple[int, ...]
@@ -91,7 +114,7 @@ class _Search:
         self.known: dict[_Chosen, float] = {}
         self.whole = tuple(0 for _ in self.places)
 
-    def found(self) -> Found | None:
+    def found(self, loss: Loss | None, trials: int) -> Found | None:
         if self.price_of(self.whole) <= self.goal:
             return self.result(self.whole)
         best = self.refined(self.whole)
@@ -101,7 +124,10 @@ class _Search:
             if self.price_of(cheapest) > self.goal:
                 return None
             best = self.refined(cheapest) or cheapest
-        return self.result(self.given_back(best))
+        best = self.given_back(best)
+        if loss is None or trials < 1:
+            return self.result(best)
+        return self.exchanged(best, loss, trials)
 
     def refined(self, around: _Chosen) -> _Chosen | None:
         """Return the best of a few rounds, each with savings beside what the last picked."""
@@ -123,9 +149,11 @@ class _Search:
             chosen = min(ways, key=lambda way: (self.price_of(way), -self.lost(way)))
         return chosen
 
-    def result(self, chosen: _Chosen) -> Found:
-        picks = tuple(self.picks(chosen, t) for t in range(len(self.techniques)))
-        return Found(picks, self.price_of(chosen), self.lost(chosen))
+    def result(self, chosen: _Chosen, measured: float | None = None) -> Found:
+        return Found(self.split(chosen), self.price_of(chosen), self.lost(chosen), measured)
+
+    def split(self, chosen: _Chosen) -> tuple[Picks, ...]:
+        return tuple(self.picks(chosen, t) for t in range(len(self.techniques)))
 
     def picks(self, chosen: _Chosen, technique: int) -> Picks:
         return {
@@ -190,3 +218,42 @@ class _Search:
                     break
             else:
                 return chosen
+
+    def exchanged(self, chosen: _Chosen, loss: Loss, trials: int) -> Found:
+        """Return what loses least as it is measured, one exchange after the other."""
+        known = {chosen: loss(self.split(chosen))}
+        self.progress(len(known), trials)
+        again = True
+        while again:
+            again = False
+            for way in self.exchanges(chosen):
+                if len(known) >= trials:
+                    break
+                if way in known or self.price_of(way) > self.goal:
+                    continue
+                known[way] = loss(self.split(way))
+                self.progress(len(known), trials)
+                if known[way] < known[chosen] * (1 - _LEAST_GAIN):
+                    chosen, again = way, True
+                    break
+        return self.result(chosen, known[chosen])
+
+    def exchanges(self, chosen: _Chosen) -> list[_Chosen]:
+        """Return what differs in two sites and may meet the goal, the least loss first."""
+        base = self.price_of(chosen)
+        room = self.goal - base + _SLACK * abs(self.price_of(self.whole))
+        moves: list[tuple[int, int, float, float]] = []
+        for i, nats in enumerate(self.nats):
+            near = range(max(chosen[i] - _REACH, 0), min(chosen[i] + _REACH + 1, len(nats)))
+            for k in near:
+                if k != chosen[i]:
+                    way = (*chosen[:i], k, *chosen[i + 1 :])
+                    cheaper = self.price_of(way) - base
+                    moves.append((i, k, nats[k] - nats[chosen[i]], cheaper))
+        found: list[tuple[float, _Chosen]] = []
+        for (i, k, more, price), (j, n, less, other) in combinations(moves, 2):
+            if i != j and price * other < 0 and price + other <= room:
+                now = list(chosen)
+                now[i], now[j] = k, n
+                found.append((more + less, tuple(now)))
+        return [way for _, way in sorted(found)]

@@ -20,7 +20,10 @@ from edgec.passes.judging import fitting
 from edgec.passes.patches import patches, places_of
 from edgec.passes.walk import Walk
 
-__all__ = ["ChannelCuts", "Widths", "group_names"]
+__all__ = ["ChannelCuts", "Criteria", "Widths", "group_names"]
+
+Criteria = Criterion | Mapping[str, Criterion]
+"""In which order units go: the same for all groups, or by the name of the group."""
 
 Widths = Mapping[str, int]
 """How many units are left of groups, by name; groups that are not named stay whole."""
@@ -61,7 +64,7 @@ class _Sums:
 
 
 class ChannelCuts:
-    """Cuts groups of channels to widths, in the order of a criterion.
+    """Cuts groups of channels to widths, in the order of criteria.
 
     Layers that read the channels are fitted to what they yielded before. What is known of them
     comes from one walk through the graph, when it is first asked for: for each the covariance
@@ -80,24 +83,23 @@ class ChannelCuts:
         self,
         graph: Graph,
         samples: Sequence[Mapping[str, Array]],
-        criterion: Criterion,
         *,
         compensate: bool,
         names: Sequence[str] | None = None,
     ) -> None:
         self.graph, self.samples = graph, samples
-        self.criterion, self.compensate = criterion, compensate
+        self.compensate = compensate
         groups = channels_of(graph).groups
         every = dict(zip(group_names(groups), groups, strict=True))
         self.groups = {n: g for n, g in every.items() if names is None or n in names}
-        self._traces: dict[str, Trace] = {}
+        self._traces: dict[tuple[str, Criterion], Trace] = {}
 
-    def kept(self, widths: Widths) -> dict[str, Array]:
+    def kept(self, widths: Widths, criteria: Criteria) -> dict[str, Array]:
         """Return the channels that are left of values that lose some, by name."""
         lengths = {v.name: v.type.shape for v in self.graph.values()}
         return {
             name: np.setdiff1d(np.arange(int(lengths[name][axis])), at)
-            for (name, axis), at in self._removed(widths).items()
+            for (name, axis), at in self._removed(widths, criteria).items()
             if axis == _CHANNELS and name not in self.graph.constants
         }
 
@@ -115,9 +117,11 @@ class ChannelCuts:
         )
         return without(self.graph if graph is None else graph, removed)
 
-    def cut(self, widths: Widths, *, compensate: bool | None = None) -> Graph:
+    def cut(
+        self, widths: Widths, criteria: Criteria, *, compensate: bool | None = None
+    ) -> Graph:
         """Return the graph with other widths, fitted if that is asked for."""
-        removed = self._removed(widths)
+        removed = self._removed(widths, criteria)
         if not removed:
             return self.graph
         graph = self.graph
@@ -128,25 +132,25 @@ class ChannelCuts:
             graph = replace(graph, constants=MappingProxyType(constants))
         return without(graph, removed)
 
-    def trace(self, name: str) -> Trace:
+    def trace(self, name: str, criterion: Criterion) -> Trace:
         """Return in which order the units of a group go."""
-        if name not in self._traces:
+        if (name, criterion) not in self._traces:
             group = self.groups[name]
-            ranked = self.criterion in ("l1", "l2")
-            readers = [] if ranked else list(self._readers(group))
-            self._traces[name] = trace(
-                self.graph, group, readers, self.criterion, _RANKING_DAMPING
+            readers = [] if criterion in ("l1", "l2") else list(self._readers(group))
+            self._traces[name, criterion] = trace(
+                self.graph, group, readers, criterion, _RANKING_DAMPING
             )
-        return self._traces[name]
+        return self._traces[name, criterion]
 
-    def _removed(self, widths: Widths) -> dict[tuple[str, int], Array]:
+    def _removed(self, widths: Widths, criteria: Criteria) -> dict[tuple[str, int], Array]:
         """Return what goes, by value and axis."""
         found: list[_Removal] = []
         for name, size in widths.items():
             group = self.groups.get(name)
             if group is None or not 0 < size <= group.size:
                 raise InternalError(f"there is no group {name!r} of {size} channels or more")
-            units = self.trace(name).order[: group.size - size]
+            criterion = criteria if isinstance(criteria, str) else criteria[name]
+            units = self.trace(name, criterion).order[: group.size - size]
             if len(units):
                 found.append(group.removal(units))
         return _joined(found)

@@ -9,12 +9,11 @@ from typing import ClassVar
 from typing_extensions import override
 
 from edgec.channels import channels_of
-from edgec.channels.importance import Criterion
 from edgec.cost import cost
 from edgec.errors import Diagnostic
 from edgec.ir import Array, Graph
 from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
-from edgec.passes.channel_cuts import ChannelCuts, Widths
+from edgec.passes.channel_cuts import ChannelCuts, Criteria, Widths
 from edgec.passes.divergence import Divergence, ratio_of
 from edgec.passes.judging import judging
 
@@ -43,7 +42,7 @@ class PruneChannels(Pass):
     samples
         One array for each graph input, for each sample.
     criterion
-        See :data:`edgec.channels.importance.Criterion`.
+        See :data:`edgec.channels.importance.Criterion`; one for all groups, or by their names.
     compensate
         Whether the layers that read a group are fitted.
 
@@ -56,17 +55,17 @@ class PruneChannels(Pass):
     promise: ClassVar[Promise] = Lossy()
     widths: Widths = field(hash=False)
     samples: Sequence[Mapping[str, Array]] = field(hash=False, repr=False)
-    criterion: Criterion = "obs"
+    criterion: Criteria = field(default="obs", hash=False)
     compensate: bool = True
 
     @override
     def run(self, graph: Graph) -> Graph:
-        return self._cuts(graph).cut(self.widths)
+        return self._cuts(graph).cut(self.widths, self.criterion)
 
     @override
     def run_recorded(self, graph: Graph) -> tuple[Graph, tuple[LayerRecord, ...]]:
         cuts = self._cuts(graph)
-        made = cuts.cut(self.widths)
+        made = cuts.cut(self.widths, self.criterion)
         return made, (() if made is graph else tuple(self._records(cuts)))
 
     @override
@@ -80,7 +79,6 @@ class PruneChannels(Pass):
         return ChannelCuts(
             graph,
             self.samples,
-            self.criterion,
             compensate=self.compensate,
             names=list(self.widths),
         )
@@ -94,10 +92,10 @@ class PruneChannels(Pass):
             if size == group.size:
                 continue
             left = cost(cuts.skeleton({name: size}))
-            before = float(judge.of(cuts.cut({name: size}, compensate=False)).mean())
-            after = before
+            bare = cuts.cut({name: size}, self.criterion, compensate=False)
+            before = after = float(judge.of(bare).mean())
             if self.compensate:
-                after = float(judge.of(cuts.cut({name: size})).mean())
+                after = float(judge.of(cuts.cut({name: size}, self.criterion)).mean())
             yield LayerRecord(
                 group.layer,
                 ratio_of(before),

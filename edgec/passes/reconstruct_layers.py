@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from typing_extensions import override
 
-from edgec.ir import Array, Builder, Graph, Node
+from edgec.ir import Array, Builder, Graph, Node, Value
 from edgec.numerics import sqnr
 from edgec.ops import Activation, Add, Convolution, FullyConnected
 from edgec.passes.activated_fit import Fit, Rows
@@ -22,7 +22,7 @@ from edgec.passes.walk import Walk
 __all__ = ["ReconstructLayers"]
 
 _DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-_ROWS_PER_INPUT, _LEAST_ROWS = 32, 8192
+_ROWS_PER_INPUT, _LEAST_ROWS = 128, 65536
 _TURNS = 8
 _MOST_BYTES = 1 << 28
 """Of the patches that one layer is fitted to: wide layers see fewer."""
@@ -32,7 +32,8 @@ _MOST_BYTES = 1 << 28
 class ReconstructLayers(Pass):
     """Fit weights and biases so that each layer yields what the original's does.
 
-    Layers are taken in order, each on what the layers before it yield now. Its weights become
+    Layers that something was lost before or in are taken in order, each on what the layers
+    before it yield now. Its weights become
     ``W + (Y X^T - W X X^T)(X X^T + d)^-1``, with ``X`` what it reads and ``Y`` what the layer
     of the original yields before its activation, on the channels that are left; ``d`` is the
     best of five on samples held out, where the weights as they are compete too. The bias
@@ -76,12 +77,15 @@ class ReconstructLayers(Pass):
     def run_recorded(self, graph: Graph) -> tuple[Graph, tuple[LayerRecord, ...]]:
         if len(self.samples) < LEAST_SAMPLES:
             return graph, ()
+        same = _same(graph, self.reference)
         walk = Walk(graph, self.samples, half=True)
         beside = Beside(self.reference, self.samples)
         changes: dict[str, tuple[Array, Array]] = {}
         records: list[LayerRecord] = []
         for node in walk.nodes:
-            real = beside.reach(node.outputs[0].name) if _may_change(graph, node) else None
+            off = not same.issuperset(v.name for v in _goes_into(graph, node))
+            changes_it = off and _may_change(graph, node)
+            real = beside.reach(node.outputs[0].name) if changes_it else None
             found = None if real is None else self._fitted(graph, node, real, walk, beside)
             if found is None:
                 walk.hold(node, walk.run(node))
@@ -182,6 +186,36 @@ def _joint(graph: Graph, node: Node, walk: Walk, beside: Beside) -> _Joint | Non
     if other.name not in walk.held or other.name not in beside.held:
         return None
     return _Joint(user, real, operand)
+
+
+def _same(graph: Graph, reference: Graph) -> set[str]:
+    """Return the values that are computed in both graphs alike, by name."""
+    originals = {n.outputs[0].name: n for n in reference.nodes}
+    found = {v.name for v in graph.inputs}
+    for node in graph.nodes:
+        other = originals.get(node.outputs[0].name)
+        if other is None or other.op != node.op or len(other.inputs) != len(node.inputs):
+            continue
+        pairs = zip(node.inputs, other.inputs, strict=True)
+        if all(
+            (a.name == b.name and (a.is_absent or a.name in found))
+            or _equal(graph.constant(a), reference.constant(b))
+            for a, b in pairs
+        ):
+            found.update(v.name for v in node.outputs)
+    return found
+
+
+def _goes_into(graph: Graph, node: Node) -> tuple[Value, ...]:
+    """Return a node's result, and the sums it goes into."""
+    users = graph.users.get(node.outputs[0], ())
+    return node.outputs[0], *(n.output for n in users if isinstance(n.op, Add))
+
+
+def _equal(one: Array | None, other: Array | None) -> bool:
+    if one is None or other is None:
+        return False
+    return one is other or (one.shape == other.shape and bool((one == other).all()))
 
 
 def _may_change(graph: Graph, node: Node) -> bool:

@@ -12,6 +12,7 @@ from edgec.channels import ChannelGroup, channels_of, without
 from edgec.evaluate import evaluate
 from edgec.ir import Array, Constant, Graph, verify
 from edgec.numerics import relative_error
+from edgec.passes.rounding import rounding_floor
 
 Removal = Mapping[tuple[str, int], Array]
 
@@ -37,8 +38,13 @@ def joined(groups: Sequence[ChannelGroup], pick: Callable[[int], Array]) -> Remo
     return {place: np.unique(np.concatenate(at)) for place, at in found.items()}
 
 
-def check_removal(graph: Graph, feed: Mapping[str, Array], seed: int = 0) -> float:
-    """Take out a third of the units of every group, silenced first; return the error."""
+def check_removal(
+    graph: Graph, feed: Mapping[str, Array], seed: int = 0
+) -> tuple[float, float]:
+    """Take out a third of the units of every group, silenced first.
+
+    Returns the error, and how far rounding alone moves the silenced graph.
+    """
     rng = np.random.default_rng(seed)
     groups = channels_of(graph).groups
     removed = joined(groups, lambda n: rng.choice(n, max(1, n // 3), replace=False))
@@ -46,4 +52,5 @@ def check_removal(graph: Graph, feed: Mapping[str, Array], seed: int = 0) -> flo
     less = without(quiet, removed)
     verify(less)
     assert [v.type for v in less.outputs] == [v.type for v in graph.outputs]
-    return relative_error(evaluate(quiet, feed), evaluate(less, feed))
+    want = evaluate(quiet, feed)
+    return relative_error(want, evaluate(less, feed)), rounding_floor(quiet, feed, want)

@@ -124,3 +124,49 @@ def test_a_price_that_is_a_maximum() -> None:
     found = search(graph(), [Tables("a", LOSSES)], peak, 70)
     assert found is not None
     assert found.picks == ({"a0": 1, "a1": 1},)
+
+
+def together(made: dict[str, int]) -> float:
+    """Two sites lose twice what they do alone, and one loses nothing at all."""
+    alone = {f"a{i}": each for i, each in enumerate(LOSSES)}
+    lost = {site: alone[site][k] for site, k in made.items()}
+    return 2 * (lost.get("a0", 0) + lost.get("a3", 0)) + lost.get("a1", 0)
+
+
+def test_what_is_measured_to_lose_less_is_exchanged() -> None:
+    tried: list[dict[str, int]] = []
+
+    def loss(picks: tuple[Picks, ...]) -> float:
+        tried.append(dict(picks[0]))
+        return together(tried[-1])
+
+    one = Tables("a", LOSSES)
+    sums = search(graph(), [one], additive, 72)
+    found = search(graph(), [one], additive, 72, loss=loss)
+    assert sums is not None
+    assert found is not None
+    assert found.picks != sums.picks
+    assert found.price <= 72
+    assert found.measured == together(dict(found.picks[0])) < together(dict(sums.picks[0]))
+    best = min(
+        together({f"a{i}": k for i, k in enumerate(picks)})
+        for picks in product(*(range(len(each)) for each in LOSSES))
+        if 7 * sum(picks) >= 28
+    )
+    assert found.measured == best
+    assert len(tried) == len({tuple(sorted(t.items())) for t in tried}) <= 24
+
+
+def test_losses_are_measured_no_more_often_than_allowed() -> None:
+    tried: list[tuple[Picks, ...]] = []
+
+    def loss(picks: tuple[Picks, ...]) -> float:
+        tried.append(picks)
+        return 100.0 - len(tried)  # always better
+
+    found = search(graph(), [Tables("a", LOSSES)], additive, 72, loss=loss, trials=3)
+    assert found is not None
+    assert (len(tried), found.measured, found.picks) == (3, 97.0, tried[-1])
+    assert search(graph(), [Tables("a", LOSSES)], additive, 72, loss=loss, trials=0) == search(
+        graph(), [Tables("a", LOSSES)], additive, 72
+    )

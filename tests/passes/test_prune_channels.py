@@ -147,8 +147,8 @@ def test_weights_that_two_layers_have_are_not_fitted_to_one_of_them() -> None:
 
 def test_weights_that_were_spoilt_are_fitted_again() -> None:
     graph, given = redundant(), samples()
-    cuts = ChannelCuts(graph, given, "l1", compensate=False)
-    pruned, kept = cuts.cut({"a": 8}), cuts.kept({"a": 8})
+    cuts = ChannelCuts(graph, given, compensate=False)
+    pruned, kept = cuts.cut({"a": 8}, "l1"), cuts.kept({"a": 8}, "l1")
     fitted, records = ReconstructLayers(graph, kept, given).run_recorded(pruned)
     assert decibels(graph, fitted) > 40
     assert decibels(graph, pruned) < 20
@@ -180,9 +180,23 @@ def test_the_order_of_a_group_does_not_depend_on_what_else_is_cut(
     net.add("a", relu, "x", random(8, 3, 1, 1, seed=2))
     net.add("b", relu, "a", random(8, 8, 1, 1, seed=3))
     graph = net.graph(net.add("y", Conv(), "b", random(4, 8, 1, 1, seed=4)))
-    every = ChannelCuts(graph, given, "obs", compensate=True)
-    alone = ChannelCuts(graph, given, "obs", compensate=True, names=["b"])
+    every = ChannelCuts(graph, given, compensate=True)
+    alone = ChannelCuts(graph, given, compensate=True, names=["b"])
     assert list(alone.groups) == ["b"]
-    np.testing.assert_array_equal(every.trace("b").order, alone.trace("b").order)
-    for name, constant in every.cut({"b": 8}).constants.items():
-        np.testing.assert_array_equal(constant.array, alone.cut({"b": 8}).constants[name].array)
+    np.testing.assert_array_equal(every.trace("b", "obs").order, alone.trace("b", "obs").order)
+    for name, constant in every.cut({"b": 4}, "obs").constants.items():
+        np.testing.assert_array_equal(
+            constant.array, alone.cut({"b": 4}, "obs").constants[name].array
+        )
+
+
+def test_each_group_may_go_by_a_criterion_of_its_own() -> None:
+    graph, widths = redundant(), {"a": 4, "b": 6}
+    cuts = ChannelCuts(graph, samples(), compensate=True)
+    mixed = PruneChannels(widths, samples(), {"a": "l1", "b": "obs"}).run(graph)
+    first = graph.constants["a.1"].array[cuts.kept(widths, "l1")["a"]]
+    np.testing.assert_array_equal(mixed.constants[mixed.nodes[0].inputs[1].name].array, first)
+    kept = cuts.kept(widths, {"a": "l1", "b": "obs"})
+    np.testing.assert_array_equal(kept["b"], cuts.kept(widths, "obs")["b"])
+    assert list(kept["a"]) != list(cuts.kept(widths, "obs")["a"])
+    assert list(kept["b"]) != list(cuts.kept(widths, "l1")["b"])

@@ -65,12 +65,12 @@ def test_only_the_channels_that_are_left_are_compared() -> None:
     net.add("c", Conv(), "x", random(3, 3, 1, 1, seed=2), random(3))
     net.add("d", Add(), "b", "c")
     graph = net.graph(net.add("y", Conv(), "d", random(5, 3, 1, 1, seed=3)))
-    cuts = ChannelCuts(graph, samples(), "l1", compensate=False)
+    cuts = ChannelCuts(graph, samples(), compensate=False)
     (name,) = cuts.groups
-    pruned = cuts.cut({name: 2})
-    made, records = ReconstructLayers(graph, cuts.kept({name: 2}), samples()).run_recorded(
-        pruned
-    )
+    pruned = cuts.cut({name: 2}, "l1")
+    made, records = ReconstructLayers(
+        graph, cuts.kept({name: 2}, "l1"), samples()
+    ).run_recorded(pruned)
     assert [r.layer for r in records] == ["b", "c", "y"]
     assert nats(graph, made) < 0.5 * nats(graph, pruned)
     assert min(r.after_db for r in records[:2]) > 60  # what is left of the sum is right
