@@ -80,6 +80,9 @@ class Factorization(Technique):
         Which of :data:`KINDS` to offer.
     multiple
         Ranks that kernels like are multiples of it.
+    original, kept
+        What layers are fitted to, if that is not the graph itself but what it was made from;
+        and the channels of it that are left, by the name of a value.
     cache
         Keeps each measurement, so that a run that was stopped goes on where it was.
     progress
@@ -98,10 +101,13 @@ class Factorization(Technique):
         *,
         kinds: Sequence[str] = KINDS,
         multiple: int = 4,
+        original: Graph | None = None,
+        kept: Kept = NOTHING_GONE,
         cache: Cache = Cache(None),  # noqa: B008
         progress: Callable[[int, int], None] = lambda done, all_: None,
     ) -> None:
         self.graph, self.samples, self._kinds, self._multiple = graph, samples, kinds, multiple
+        self._original, self._kept = original or graph, kept
         self.left_out: dict[str, str] = {}
         self._measured = _Measured(graph, samples, cache)
         self._ways: dict[str, tuple[Way, ...]] = {}
@@ -143,16 +149,19 @@ class Factorization(Technique):
         Parameters
         ----------
         kept
-            Channels that are left by the name of a value, if some were taken out before.
+            Channels that are left by the name of a value, if passes before these take some
+            out. If that is not known layers are fitted to what those passes made.
         """
+        before = self._kept
+        left = {**before, **{n: before[n][k] if n in before else k for n, k in kept.items()}}
         ways = self.ways(picks)
         multipliers = {n: w for n, w in ways.items() if isinstance(w, int)}
         ranks = {n: w for n, w in ways.items() if isinstance(w, Rank)}
         found: list[Pass] = []
         if multipliers:
-            found.append(FactorizeSeparable(multipliers, self.samples, self.graph, kept))
+            found.append(FactorizeSeparable(multipliers, self.samples, self._original, left))
         if ranks:
-            found.append(FactorizeLowRank(ranks, self.samples, self.graph, kept))
+            found.append(FactorizeLowRank(ranks, self.samples, self._original, left))
         return tuple(found)
 
     def ways(self, picks: Picks) -> dict[str, Way]:

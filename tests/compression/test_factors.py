@@ -11,10 +11,11 @@ from edgec.cache import Cache
 from edgec.compression import Factorization, search
 from edgec.compression.factors import _Measured
 from edgec.cost import cost
-from edgec.ir import Graph
+from edgec.ir import Builder, Graph
 from edgec.ops import Conv, DepthwiseConv
 from edgec.passes import FactorizeLowRank, FactorizeSeparable, Pipeline, PruneChannels, Rank
 from edgec.passes.divergence import Divergence
+from edgec.passes.linear_layers import linear_layers
 from tests.passes.test_factorize_layers import residual, samples
 from tests.targets.graphs import Net, random
 
@@ -169,3 +170,31 @@ def test_a_graph_that_lost_channels_is_factorised_like_the_whole(
     assert macs(rough) == macs(made) < macs(pruned)
     assert cost(rough) == cost(made)
     assert np.isfinite(lost(graph, made))
+
+
+def test_a_pruned_graph_comes_nearer_to_the_original_where_its_channels_are_known() -> None:
+    graph, given = residual(), samples()
+    kept = {"b": np.arange(0, 16, 2)}
+    layers = linear_layers(graph)
+    b = Builder(graph)
+    for node in graph.nodes:
+        name = node.output.name
+        if name not in "bc":
+            b.copy(node)
+            continue
+        weight = graph.constants[node.inputs[1].name].array
+        cut = weight[kept["b"]] if name == "b" else weight[:, kept["b"]]
+        rest = [b.now(v) for v in node.inputs[2:]]
+        b.add(node.op, b.now(node.inputs[0]), b.constant(cut, "cut"), *rest, like=node)
+    pruned = b.finish()
+    assert layers["c"].inputs == 2 * linear_layers(pruned)["c"].inputs
+
+    picks = {"c": 1}
+    whole = Factorization(pruned, given, kinds=["channel"])
+    beside = Factorization(pruned, given, kinds=["channel"], original=graph, kept=kept)
+    assert whole.sites == beside.sites
+    made = [Pipeline(t.passes(picks)).run(pruned)[0] for t in (whole, beside)]
+    assert lost(graph, made[1]) < 0.5 * lost(graph, made[0])
+    later = Factorization(graph, given, kinds=["channel"]).passes(picks, kept)
+    again, _ = Pipeline(later).run(pruned)
+    assert lost(graph, again) < 0.5 * lost(graph, made[0])
