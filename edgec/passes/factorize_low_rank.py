@@ -64,7 +64,8 @@ class FactorizeLowRank(Pass):
     without training.
 
     Lossy. The ratios on record are those of each layer's results on samples held out: from the
-    weights alone, and with what was fitted.
+    weights alone, and with what was fitted; and of layers behind, which are fitted to what
+    they read by then, as they were and as they are now.
 
     Parameters
     ----------

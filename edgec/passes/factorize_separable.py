@@ -30,7 +30,8 @@ class FactorizeSeparable(Pass):
     kernels are approximated for themselves, as published.
 
     Lossy. The ratios on record are those of each layer's results on samples held out: with the
-    published solution, and with what was fitted.
+    published solution, and with what was fitted; and of layers behind, which are fitted to
+    what they read by then, as they were and as they are now.
 
     Parameters
     ----------

@@ -28,6 +28,7 @@ __all__ = ["Original", "alone", "factorized", "kernels", "refusal", "refused", "
 _DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _ROWS_PER_INPUT, _LEAST_ROWS = 32, 8192
 _OWN = 0.2
+"""How much each error counts by itself, relative to how much they count on average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def factorized(
         made = list(fitting.layers())
     records = _recorded(graph, made)
     if fitting is not None:
-        graph = with_weights(graph, fitting.moved)
+        graph, records = with_weights(graph, fitting.moved), (*records, *fitting.followed)
     return _rewritten(graph, made), records
 
 
@@ -210,6 +211,7 @@ class _Fitting:
         self._begun = False
         self.moved: dict[str, tuple[Array, Array]] = {}
         """Weights and biases of layers that follow, by the names of their results."""
+        self.followed: list[LayerRecord] = []
 
     def layers(self) -> Iterator[_Made]:
         """Yield the layers that are factorised, in order, and see to the others on the way."""
@@ -240,12 +242,15 @@ class _Fitting:
     def _follow(self, layer: LinearLayer) -> None:
         """Fit a layer to what the original yields, on what those before it yield now."""
         fit, judge = self._moments(layer)
-        weight = _wanted(layer, fit, judge)
-        if weight is layer.weight:
-            bias = layer.bias
-        else:
+        weight, bias = _wanted(layer, fit, judge), layer.bias
+        if weight is not layer.weight:
             bias = fit.bias(weight)
             self.moved[layer.name] = weight, bias
+            before, after = (
+                sqnr(_power(judge), float(judge.error(w, b).sum()))
+                for w, b in ((layer.weight, layer.bias), (weight, bias))
+            )
+            self.followed.append(LayerRecord(layer.node.layer, before, after, "fitted"))
         self._walk.hold(layer.node, self._run(layer.node, weight[0], bias[0]))
 
     def _run(self, node: Node, weight: Array, bias: Array) -> Iterator[dict[str, Array]]:
@@ -268,7 +273,7 @@ class _Fitting:
         metric = None if reader is None or passing is None else passing.metric(reader)
         covariance = fit.centred()[0][0]
         weight = _wanted(layer, fit, judge)[0]
-        power = float((judge.yy - judge.y**2 / max(judge.count, 1)).sum()) / max(judge.count, 1)
+        power = _power(judge)
 
         def ratio(factors: Factors) -> float:
             dense = form.dense(factors)[None]
@@ -388,6 +393,12 @@ def _summed(graph: Graph, node: Node) -> tuple[Node, Value] | None:
     if len(others) != 1 or others[0].type.dims != node.output.type.dims:
         return None
     return users[0], others[0]
+
+
+def _power(moments: Moments) -> float:
+    """Return the variance of what a layer should yield, summed over its results."""
+    count = max(moments.count, 1)
+    return float((moments.yy - moments.y**2 / count).sum()) / count
 
 
 def _wanted(layer: LinearLayer, fit: Moments, judge: Moments) -> Array:

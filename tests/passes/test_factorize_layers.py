@@ -102,8 +102,9 @@ def test_the_same_samples_give_the_same_bytes(kind: str) -> None:
 
 def test_each_layer_is_on_record_with_the_error_by_weights_alone_and_as_fitted() -> None:
     graph = residual()
-    made, records = pass_of("separable", samples()).run_recorded(graph)
+    made, every = pass_of("separable", samples()).run_recorded(graph)
 
+    records = [r for r in every if r.kept != "fitted"]
     assert [r.layer for r in records] == list(LAYERS)
     for record in records:
         assert record.kept == "separable, 3 to a channel"
@@ -167,7 +168,14 @@ def test_layers_that_stay_as_they_are_follow_those_that_do_not() -> None:
     ranks = {"b": Rank("channel", 3), "d": Rank("channel", 3)}
     made, records = FactorizeLowRank(ranks, given).run_recorded(graph)
 
-    assert [r.layer for r in records] == ["b", "d"]
+    assert [(r.layer, r.kept) for r in records] == [
+        ("b", "rank 3"),
+        ("d", "rank 3"),
+        ("c", "fitted"),
+        ("e", "fitted"),
+        ("y", "fitted"),
+    ]
+    assert all(r.after_db > r.before_db for r in records)
     now, before = linear_layers(made), linear_layers(graph)
     same = [k for k in "acey" if np.array_equal(now[k].weight, before[k].weight)]
     assert same == ["a"]
