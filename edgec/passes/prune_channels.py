@@ -71,7 +71,7 @@ class PruneChannels(Pass):
     @override
     def diagnostics(self, graph: Graph) -> tuple[Diagnostic, ...]:
         return tuple(
-            Diagnostic(f"its channels all stay: {reason}", node.layer, _WAY_OUT)
+            Diagnostic(f"its channels all stay: {reason}", node.layer, _way_out(reason))
             for node, reason in channels_of(graph).reasons.items()
         )
 
@@ -107,4 +107,8 @@ class PruneChannels(Pass):
             )
 
 
-_WAY_OUT = "a model without that node leaves them free"
+def _way_out(reason: str) -> str:
+    """Return what users can do about a reason; nothing where the interface has to stay."""
+    if reason.endswith("needs all of them"):
+        return "without that node, or with it behind the next layer, they are free to go"
+    return "" if reason.endswith("of the model") else "a layer of its own would leave them free"

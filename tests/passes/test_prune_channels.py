@@ -10,7 +10,7 @@ from edgec.cost import cost
 from edgec.errors import InternalError
 from edgec.evaluate import evaluate
 from edgec.ir import Array, Graph, verify
-from edgec.ops import Activation, Conv, FullyConnected, GlobalAveragePool, Reshape
+from edgec.ops import Activation, Conv, FullyConnected, GlobalAveragePool, Reshape, Softmax
 from edgec.passes import Judge, PruneChannels, ReconstructLayers, channel_cuts
 from edgec.passes.channel_cuts import ChannelCuts
 from tests.targets.graphs import Net, random
@@ -129,7 +129,17 @@ def test_a_group_that_is_not_there_is_a_mistake() -> None:
 def test_what_cannot_go_is_said_with_the_reason() -> None:
     (found,) = PruneChannels({}, samples()).diagnostics(redundant())
     assert found.where == "y"
-    assert "they are an output of the model" in found.message
+    assert found.message == "its channels all stay: they are an output of the model"
+    assert found.hint == ""  # the interface stays
+
+    net = Net(x=SHAPE)
+    net.add("a", Conv(), "x", random(8, 3, 1, 1))
+    net.add("b", Softmax(-3), "a")
+    graph = net.graph(net.add("y", Conv(), "b", random(4, 8, 1, 1)))
+    first, second = PruneChannels({}, samples()).diagnostics(graph)
+    assert (first.where, second.where) == ("a", "y")
+    assert "b: Softmax" in first.message
+    assert "without that node" in first.hint
 
 
 def test_weights_that_two_layers_have_are_not_fitted_to_one_of_them() -> None:
