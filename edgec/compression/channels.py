@@ -155,23 +155,36 @@ class ChannelPruning(Technique):
         whole = (0.0, self._criteria[0])
         found = {(name, widths[0]): whole for name, widths in self._widths.items()}
         for done, (name, n) in enumerate(wanted, 1):
-            nats = [
-                self._nats(f"{n} of {name} by {by}", partial(self._cuts.cut, {name: n}, by))
-                for by in self._criteria
-            ]
-            best = int(np.argmin(nats))
-            found[name, n] = nats[best], self._criteria[best]
+            found[name, n] = self._alone(name, n)
             progress(done, len(wanted))
         return found
+
+    def _alone(self, name: str, n: int) -> tuple[float, Criterion]:
+        """Return what a group loses at a width, and by which criterion that is least."""
+        gone = self._cuts.groups[name].size - n
+        measured: dict[frozenset[int], str] = {}
+        found: list[tuple[float, Criterion]] = []
+        for by in self._criteria:
+            label = f"{n} of {name} by {by}"
+            if label not in self._known and len(self._criteria) > 1:
+                units = frozenset(self._cuts.trace(name, by).order[:gone].tolist())
+                if units in measured:  # the same channels go
+                    self._keep(label, self._known[measured[units]])
+                measured.setdefault(units, label)
+            found.append((self._nats(label, partial(self._cuts.cut, {name: n}, by)), by))
+        return min(found, key=lambda each: each[0])
 
     def _nats(self, label: str, made: Callable[[], Graph]) -> float:
         """Return what a graph loses, if need be by measuring it."""
         if label not in self._known:
             self._judge = self._judge or Divergence(self.graph, self._judging)
             lost = float(self._judge.of(made()).mean())
-            self._known[label] = max(lost, 0.0) if math.isfinite(lost) else _RUINED
-            self._cache.write(self._key, self._known)
+            self._keep(label, max(lost, 0.0) if math.isfinite(lost) else _RUINED)
         return self._known[label]
+
+    def _keep(self, label: str, nats: float) -> None:
+        self._known[label] = nats
+        self._cache.write(self._key, self._known)
 
 
 _RUINED = 1e6
