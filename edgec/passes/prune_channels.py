@@ -31,6 +31,11 @@ class PruneChannels(Pass):
     they yielded before. Which widths are worth it is not decided here: see
     :class:`edgec.compression.ChannelPruning`.
 
+    Not used: Taylor and Fisher scores, squeezing before removal and fits of several blocks at
+    once (SNOWS), which need gradients; selection by LASSO, which ends where optimal brain
+    surgery does and takes longer; correction of variances, as the least squares with a free
+    bias leave both moments as near as the weights can bring them.
+
     Lossy. On record is a line for each group: what the outputs lose with this group alone, in
     nats on samples held out, before the layers are fitted and after.
 
