@@ -11,7 +11,7 @@ from edgec.errors import Diagnostic
 from edgec.ir import Graph, unload
 from edgec.ops import Quantize
 from edgec.options import CompileOptions, sharing_asked
-from edgec.passes import Pass, PassRecord, Pipeline, Sample, Scheme, recipe_named
+from edgec.passes import Pass, PassRecord, Pipeline, Sample, Scheme, TieConstants, recipe_named
 from edgec.split import Split
 from edgec.targets import Artifact, Target
 from edgec.verdict import Progress
@@ -137,11 +137,13 @@ class Making:
             return self._emitted(target, graph, records, plain)
         from edgec.quantizing import AS_THE_RECIPE_SAYS, quantizing  # it takes long to load
 
+        asked = sharing_asked(self.options)
+        if asked is not None:
+            graph, tied = run_passes((TieConstants(),), graph, self.sample, self.say)
+            records += tied
         way = quantizing(
             target, graph, self.data, self.calibrations, self.schemes, self.options, self.say
         )
-
-        asked = sharing_asked(self.options)
 
         def made(mix: Mapping[str, Precision]) -> Compiled:
             stored, rewritten = run_passes(way.passes(mix), way.graph, None, self.say)

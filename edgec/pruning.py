@@ -21,7 +21,7 @@ from edgec.split import Split
 
 __all__ = ["allotted", "pruning"]
 
-_AWAY = (-0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3)
+_AWAY = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3)
 """How far the share of one layer may be from that of the whole."""
 
 _MOST = 0.95
@@ -72,7 +72,7 @@ def _offers(found: LayerStatistics, levels: Sequence[float], rate: float) -> lis
     for level in levels:
         cost = 0.0
         if level:
-            weight, bias = sparse_weights(found, Sparsity(level))
+            weight, bias = sparse_weights(found, Sparsity(level), fit=False)
             cost = rate * found.error(weight, bias)
         offers.append(Offer((1 - level) * found.layer.weight.size, cost))
     return offers

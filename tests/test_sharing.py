@@ -77,6 +77,9 @@ def test_the_report_counts_what_the_file_holds(eight: tuple[dict[str, Any], Any]
     assert artifact["accuracy"] > plain["artifacts"][0]["accuracy"] - 0.03
     (line,) = [r for r in report["ledger"] if r["pass"] == "share-weights"]
     assert {layer["kept"] for layer in line["layers"]} == {"8 values"}
+    passes = [r["pass"] for r in report["ledger"]]
+    assert passes.index("tie-constants") < passes.index("quantize")
+    assert "tie-constants" not in [r["pass"] for r in plain["ledger"]]
 
 
 def test_channels_have_values_of_their_own_in_both_targets() -> None:

@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from edgec.passes.round_weights import RoundWeights
     from edgec.passes.share_weights import ShareWeights
     from edgec.passes.store_weights import StoreWeights
+    from edgec.passes.tie_constants import TieConstants
 
 __all__ = [
     "PASSES",
@@ -164,6 +165,7 @@ __all__ = [
     "ShareWeights",
     "SimplifyPools",
     "StoreWeights",
+    "TieConstants",
     "UnpackWeights",
     "UnrollLoops",
     "UnrollRecurrent",
@@ -193,6 +195,7 @@ _LATER = {
     "RoundWeights": "round_weights",
     "ShareWeights": "share_weights",
     "StoreWeights": "store_weights",
+    "TieConstants": "tie_constants",
     "Rank": "factorize_low_rank",
     "PASSES": "roster",
 }

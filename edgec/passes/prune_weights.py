@@ -114,11 +114,14 @@ class PruneWeights(Pass):
         return None
 
 
-def sparse_weights(found: LayerStatistics, sparsity: Sparsity) -> tuple[Array, Array]:
+def sparse_weights(
+    found: LayerStatistics, sparsity: Sparsity, *, fit: bool = True
+) -> tuple[Array, Array]:
     """Return weights of a layer of which so many are zero, and the bias that goes with them."""
     layer = found.layer
     try:
-        fitted = pruned(layer.weight, found.fit.centred()[0], sparsity, _inner(layer))
+        hessian = found.fit.centred()[0]
+        fitted = pruned(layer.weight, hessian, sparsity, _inner(layer), fit=fit)
     except np.linalg.LinAlgError:  # of rounding errors alone: there is nothing to go by
         fitted = _smallest(layer, sparsity)
     fitted = fitted.astype(np.float32).astype(np.float64)
