@@ -71,21 +71,35 @@ class Network:
             if name in read and name not in given
         }
 
-    def run(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what is wanted of one sample."""
-        known = {**self._constants, **given}
+    def run(
+        self, given: Mapping[str, Tensor], shifts: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Return what is wanted of one sample.
+
+        Parameters
+        ----------
+        shifts
+            What is added to computed values, by name: a zero there has the gradient of the
+            value itself.
+        """
+        known, moved = {**self._constants, **given}, shifts or {}
         for i, node in enumerate(self._nodes):
             inputs = [None if v.is_absent else known[v.name] for v in node.inputs]
             found = RULES[type(node.op)](node.op, *inputs)
             results = found if isinstance(found, tuple) else (found,)
-            known.update(zip((v.name for v in node.outputs), results, strict=False))
+            for value, result in zip(node.outputs, results, strict=False):
+                shift = moved.get(value.name)
+                known[value.name] = result if shift is None else result + shift
             for value in node.reads:
                 if self._last[value.name] == i and value.name not in self.wanted:
                     known.pop(value.name, None)
         return {name: known[name] for name in self.wanted}
 
     def run_all(
-        self, samples: Mapping[str, Tensor], given: Mapping[str, Tensor] | None = None
+        self,
+        samples: Mapping[str, Tensor],
+        given: Mapping[str, Tensor] | None = None,
+        shifts: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return what is wanted of several samples, stacked along a new first axis.
 
@@ -95,13 +109,15 @@ class Network:
             By name, stacked along a new first axis.
         given
             What all samples share.
+        shifts
+            What is added to computed values of each sample, stacked as well.
         """
         shared = given or {}
 
-        def one(sample: dict[str, Tensor]) -> dict[str, Tensor]:
-            return self.run({**shared, **sample})
+        def one(sample: dict[str, Tensor], moved: dict[str, Tensor]) -> dict[str, Tensor]:
+            return self.run({**shared, **sample}, moved)
 
-        found: dict[str, Tensor] = torch.vmap(one)(dict(samples))
+        found: dict[str, Tensor] = torch.vmap(one)(dict(samples), dict(shifts or {}))
         return found
 
 

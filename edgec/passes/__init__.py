@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from edgec.passes.prune_weights import PruneWeights
     from edgec.passes.quantize import QuantizeGraph
     from edgec.passes.reconstruct_layers import ReconstructLayers
+    from edgec.passes.recover import Recover
     from edgec.passes.refine_ranges import RefineRanges
     from edgec.passes.roster import PASSES
     from edgec.passes.round_weights import RoundWeights
@@ -156,6 +157,7 @@ __all__ = [
     "RecognizeSoftmax",
     "RecognizeStoredWeights",
     "ReconstructLayers",
+    "Recover",
     "RefineRanges",
     "RoundWeights",
     "Sample",
@@ -191,6 +193,7 @@ _LATER = {
     "PruneWeights": "prune_weights",
     "QuantizeGraph": "quantize",
     "ReconstructLayers": "reconstruct_layers",
+    "Recover": "recover",
     "RefineRanges": "refine_ranges",
     "RoundWeights": "round_weights",
     "ShareWeights": "share_weights",

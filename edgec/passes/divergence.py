@@ -11,7 +11,7 @@ from edgec.ir import Array, Graph, Value
 from edgec.ops import Softmax
 from edgec.passes.walk import each_sample
 
-__all__ = ["Divergence", "ratio_of"]
+__all__ = ["Divergence", "judged_values", "ratio_of"]
 
 _LEAST_SIGNAL = 0.1
 
@@ -34,7 +34,7 @@ class Divergence:
 
     def __init__(self, reference: Graph, samples: Sequence[Mapping[str, Array]]) -> None:
         self.samples = samples
-        self._axes = _judged(reference)
+        self._axes = judged_values(reference)
         known = {v.name: v for v in reference.values()}
         evaluator = Evaluator(reference, [known[n] for n in self._axes], optimize=True)
         self._wanted = list(each_sample(evaluator, samples))
@@ -77,7 +77,7 @@ def ratio_of(nats: float) -> float:
     return float(np.clip(-10 * np.log10(max(2 * nats, 1e-20)), -200.0, 200.0))
 
 
-def _judged(graph: Graph) -> dict[str, int | None]:
+def judged_values(graph: Graph) -> dict[str, int | None]:
     """Return the values that are judged, with the axis of the classes if they have some."""
     floats = [v for v in graph.outputs if v.type.dtype.is_float]
     flat = [v for v in floats if len(v.type.shape) == 2 and v.type.shape[1] != 1]
