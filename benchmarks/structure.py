@@ -21,6 +21,7 @@ from benchmarks.compression.channels import channels
 from benchmarks.compression.chooser import chooser
 from benchmarks.compression.factors import low_rank, separable
 from benchmarks.compression.latency import latency
+from benchmarks.compression.recovering import recovering
 from benchmarks.compression.sharing import sharing
 from benchmarks.compression.weights import weights
 
@@ -36,7 +37,7 @@ def main() -> int:
     parser.add_argument("--samples", type=int, help="test samples, at most")
     arguments = parser.parse_args()
     names = list(_COMMANDS) if "all" in arguments.commands else arguments.commands
-    packages = ("onnx", "onnxruntime", "ai-edge-litert", "numpy")
+    packages = ("onnx", "onnxruntime", "ai-edge-litert", "numpy", "torch")
     print(
         f"Python {platform.python_version()}",
         *(f"{p} {version(p)}" for p in packages),
@@ -63,6 +64,7 @@ _COMMANDS: dict[str, Callable[[Bench, Sequence[str]], int]] = {
     "latency": latency,
     "sharing": sharing,
     "weights": weights,
+    "recover": recovering,
 }
 """Each prints its lines for those of the models that it is about, and returns how many bounds
 do not hold."""

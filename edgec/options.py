@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from edgec.calibration import DEFAULT, METHODS, MinMax, Percentile, RangeMethod
+from edgec.differentiable import require_torch
 from edgec.errors import OptionError
 from edgec.goals import MEASURES, Goal
 from edgec.ir import Dim, Graph
@@ -65,6 +66,10 @@ class CompileOptions:
         model computes on some of the samples; "full" does so on more of them; "max" then lets
         gradients round the weights, for minutes, or hours with large models.
         Ranges stay where a method is given.
+    recover
+        After how many batches training towards the float model ends: all that is left of its
+        weights learns from the samples, without labels (:class:`edgec.passes.Recover`).
+        ``None`` trains nothing. Needs PyTorch.
     scheme
         How integers are stored, in words of :data:`edgec.passes.SCHEME_WORDS` with commas
         between; the target chooses what is not said.
@@ -126,6 +131,7 @@ class CompileOptions:
     ranges: str | None = None
     percentile: float | None = None
     effort: str = "default"
+    recover: int | None = None
     scheme: str | None = None
     shapes: Mapping[str, tuple[Dim, ...]] = field(default_factory=dict)
     io_dtype: str = "float32"
@@ -287,6 +293,10 @@ def _check(options: CompileOptions) -> None:
             )
     if not calibrates(options):
         _check_uncalibrated(options)
+    if options.recover is not None:
+        if options.recover < 1:
+            raise OptionError(f"--recover is {options.recover} steps, but must be 1 or more")
+        require_torch()
     if options.max_drop is not None:
         _check_max_drop(options, options.max_drop)
     _check_goal(options)
@@ -301,6 +311,7 @@ def _check_uncalibrated(options: CompileOptions) -> None:
         "--ranges": options.ranges is not None,
         "--percentile": options.percentile is not None,
         f"--effort {options.effort}": options.effort in ("full", "max"),
+        "--recover": options.recover is not None,
     }
     for name, is_given in given.items():
         if is_given:

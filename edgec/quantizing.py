@@ -100,7 +100,8 @@ class Quantizing:
         given = self.options.ranges is not None or self.options.percentile is not None
         given = given or recipe.activations == "int16"  # nothing is to be cut off
         effort = effort or self.options.effort
-        steps = recovery(effort, step, self.graph, self.data, ranges=not given)
+        train = self.options.recover
+        steps = recovery(effort, step, self.graph, self.data, ranges=not given, train=train)
         return (step, *steps, *extra)
 
     def sharing(self, asked: Sharing, mix: Mix = AS_THE_RECIPE_SAYS) -> ShareWeights:

@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 from edgec.cost import cost
 from edgec.ir import Array, Graph
-from edgec.passes import OptimizeRounding, Pass, QuantizeGraph, RefineRanges, RoundWeights
+from edgec.passes import (
+    OptimizeRounding,
+    Pass,
+    QuantizeGraph,
+    Recover,
+    RefineRanges,
+    RoundWeights,
+)
 from edgec.passes.optimize_rounding import optimizing_seconds
 from edgec.split import Split
 
@@ -30,10 +37,17 @@ _SHARES = {
     "max": _Share(256, 2 << 30, 128, 16),
 }
 _LEAST_SAMPLES = 8
+_TRAINED_SAMPLES = 512
 
 
 def recovery(
-    effort: str, step: QuantizeGraph, graph: Graph, data: Split, *, ranges: bool
+    effort: str,
+    step: QuantizeGraph,
+    graph: Graph,
+    data: Split,
+    *,
+    ranges: bool,
+    train: int | None = None,
 ) -> tuple[Pass, ...]:
     """Return what is done to a quantized graph to bring it near to its float model.
 
@@ -50,15 +64,23 @@ def recovery(
         The quantization that makes the graph from `graph`.
     ranges
         Whether its ranges may change.
+    train
+        For how many steps all of it is trained at last, if it is.
     """
+    last: tuple[Pass, ...] = ()
+    if train is not None:
+        every = tuple(islice(data.calibration(), _TRAINED_SAMPLES))
+        last = (Recover(graph, every, steps=train),)
     if effort == "fast":
-        return ()
+        return last
     share = _SHARES[effort]
     samples = walked_samples(effort, graph, data)
     few, values = share.most_samples, share.most_values
     refined = RefineRanges(step, graph, samples, most_samples=few, most_values=values)
     steps = (*((refined,) if ranges else ()), RoundWeights(graph, samples))
-    return (*steps, OptimizeRounding(graph, samples)) if effort == "max" else steps
+    if effort == "max":
+        steps = (*steps, OptimizeRounding(graph, samples))
+    return (*steps, *last)
 
 
 def walked_samples(effort: str, graph: Graph, data: Split) -> tuple[Mapping[str, Array], ...]:

@@ -134,6 +134,16 @@ Example:
     "here.",
 )
 @click.option(
+    "--recover",
+    type=click.IntRange(min=1),
+    is_flag=False,
+    flag_value=400,
+    metavar="[STEPS]",
+    help="Train the quantized model towards the float one on the calibration samples, without "
+    "labels; 400 steps if no number is given. Takes minutes, and needs PyTorch: "
+    "pip install 'edgec[recover]'.",
+)
+@click.option(
     "--no-verify",
     is_flag=True,
     help="Do not check after each pass that the model computes the same.",
