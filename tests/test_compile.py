@@ -192,6 +192,32 @@ def test_the_greatest_effort_says_how_long_it_takes_before_it_starts() -> None:
     assert not [stage for stage, _, total in told if total == SENTENCE]
 
 
+def test_a_quantized_model_is_trained_last_and_by_every_effort() -> None:
+    options = CompileOptions(
+        ("tflite",), "static_wi4_ai8", calibration=CALIBRATION, recover=4, prove=False
+    )
+    for effort in ("fast", "default"):
+        report = compile_model(MODEL, replace(options, effort=effort)).report
+        (line,) = (line for line in report["ledger"] if line["pass"] == "recover")
+        (layer,) = line["layers"]
+        assert layer["nats"][1] <= layer["nats"][0]
+        assert report["options"]["recover"] == 4
+        after = report["ledger"][report["ledger"].index(line) + 1 :]
+        assert not {"round-weights", "quantize"} & {line["pass"] for line in after}
+
+
+def test_training_needs_samples_steps_and_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = CompileOptions(("tflite",), recover=4)
+    with pytest.raises(OptionError, match="--recover goes with recipes that calibrate only"):
+        compile_model(MODEL, options)
+    options = replace(options, recipe="static_wi8_ai8", calibration=CALIBRATION)
+    with pytest.raises(OptionError, match="--recover is 0 steps, but must be 1 or more"):
+        compile_model(MODEL, replace(options, recover=0))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(OptionError, match=r"pip install 'edgec\[recover\]'"):
+        compile_model(MODEL, options)
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [

@@ -25,6 +25,7 @@ class Options:
     ranges: str | None = None
     percentile: float | None = None
     effort: str = "default"
+    recover: int | None = None
     scheme: str | None = None
     compare_speed: bool = True
     require_speedup: float | None = None

@@ -16,7 +16,7 @@ Run = Callable[..., Result]
 EVERYTHING = """
     compile net.onnx -t tflite -t onnxruntime -t tflite --recipe static_wi8_ai8
     --calibration calib.npz --eval test.npz -o out --ranges percentile --percentile 99.9
-    --effort fast --scheme per-tensor --no-speed --require-speedup 1.5
+    --effort fast --recover 100 --scheme per-tensor --no-speed --require-speedup 1.5
     --shape x:0=1,3,32,32 --shape a=b=N,4 --io-dtype int8 --io-layout nhwc
     --keep-float /conv1 --keep-float fc --metric m:f --label-offset 1 --preprocess size=32
     --device arm64 --no-verify --no-proof --max-float-error 0.01 --min-sqnr 12
@@ -61,6 +61,7 @@ def test_passes_every_option_on(compiler: FakeCompiler, edgec: Run, tmp_path: Pa
                 evaluation=Path("test.npz"),
                 ranges="percentile",
                 effort="fast",
+                recover=100,
                 scheme="per-tensor",
                 compare_speed=False,
                 require_speedup=1.5,
@@ -82,6 +83,16 @@ def test_passes_every_option_on(compiler: FakeCompiler, edgec: Run, tmp_path: Pa
             ),
         )
     ]
+
+
+@pytest.mark.usefixtures("model")
+def test_recovers_for_400_steps_if_no_number_is_given(
+    compiler: FakeCompiler, edgec: Run
+) -> None:
+    assert edgec("compile", "net.onnx", "--recover", "-t", "tflite", "-o", "out").exit_code == 0
+
+    assert compiler.calls == [(Path("net.onnx"), Options(targets=("tflite",), recover=400))]
+    assert edgec("compile", "net.onnx", "--recover", "0", "-o", "out").exit_code == 2
 
 
 @pytest.mark.usefixtures("model")
