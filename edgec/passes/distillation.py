@@ -37,7 +37,9 @@ class Course:
     rate
         The first step, in units of each parameter; it falls to nothing along a cosine.
     features
-        How much features count beside predictions.
+        How much features count beside predictions. They lead: of few samples the predictions
+        say little, a handful of numbers each, and what every place of a layer should yield
+        says much.
     mixed
         The share of the samples of a batch that are mixed with another.
     at_once
@@ -55,8 +57,8 @@ class Course:
     batch: int = 32
     at_once: int = 32
     rate: float = 0.005
-    features: float = 10.0
-    mixed: float = 1.0
+    features: float = 200.0
+    mixed: float = 0.5
     memory: int = 50
     looks: int = 20
     patience: int = 10
@@ -149,7 +151,7 @@ class Distillation:
         order: who is ready first does not matter.
         """
         parts = [
-            _mixed(part, rng, course.mixed)
+            _varied(part, rng, course.mixed)
             for part in _stacks(samples, min(course.at_once, -(-len(samples) // _THREADS)))
         ]
         tensors = [leaf.tensor for leaf in leaves]
@@ -284,22 +286,44 @@ def _stacks(
             yield {name: tensor_of(np.stack([s[name] for s in part])) for name in part[0]}
 
 
-def _mixed(
-    feeds: dict[str, Tensor], rng: np.random.Generator, share: float
+def _varied(
+    feeds: dict[str, Tensor], rng: np.random.Generator, mixed: float
 ) -> dict[str, Tensor]:
-    """Return samples, some of them mixed with another of the same batch.
+    """Return samples that are a little different each time they come.
 
-    What has integers among its inputs is left as it is: between two words there is none.
+    Images are moved by up to an eighth, what leaves at one side coming back at the other; then
+    some samples are mixed with another of the same batch. No label has to be right for that:
+    the original is asked about the very same numbers. What has integers among its inputs is
+    left as it is: between two words there is none.
     """
-    count = len(next(iter(feeds.values())))
-    if count < 2 or not share or not all(t.is_floating_point() for t in feeds.values()):
+    if not all(t.is_floating_point() for t in feeds.values()):
         return feeds
-    part = np.where(rng.random(count) < share, rng.random(count) / 2, 0.0)
+    count = len(next(iter(feeds.values())))
+    moves = rng.uniform(-_MOVED, _MOVED, (count, 2))
+    found = {name: _moved(t, moves) if t.ndim == _IMAGES else t for name, t in feeds.items()}
+    part = np.where(rng.random(count) < mixed, rng.random(count) / 2, 0.0)
     other = torch.from_numpy(np.roll(np.arange(count), 1))
     weights = torch.from_numpy(part.astype(np.float32))
-    return {name: t + _each(weights, t) * (t[other] - t) for name, t in feeds.items()}
+    return {name: t + _each(weights, t) * (t[other] - t) for name, t in found.items()}
+
+
+_IMAGES = 5
+"""Axes of stacked images, each with a batch of its own."""
+
+_MOVED = 1 / 8
+
+
+def _moved(x: Tensor, moves: Array) -> Tensor:
+    """Return images, each moved by shares of its height and width."""
+    steps = np.rint(moves * x.shape[-2:]).astype(int)
+    return torch.stack(
+        [
+            torch.roll(one, (int(down), int(right)), (-2, -1))
+            for one, (down, right) in zip(x, steps, strict=True)
+        ]
+    )
 
 
 def _each(weights: Tensor, like: Tensor) -> Tensor:
     """Return one number for each sample in a shape that fits all of its elements."""
-    return weights.reshape(-1, *(1,) * (like.ndim - 1)).to(like.dtype)
+    return weights.reshape(-1, *(1,) * (like.ndim - 1))
