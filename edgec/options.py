@@ -68,8 +68,9 @@ class CompileOptions:
         Ranges stay where a method is given.
     recover
         After how many batches training towards the float model ends: all that is left of its
-        weights learns from the samples, without labels (:class:`edgec.passes.Recover`).
-        ``None`` trains nothing. Needs PyTorch.
+        weights learns from the samples, without labels (:class:`edgec.passes.Recover`). With a
+        goal it is the smaller graph that learns, before it is quantized; else the quantized
+        one. ``None`` trains nothing. Needs PyTorch.
     scheme
         How integers are stored, in words of :data:`edgec.passes.SCHEME_WORDS` with commas
         between; the target chooses what is not said.
@@ -311,11 +312,14 @@ def _check_uncalibrated(options: CompileOptions) -> None:
         "--ranges": options.ranges is not None,
         "--percentile": options.percentile is not None,
         f"--effort {options.effort}": options.effort in ("full", "max"),
-        "--recover": options.recover is not None,
+        "--recover": options.recover is not None and options.goal is None,
     }
     for name, is_given in given.items():
         if is_given:
-            raise OptionError(f"{name} goes with recipes that calibrate only: those of static_")
+            more = ", or one of the --target-… options" if name == "--recover" else ""
+            raise OptionError(
+                f"{name} goes with recipes that calibrate only: those of static_{more}"
+            )
 
 
 def _check_max_drop(options: CompileOptions, most: float) -> None:

@@ -100,7 +100,8 @@ class Quantizing:
         given = self.options.ranges is not None or self.options.percentile is not None
         given = given or recipe.activations == "int16"  # nothing is to be cut off
         effort = effort or self.options.effort
-        train = self.options.recover
+        # A smaller graph has learned before it is quantized.
+        train = self.options.recover if self.options.goal is None else None
         steps = recovery(effort, step, self.graph, self.data, ranges=not given, train=train)
         return (step, *steps, *extra)
 

@@ -122,7 +122,10 @@ class _Shrinking:
             made = self.making.quantized(self.target, self.graph, self.records, self._twin)
             nothing = Compressed(self.graph, (), self.whole, 0.0, (), {})
             return self._told(_Tried(made, nothing, self.whole, self.most, None), holds=True)
-        compressor = Compressor(self.graph, self.samples, self._techniques(), self.say)
+        train = self.making.options.recover
+        compressor = Compressor(
+            self.graph, self.samples, self._techniques(), self.say, recover=train
+        )
         most_lost = self.making.options.max_drop
         best: _Tried | None = None
         for share in _GIVEN_BACK:

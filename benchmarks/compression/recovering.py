@@ -14,7 +14,6 @@ from edgec.compression import ChannelPruning, search
 from edgec.cost import cost
 from edgec.ir import Array, Graph
 from edgec.passes import Pipeline, Recover
-from edgec.passes.channel_cuts import ChannelCuts
 
 __all__ = ["recovering"]
 
@@ -83,6 +82,6 @@ def _pruned(bench: Bench, case: Case, row: _Row) -> tuple[Graph, Mapping[str, Ar
     found = search(case.graph, [technique], lambda graph: float(cost(graph).macs), goal)
     if found is None:
         raise RuntimeError(f"{case.name} cannot do with {row.fewer:g}x fewer")
-    pruned, _ = Pipeline(technique.passes(found.picks[0])).run(case.graph)
-    cuts = ChannelCuts(case.graph, case.feeds, row.criterion, compensate=row.compensate)
-    return pruned, cuts.kept(technique.widths(found.picks[0]))
+    (picks,) = found.picks
+    pruned, _ = Pipeline(technique.passes(picks)).run(case.graph)
+    return pruned, technique.kept(picks)

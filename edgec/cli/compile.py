@@ -137,11 +137,11 @@ Example:
     "--recover",
     type=click.IntRange(min=1),
     is_flag=False,
-    flag_value=400,
+    flag_value=600,
     metavar="[STEPS]",
-    help="Train the quantized model towards the float one on the calibration samples, without "
-    "labels; 400 steps if no number is given. Takes minutes, and needs PyTorch: "
-    "pip install 'edgec[recover]'.",
+    help="Train the smaller or quantized model towards the original on the calibration "
+    "samples, without labels; 600 steps if no number is given. Takes minutes, and needs "
+    "PyTorch: pip install 'edgec[recover]'.",
 )
 @click.option(
     "--no-verify",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -16,7 +16,7 @@ from edgec.compression.search import Price, search
 from edgec.compression.sites import NOTHING_GONE, Kept, Option, Picks, Site, Technique
 from edgec.ir import Array, Graph
 from edgec.latency import Kernels, node_seconds, predicted_seconds
-from edgec.passes import Pass, PassRecord, Pipeline
+from edgec.passes import Pass, PassRecord, Pipeline, Recover
 from edgec.passes.divergence import Divergence
 from edgec.passes.judging import LEAST_SAMPLES, judging
 
@@ -57,6 +57,8 @@ class Compressed:
         What its outputs lose, all in all, on samples held out.
     tried
         What each set of techniques loses that reached the goal, by their names.
+    kept
+        The channels that are left, of values that have lost some.
     """
 
     graph: Graph
@@ -65,6 +67,7 @@ class Compressed:
     nats: float
     chosen: tuple[Chosen, ...]
     tried: Mapping[str, float]
+    kept: Kept = field(default_factory=lambda: NOTHING_GONE)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but the graph as plain values of JSON."""
@@ -94,6 +97,9 @@ class Compressor:
         In the order in which they change a graph. Each is tried alone, and with the others.
     say
         Told what is being done.
+    recover
+        For how many steps what was chosen is trained towards the graph
+        (:class:`~edgec.passes.Recover`), if it is.
     """
 
     def __init__(
@@ -102,8 +108,11 @@ class Compressor:
         samples: Sequence[Mapping[str, Array]],
         techniques: Sequence[Technique],
         say: Say = lambda stage, done, total: None,
+        recover: int | None = None,
     ) -> None:
         self.graph, self.techniques, self._say = graph, tuple(techniques), say
+        self._samples, self._steps = samples, recover
+        self._recovered: dict[int, Compressed] = {}
         self._held_out = judging(samples)
         self._judge: Divergence | None = None
         self._made: dict[tuple[tuple[str, tuple[tuple[str, int], ...]], ...], Compressed] = {}
@@ -129,7 +138,7 @@ class Compressor:
             return Compressed(self.graph, (), price(self.graph), 0.0, (), tried)
         if best is None:
             return None
-        return Compressed(best.graph, best.records, best.price, best.nats, best.chosen, tried)
+        return replace(self._trained(best), tried=tried)
 
     def least(self, price: Price) -> Compressed:
         """Return the graph that costs least, whatever it loses."""
@@ -143,7 +152,31 @@ class Compressor:
             else:
                 found, high = now, now.price
         assert found is not None
-        return self._carried_out(self.techniques, found.picks, price)
+        return self._trained(self._carried_out(self.techniques, found.picks, price))
+
+    def _trained(self, made: Compressed) -> Compressed:
+        """Return what was chosen after it was trained, if it is to be."""
+        if self._steps is None or made.graph is self.graph:
+            return made
+        if id(made) not in self._recovered:
+            step = Recover(
+                self.graph,
+                self._samples,
+                made.kept,
+                self._steps,
+                progress=lambda done, total, nats: self._say(
+                    f"recover, {nats:.4f} nats lost", done, total
+                ),
+            )
+            graph, records = Pipeline((step,)).run(made.graph)
+            self._recovered[id(made)] = replace(
+                made, graph=graph, records=(*made.records, *records), nats=self._lost(graph)
+            )
+        return self._recovered[id(made)]
+
+    def _lost(self, graph: Graph) -> float:
+        self._judge = self._judge or Divergence(self.graph, self._held_out)
+        return float(self._judge.of(graph).mean())
 
     def _carried_out(
         self, techniques: Sequence[Technique], picks: Sequence[Picks], price: Price
@@ -161,10 +194,9 @@ class Compressor:
             graph, records = Pipeline(
                 tuple(passes), None, lambda name: self._say(f"{tell}: {name}", 0, 0)
             ).run(self.graph)
-            self._judge = self._judge or Divergence(self.graph, self._held_out)
-            nats = float(self._judge.of(graph).mean())
+            chosen = _chosen(techniques, picks)
             self._made[key] = Compressed(
-                graph, records, price(graph), nats, _chosen(techniques, picks), {}
+                graph, records, price(graph), self._lost(graph), chosen, {}, kept
             )
         return self._made[key]
 

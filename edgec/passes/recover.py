@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recover"]
 
-_STEPS = 400
+_STEPS = 600
 _FEATURE_WEIGHTS = (200.0, 5.0)
 _BATCH = 32
 _MOST_FEATURES = 8

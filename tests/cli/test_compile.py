@@ -86,12 +86,12 @@ def test_passes_every_option_on(compiler: FakeCompiler, edgec: Run, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("model")
-def test_recovers_for_400_steps_if_no_number_is_given(
+def test_recovers_for_600_steps_if_no_number_is_given(
     compiler: FakeCompiler, edgec: Run
 ) -> None:
     assert edgec("compile", "net.onnx", "--recover", "-t", "tflite", "-o", "out").exit_code == 0
 
-    assert compiler.calls == [(Path("net.onnx"), Options(targets=("tflite",), recover=400))]
+    assert compiler.calls == [(Path("net.onnx"), Options(targets=("tflite",), recover=600))]
     assert edgec("compile", "net.onnx", "--recover", "0", "-o", "out").exit_code == 2
 
 

@@ -138,3 +138,27 @@ def test_only_what_is_faster_is_offered(cost_of_call: float, kept: list[str]) ->
     if kept:
         assert macs(faster.skeleton({"h": 1}, graph())) == 72
         assert isinstance(faster.passes({"h": 1})[0], Narrow)
+
+
+def test_what_was_chosen_is_trained_once_and_costs_the_same() -> None:
+    whole, told = graph(), []
+    samples = [{"x": random(1, 8, seed=k)} for k in range(64)]
+    step = [Narrowing("a", (0, 1, 2, 3))]
+    plain = Compressor(whole, samples, step).within(macs, 72)
+    compressor = Compressor(
+        whole, samples, step, lambda stage, done, total: told.append((stage, done)), recover=60
+    )
+    made = compressor.within(macs, 72)
+    count = len(told)
+    again = compressor.within(macs, 72)
+
+    assert plain is not None
+    assert made is not None
+    assert made.nats < 0.9 * plain.nats
+    assert (made.price, made.chosen, made.tried) == (plain.price, plain.chosen, plain.tried)
+    assert [r.name for r in made.records] == ["narrow", "recover"]
+    assert ("a: narrow", 0) in told
+    assert told[-1][1] == 60
+    assert "nats lost" in told[-1][0]
+    assert again == made
+    assert len(told) == count
