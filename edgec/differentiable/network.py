@@ -18,7 +18,7 @@ from edgec.differentiable.statistics import STATISTICS
 from edgec.errors import Diagnostic, UnsupportedError
 from edgec.ir import Array, Graph, Node, Op
 
-__all__ = ["RULES", "Network", "unsupported"]
+__all__ = ["RULES", "Network", "tensor_of", "unsupported"]
 
 RULES: Mapping[type[Op], Rule] = {
     **ELEMENTWISE,

@@ -122,18 +122,19 @@ class Recover(Pass):
         fit = [s for s, out in zip(self.samples, held, strict=True) if not out]
         judges = [s for s, out in zip(self.samples, held, strict=True) if out]
         features = _features(self.reference, graph, self.kept)
+        weights = _FEATURE_WEIGHTS if features else (0.0,)
+        steps = max(self.steps // len(weights), 1)
         made, least = graph, math.inf
         with deterministic():
-            for turn, weight in enumerate(_FEATURE_WEIGHTS):
+            for turn, weight in enumerate(weights):
                 parameters = parameters_of(graph, self.train)
                 if not parameters:
                     return graph, ()
-                steps = max(self.steps // len(_FEATURE_WEIGHTS), 1)
                 course = Course(
                     steps, _BATCH, at_once=_at_once(graph), features=weight, seed=self.seed
                 )
                 distillation = Distillation(self.reference, graph, parameters, features)
-                told = _after(self.progress, turn * steps, len(_FEATURE_WEIGHTS) * steps)
+                told = _after(self.progress, turn * steps, len(weights) * steps)
                 _, lost = distillation.trained(fit, judges, course, told)
                 if lost < least:
                     made, least = with_changes(graph, parameters), lost
@@ -173,22 +174,22 @@ def _features(
     reference: Graph, graph: Graph, kept: Mapping[str, Array]
 ) -> dict[str, Array | None]:
     """Return results of layers that both graphs have, spread over the depth."""
-    known = {v.name: v.type for v in reference.values()}
+    known = {v.name: v.type for v in graph.values()}
     found: dict[str, Array | None] = {}
-    for node in graph.nodes:
+    for node in reference.nodes:
         if not isinstance(node.op, Binary | Convolution | FullyConnected):
             continue
         value, channels = node.output, kept.get(node.output.name)
-        want = known.get(value.name)
-        if want is None or want.dims is None or len(want.dims) <= _CHANNELS:
+        here, dims = known.get(value.name), list(value.type.dims or ())
+        if here is None or len(dims) <= _CHANNELS:
             continue
-        dims = list(want.dims)
         if channels is not None:
             dims[_CHANNELS] = len(channels)
-        if tuple(dims) == value.type.dims:
+        if here.dims == tuple(dims) and here.dtype is value.type.dtype:
             found[value.name] = channels
     # Where branches meet there is all that the layers behind will know.
-    joints = [v.name for v, users in graph.users.items() if len(users) > 1 and v.name in found]
+    users = reference.users.items()
+    joints = [v.name for v, readers in users if len(readers) > 1 and v.name in found]
     names = [*joints, *list(found)[-1:]] if len(joints) >= _MOST_FEATURES // 2 else list(found)
     names = list(dict.fromkeys(names))
     chosen = np.unique(np.linspace(0, len(names) - 1, _MOST_FEATURES).round().astype(int))

@@ -26,7 +26,7 @@ from edgec.ir import (
     Value,
 )
 
-__all__ = ["Parameters", "Trained", "parameters_of"]
+__all__ = ["Leaf", "Parameters", "Trained", "parameters_of", "with_changes"]
 
 Trained = Literal["biases", "scales", "weights"]
 """What changes: biases alone; of what is stored as integers the scales too; or all weights."""
@@ -132,7 +132,7 @@ class _Stored:
     def leaves(self) -> Sequence[Leaf]:
         found: list[Leaf] = []
         if self._real.requires_grad:
-            found.append(Leaf(self._real, _INTEGER_UNIT))
+            found.append(Leaf(self._real, max(_rms(self._real), _INTEGER_UNIT)))
         if self._factor.requires_grad:
             found.append(Leaf(self._factor, _FACTOR_UNIT))
         if self._shift is not None:
@@ -179,7 +179,7 @@ class _Stored:
 
 
 _INTEGER_UNIT = 1.0
-"""Integers are rounded: a weight moves on when it has gone half a step."""
+"""At least: integers are rounded, so that a weight moves on when it has gone half a step."""
 
 _FACTOR_UNIT = 0.2
 

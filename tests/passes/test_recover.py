@@ -28,6 +28,7 @@ from edgec.ops import (
 from edgec.passes import QuantizeGraph, Recover, Scheme
 from edgec.passes.divergence import Divergence
 from edgec.passes.judging import judging
+from edgec.passes.recover import _features
 from edgec.passes.trainable import parameters_of, with_changes
 from edgec.targets import OnnxRuntime, Tflite
 from tests.models import Sketch
@@ -220,6 +221,14 @@ def test_a_quantized_graph_comes_nearer_and_stays_one(train: str) -> None:
             assert np.array_equal(one, two) or train == "weights"
             assert old.op == new.op or train != "biases"
             assert (two[one == 0] == 0).all()
+
+
+def test_layers_are_compared_in_quantized_graphs_too() -> None:
+    graph, feeds = net(), images(16)
+    names = [v.name for v in graph.producers if v.name in ("v0", "v1", "v4")]
+
+    assert list(_features(graph, coarse(graph, feeds), {})) == names
+    assert list(_features(graph, graph, {"v0": np.arange(3)})) == names[1:]  # it has all eight
 
 
 def test_each_rung_of_the_ladder_brings_more() -> None:
