@@ -18,7 +18,7 @@ from edgec.ir import Array, Graph, Node
 from edgec.ops import Conv, FullyConnected
 from edgec.passes import FactorizeLowRank, FactorizeSeparable, Pass, Rank
 from edgec.passes.divergence import Divergence
-from edgec.passes.factorizations import Form, Separable
+from edgec.passes.factorizations import Form, Separable, covariance_of
 from edgec.passes.factorized_layers import alone, kernels, refusal, skeleton
 from edgec.passes.judging import judging
 from edgec.passes.layer_statistics import ExchangeRates, Statistics, statistics
@@ -271,7 +271,7 @@ class _Measured:
 
     def _weight(self, name: str, form: Form) -> Array:
         found = self._statistics.layers[name]
-        covariance = found.fit.centred()[0][0]
+        covariance = covariance_of(found.fit)
         return form.dense(form.fitted(found.layer.weight[0], covariance, turns=_TURNS))[None]
 
     def _keep(self, label: str, value: float) -> None:

@@ -11,14 +11,24 @@ import numpy as np
 from typing_extensions import override
 
 from edgec.ir import Array
-from edgec.passes.compensated_rounding import damped
+from edgec.passes.compensated_rounding import Moments, damped
 
-__all__ = ["Factors", "Form", "LowRank", "Separable", "Spatial", "Tucker", "cut_energy"]
+__all__ = [
+    "Factors",
+    "Form",
+    "LowRank",
+    "Separable",
+    "Spatial",
+    "Tucker",
+    "covariance_of",
+    "cut_energy",
+]
 
 _DAMPING = 1e-6
 _TURNS = 3
 _STEPS = 30
 _NOTHING = 1e-6
+_FEW = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,6 +461,17 @@ class Tucker(Form):
         yielded = free @ (lifted @ covariance @ lifted.T) @ free.T
         outer, inner = _directions(yielded, metric, self.rank)
         return np.asarray(outer @ (inner @ free))
+
+
+def covariance_of(moments: Moments) -> Array:
+    """Return the covariance of what a layer reads, ``[n, n]``.
+
+    Of fewer than ``2 n`` patches it says nothing of many directions; then each input counts a
+    little by itself, too: by a twentieth of the mean variance.
+    """
+    found = moments.centred()[0]
+    few = moments.count < 2 * found.shape[1]
+    return np.asarray(damped(found, _FEW)[0] if few else found[0])
 
 
 def _or_alike(metric: Array | None, outputs: int) -> Array:

@@ -16,7 +16,7 @@ from edgec.ops import Add, Conv, FullyConnected
 from edgec.passes.base import LayerRecord
 from edgec.passes.compensated_rounding import Moments, damped, pulled
 from edgec.passes.factor_layers import layers_of
-from edgec.passes.factorizations import Factors, Form
+from edgec.passes.factorizations import Factors, Form, covariance_of
 from edgec.passes.judging import LEAST_SAMPLES, held_out
 from edgec.passes.layer_recovery import MOST_INPUTS, Beside
 from edgec.passes.linear_layers import LinearLayer, linear_layer, with_weights
@@ -271,7 +271,7 @@ class _Fitting:
         passing = None if reader is None else _Passing(len(layer.bias[0]), layer.node)
         fit, judge = self._moments(layer, passing)
         metric = None if reader is None or passing is None else passing.metric(reader)
-        covariance = fit.centred()[0][0]
+        covariance = covariance_of(fit)
         weight = _wanted(layer, fit, judge)[0]
         power = _power(judge)
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec.ir import Array
+from edgec.passes.compensated_rounding import Moments
 from edgec.passes.factorizations import (
     Factors,
     Form,
@@ -18,6 +19,7 @@ from edgec.passes.factorizations import (
     Separable,
     Spatial,
     Tucker,
+    covariance_of,
     cut_energy,
 )
 
@@ -154,3 +156,20 @@ def test_forms_that_make_no_sense_say_so(form: Form, text: str) -> None:
     problem = form.problem()
     assert problem is not None
     assert text in problem
+
+
+def test_what_few_patches_do_not_show_counts_a_little() -> None:
+    few, many = Moments.empty(1, 0, 8), Moments.empty(1, 0, 8)
+    x = numbers(1, 40, 8).astype(np.float32)
+    few.add(x[:, :4], np.zeros((1, 4, 0), np.float32))
+    many.add(x, np.zeros((1, 40, 0), np.float32))
+
+    assert np.linalg.matrix_rank(few.centred()[0][0], tol=1e-4) == 3
+    assert np.linalg.matrix_rank(covariance_of(few), tol=1e-4) == 8
+    np.testing.assert_array_equal(covariance_of(many), many.centred()[0][0])
+    # The directions that were seen come first; of the others the largest weights.
+    weight = np.diag(np.arange(8.0, 0, -1))
+    seen = covariance_of(few)
+    made = LowRank((8, 8), 5).fitted(weight, seen)
+    off = made.last @ made.first - weight
+    assert np.einsum("on,nm,om->", off, few.centred()[0][0], off) < 0.1
