@@ -16,7 +16,8 @@ from edgec.ir import Graph, Node
 from edgec.ops import Conv, FullyConnected
 from edgec.passes import FactorizeSeparable, Pass, Pipeline
 from edgec.passes.divergence import Divergence
-from edgec.passes.factorizations import LowRank, covariance_of
+from edgec.passes.factor_form import covariance_of
+from edgec.passes.factorizations import LowRank
 from edgec.passes.judging import judging
 from edgec.passes.layer_statistics import statistics
 

@@ -18,7 +18,8 @@ from edgec.ir import Array, Graph, Node
 from edgec.ops import Conv, FullyConnected
 from edgec.passes import FactorizeLowRank, FactorizeSeparable, Pass, Rank
 from edgec.passes.divergence import Divergence
-from edgec.passes.factorizations import Form, Separable, covariance_of
+from edgec.passes.factor_form import Form, covariance_of
+from edgec.passes.factorizations import Separable
 from edgec.passes.factorized_layers import alone, kernels, refusal, skeleton
 from edgec.passes.judging import judging
 from edgec.passes.layer_statistics import ExchangeRates, Statistics, statistics

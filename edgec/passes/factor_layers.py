@@ -9,7 +9,8 @@ import numpy as np
 from edgec.ir import Array
 from edgec.ops import Activation, Conv, DepthwiseConv, FullyConnected
 from edgec.ops.conv import Convolution
-from edgec.passes.factorizations import Factors, Form, LowRank, Separable, Spatial, Tucker
+from edgec.passes.factor_form import Factors, Form
+from edgec.passes.factorizations import LowRank, Separable, Spatial, Tucker
 
 __all__ = ["Piece", "layers_of"]
 

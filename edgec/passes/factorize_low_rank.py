@@ -12,7 +12,8 @@ from typing_extensions import override
 from edgec.errors import Diagnostic
 from edgec.ir import Array, Graph
 from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
-from edgec.passes.factorizations import Form, LowRank, Spatial, Tucker
+from edgec.passes.factor_form import Form
+from edgec.passes.factorizations import LowRank, Spatial, Tucker
 from edgec.passes.factorized_layers import Original, factorized, kernels, refused
 
 __all__ = ["FactorizeLowRank", "Rank"]

@@ -15,8 +15,8 @@ from edgec.numerics import sqnr
 from edgec.ops import Add, Conv, FullyConnected
 from edgec.passes.base import LayerRecord
 from edgec.passes.compensated_rounding import Moments, damped, pulled
+from edgec.passes.factor_form import Factors, Form, covariance_of
 from edgec.passes.factor_layers import layers_of
-from edgec.passes.factorizations import Factors, Form, covariance_of
 from edgec.passes.judging import LEAST_SAMPLES, held_out
 from edgec.passes.layer_recovery import MOST_INPUTS, Beside
 from edgec.passes.linear_layers import LinearLayer, linear_layer, with_weights

@@ -12,16 +12,8 @@ from hypothesis import strategies as st
 
 from edgec.ir import Array
 from edgec.passes.compensated_rounding import Moments
-from edgec.passes.factorizations import (
-    Factors,
-    Form,
-    LowRank,
-    Separable,
-    Spatial,
-    Tucker,
-    covariance_of,
-    cut_energy,
-)
+from edgec.passes.factor_form import Factors, Form, covariance_of
+from edgec.passes.factorizations import LowRank, Separable, Spatial, Tucker, cut_energy
 
 SHAPE = (12, 5, 3, 2)
 FORMS = [Separable(SHAPE, 2), LowRank(SHAPE, 4), Spatial(SHAPE, 6), Tucker(SHAPE, 3, 7)]
