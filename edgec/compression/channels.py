@@ -57,6 +57,7 @@ class ChannelPruning(Technique):
     """
 
     name = "prune-channels"
+    trials = 16
 
     def __init__(
         self,

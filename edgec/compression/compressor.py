@@ -12,7 +12,7 @@ from typing_extensions import override
 from edgec.cache import Cache
 from edgec.compression.channels import ChannelPruning
 from edgec.compression.factors import Factorization
-from edgec.compression.search import Price, search
+from edgec.compression.search import Found, Price, search
 from edgec.compression.sites import NOTHING_GONE, Kept, Option, Picks, Site, Technique
 from edgec.ir import Array, Graph
 from edgec.latency import Kernels, node_seconds, predicted_seconds
@@ -127,7 +127,7 @@ class Compressor:
         best: Compressed | None = None
         for count in range(1, len(self.techniques) + 1):
             for some in combinations(self.techniques, count):
-                found = search(self.graph, some, price, most)
+                found = self._searched(some, price, most)
                 if found is None or not all(found.picks):
                     continue  # out of reach, or one of them has nothing to add
                 made = self._carried_out(some, found.picks, price)
@@ -139,6 +139,22 @@ class Compressor:
         if best is None:
             return None
         return replace(self._trained(best), tried=tried)
+
+    def _searched(
+        self, techniques: Sequence[Technique], price: Price, most: float
+    ) -> Found | None:
+        """Return the best options; of one technique as they are measured together."""
+        first, *others = techniques
+        tell = f"search {' + '.join(t.name for t in techniques)}"
+        return search(
+            self.graph,
+            techniques,
+            price,
+            most,
+            progress=lambda done, total: self._say(tell, done, total),
+            loss=None if others or not first.trials else lambda picks: first.loss(picks[0]),
+            trials=first.trials,
+        )
 
     def least(self, price: Price) -> Compressed:
         """Return the graph that costs least, whatever it loses."""

@@ -65,6 +65,9 @@ class Technique(Protocol):
     def name(self) -> str:
         """As the pass is called that does it."""
 
+    trials: int = 0
+    """How many combinations of options a search may have measured by :meth:`loss`."""
+
     @property
     def sites(self) -> tuple[Site, ...]:
         """The places, in order of the graph."""
@@ -87,6 +90,10 @@ class Technique(Protocol):
         kept
             What techniques before it left of the channels of values.
         """
+
+    def loss(self, picks: Picks) -> float:
+        """Return what some options lose together: their sum, where nothing else is known."""
+        return sum(s.options[picks[s.name]].nats for s in self.sites if s.name in picks)
 
     def kept(self, picks: Picks) -> Kept:
         """Return what is left of the channels of values that lose some."""
