@@ -53,7 +53,7 @@ class Narrowing(Technique):
     def __init__(self, name: str, losses: tuple[float, ...]) -> None:
         self.name = name
         options = tuple(Option(f"{8 - k} left", n) for k, n in enumerate(losses))
-        self._sites = (Site("h", "hidden", options),)
+        self._sites: tuple[Site, ...] = (Site("h", "hidden", options),)
 
     @property
     def sites(self) -> tuple[Site, ...]:
