@@ -284,9 +284,11 @@ def test_what_is_written_back_is_what_was_trained() -> None:
 
 
 def test_the_steps_of_a_bias_follow_the_scales_of_the_weights() -> None:
-    graph, feeds = net(), images(32)
-    after = Recover(graph, feeds, steps=20, train="scales").run(coarse(graph, feeds))
+    graph, feeds = net(), images()
+    before = coarse(graph, feeds)
+    after = Recover(graph, feeds, steps=STEPS, train="scales").run(before)
 
+    assert after is not before
     for node in after.nodes:
         if not isinstance(node.op, Conv | FullyConnected):
             continue
@@ -296,6 +298,24 @@ def test_the_steps_of_a_bias_follow_the_scales_of_the_weights() -> None:
         assert isinstance(b, Dequantize)
         products = np.float32(x.params.scale[0]) * np.array(w.params.scale, np.float32)
         np.testing.assert_array_equal(np.array(b.params.scale, np.float32), products)
+
+
+def test_integers_move_but_zeros_stay() -> None:
+    graph, feeds = net(), images()
+    before = coarse(damaged(graph), feeds)
+    parameters = parameters_of(before, "weights")
+    for each in parameters:
+        for leaf in each.leaves:
+            leaf.tensor.data += 0.7
+    made = with_changes(before, parameters)
+
+    for old, new in zip(before.nodes, made.nodes, strict=True):
+        one, two = before.constant(old.inputs[0]), made.constant(new.inputs[0])
+        if one is None or two is None or one.dtype != np.int8:
+            continue
+        assert (two[one == 0] == 0).all()
+        assert (one == 0).any()
+        assert (two[one != 0] == np.minimum(one[one != 0].astype(int) + 1, 127)).all()
 
 
 def test_integers_that_two_layers_share_stay() -> None:
