@@ -21,7 +21,7 @@ __all__ = ["RECOVERED", "channels"]
 
 _CRITERIA: tuple[Criterion, ...] = ("l1", "energy", "obs")
 
-_TRIALS = 16
+_TRIALS = 32
 
 RECOVERED: Callable[[Case, Graph], Graph] | None = None
 """Trains a pruned graph towards the float one, without labels; adds a line to each row."""
