@@ -193,6 +193,7 @@ def test_the_greatest_effort_says_how_long_it_takes_before_it_starts() -> None:
 
 
 def test_a_quantized_model_is_trained_last_and_by_every_effort() -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[recover]'")
     options = CompileOptions(
         ("tflite",), "static_wi4_ai8", calibration=CALIBRATION, recover=4, prove=False
     )

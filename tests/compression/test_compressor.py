@@ -141,6 +141,7 @@ def test_only_what_is_faster_is_offered(cost_of_call: float, kept: list[str]) ->
 
 
 def test_what_was_chosen_is_trained_once_and_costs_the_same() -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[recover]'")
     whole, told = graph(), []
     samples = [{"x": random(1, 8, seed=k)} for k in range(64)]
     step = [Narrowing("a", (0, 1, 2, 3))]

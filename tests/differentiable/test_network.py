@@ -7,6 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[recover]'")
+
 import torch
 
 from edgec.differentiable import Network, deterministic, require_torch

@@ -8,6 +8,8 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[recover]'")
+
 from edgec.ir import Array, Constant, Graph
 from edgec.ops import Activation, Add, FullyConnected, GlobalAveragePool, Mul, Reshape, Softmax
 from edgec.passes.divergence import Divergence

@@ -39,6 +39,7 @@ from edgec.passes import (
     Pipeline,
     RecognizeHardSwish,
     ShareConstants,
+    TieConstants,
     lossless,
 )
 from edgec.targets import TARGETS
@@ -178,8 +179,8 @@ def test_lossless_passes_are_listed_and_promise_something() -> None:
 
     for_targets = {type(p) for t in TARGETS for p in t().prepare()} - {type(p) for p in steps}
     lossy = {p for p in PASSES if isinstance(p.promise, Lossy)}
-    # Within rounding, but of use only to what is quantized next.
-    for_recipes = {EqualizeLayers, MigrateScales}
+    # Within rounding, but of use only to what is quantized or shared next.
+    for_recipes = {EqualizeLayers, MigrateScales, TieConstants}
     assert {type(p) for p in steps} == set(PASSES) - for_targets - lossy - for_recipes
     assert not any(isinstance(p.promise, Lossy) for p in steps)
     assert len({p.name for p in steps}) == len(steps)

@@ -10,6 +10,8 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[recover]'")
+
 from edgec.channels import channels_of, without
 from edgec.errors import OptionError, UnsupportedError
 from edgec.ir import Array, Constant, DType, Graph, QuantParams, verify
