@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edgec.cost import Cost, cost
-from edgec.errors import Diagnostic
+from edgec.errors import Diagnostic, NumericsError
+from edgec.evaluate import Evaluator
 from edgec.ir import Graph, unload
 from edgec.ops import Quantize
 from edgec.options import CompileOptions, sharing_asked
 from edgec.passes import Pass, PassRecord, Pipeline, Sample, Scheme, TieConstants, recipe_named
+from edgec.proof import Limits, faults, prove
 from edgec.split import Split
 from edgec.targets import Artifact, Target
 from edgec.verdict import Progress
@@ -67,6 +69,15 @@ class Compiled:
         """Whether it is meant to compute something else than the model."""
         pruned = any(r.name == "prune-weights" and r.changed for r in self.records)
         return self.is_quantized or pruned or bool((self.compression or {}).get("chosen"))
+
+
+_NO_ZEROS = (
+    Diagnostic(
+        "no weight was set to zero",
+        hint="only convolutions and fully connected layers in float32 with few enough inputs "
+        "have weights that can be pruned",
+    ),
+)
 
 
 def run_passes(
@@ -132,9 +143,14 @@ class Making:
 
             step = pruning(graph, self.data, self.options)
             graph, zeros = run_passes((step,), graph, None, self.say)
-            records += zeros
+            records += tuple(
+                r if r.changed else replace(r, diagnostics=_NO_ZEROS) for r in zeros
+            )
         if self.options.recipe is None:
-            return self._emitted(target, graph, records, plain)
+            single = self._emitted(target, graph, records, plain)
+            if self.options.prove and any(r.promise == "lossy" and r.changed for r in records):
+                self._hold(target, graph, single)
+            return single
         from edgec.quantizing import AS_THE_RECIPE_SAYS, quantizing  # it takes long to load
 
         asked = sharing_asked(self.options)
@@ -176,6 +192,34 @@ class Making:
             "loses": drop.text(found.lost),
         }
         return replace(found.made, search={**told, **found.to_dict()})
+
+    def _hold(self, target: Target, graph: Graph, made: Compiled) -> None:
+        """Raise if a float artifact does not compute what the graph it was made from does.
+
+        Beside the model it only shows what was done to that on purpose.
+        """
+        runner, reference = target.load(made.artifact), Evaluator(graph)
+        wants = (reference.run(feed) for feed in self.data.proof())
+        agreement = prove(wants, {"": runner}, self.data.proof())[""]
+        limits = Limits(max_float_error=self.options.max_float_error)
+        if problems := faults(agreement, quantized=False, limits=limits):
+            raise NumericsError(
+                f"the {target.name} artifact does not compute what its own graph does",
+                problems,
+            )
+
+    def for_all(self) -> Making:
+        """Return what makes artifacts of the whole model, as if there were no goal."""
+        return replace(
+            self,
+            options=replace(
+                self.options,
+                target_macs=None,
+                target_size=None,
+                target_latency=None,
+                target_ram=None,
+            ),
+        )
 
     def fast(self) -> Making:
         """Return what makes artifacts whose numbers do not matter: to time, or to weigh."""

@@ -121,7 +121,7 @@ class CompileOptions:
         How many values the int8 weights of each layer may take, such as "16"; "16/channel" for
         values of each output channel.
     prune_weights
-        How many weights of each layer become zero: a share such as "0.5", or "2:4" for at most
+        How many weights become zero: a share of all such as "0.5", or "2:4" for at most
         2 of every 4 that are left.
     """
 

@@ -138,7 +138,13 @@ def _quantized(
     way = quantizing(target, graph, making.data, [], making.schemes, options, say)
     layers = choices(way)
     judges = judging(samples)[:_JUDGES]
-    key = key_of(way.graph, samples, f"quantize {options.recipe} {options.keep_float}")
+    assert way.calibration is not None
+    ranges = sorted(way.calibration.ranges.items())  # of all samples, not only of these
+    key = key_of(
+        way.graph,
+        samples,
+        f"quantize {target!r} {options.recipe} {options.keep_float} {ranges}",
+    )
     known = numbers(cache.read(key))
     judge: Divergence | None = None
     by_name = {v.name: n for v, n in way.graph.producers.items()}

@@ -10,19 +10,18 @@ from typing import Any
 
 from edgec.cache import Cache
 from edgec.compression import Compressed, Compressor, Technique, techniques_for
+from edgec.compression.compressor import plain_nats
 from edgec.compression.search import Price
 from edgec.cost import cost
-from edgec.errors import NumericsError, OptionError
-from edgec.evaluate import Evaluator
+from edgec.errors import OptionError
 from edgec.goals import Goal
 from edgec.ir import Array, Graph
 from edgec.latency import KERNELS, predicted_seconds
 from edgec.making import Compiled, Making
 from edgec.options import calibrates
 from edgec.passes import PassRecord, recipe_named
-from edgec.passes.judging import held_out
+from edgec.passes.judging import LEAST_SAMPLES, held_out
 from edgec.precision import Loss
-from edgec.proof import Limits, faults, prove
 from edgec.speed import compared
 from edgec.split import Split
 from edgec.targets import Target
@@ -34,7 +33,7 @@ _HELD_BYTES = 768 << 20
 """Of the activations of all samples in one walk; there are two at a time."""
 
 _TURNS = 4
-_GIVEN_BACK = (0.0, 0.25, 0.5, 0.75)
+_GIVEN_BACK = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of what a goal takes away that are left in place, one after the other, until no more
 is lost than allowed."""
 
@@ -77,15 +76,15 @@ class _Tried:
     @property
     def drop(self) -> float:
         """What it loses, in the unit of the limit; nothing where there is no limit."""
-        return 0.0 if self.lost is None else round(self.lost.value, 4)
+        return 0.0 if self.lost is None else self.lost.value
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values of JSON."""
         return {
             "asked": self.asked,
             "reached": self.reached,
-            "nats": round(self.compressed.nats, 6),
-            "drop": self.drop if math.isfinite(self.drop) else None,
+            "nats": plain_nats(self.compressed.nats),
+            "drop": round(self.drop, 4) if math.isfinite(self.drop) else None,
         }
 
 
@@ -113,31 +112,46 @@ class _Shrinking:
         self.whole = self._whole()
         self.most = goal.most(self.whole)
         self.samples = compression_samples(making.data, graph)
-        self._twin = making.float_twin(target, graph)
         self.tries: list[_Tried] = []
 
     def result(self) -> Compiled:
         """Return the best artifact that was found, with all that is to be said of it."""
-        if self._met_by_itself():
-            made = self.making.quantized(self.target, self.graph, self.records, self._twin)
-            nothing = Compressed(self.graph, (), self.whole, 0.0, (), {})
-            return self._told(_Tried(made, nothing, self.whole, self.most, None), holds=True)
-        train = self.making.options.recover
+        whole = self._by_itself()
+        if whole is not None:
+            return self._told(whole, holds=True)
         compressor = Compressor(
-            self.graph, self.samples, self._techniques(), self.say, recover=train
+            self.graph,
+            self.samples,
+            self._techniques(),
+            self.say,
+            recover=self.making.options.recover,
         )
         most_lost = self.making.options.max_drop
+        top = self.uncompressed.artifact.size_bytes if self._is_size else self.whole
         best: _Tried | None = None
         for share in _GIVEN_BACK:
-            asked = self.most + share * (self.whole - self.most)
-            now = self._reached(compressor, asked)
-            self._check(now)
+            now = self._reached(compressor, self.most + share * max(top - self.most, 0.0))
             if most_lost is None or now.drop <= most_lost:
-                return self._told(now, holds=now.reached <= self.most)
+                best = now
+                break
             if best is None or now.drop < best.drop:
                 best = now
         assert best is not None
         return self._told(best, holds=best.reached <= self.most)
+
+    @property
+    def _is_size(self) -> bool:
+        return self.goal.measure == "size"
+
+    def _by_itself(self) -> _Tried | None:
+        """Return the artifact with all of its structure, if it meets the goal."""
+        likely = self.uncompressed.artifact.size_bytes if self._is_size else self.whole
+        if likely > self.most:
+            return None
+        tried = self._tried(Compressed(self.graph, (), self.whole, 0.0, (), {}), self.most)
+        if self._is_size and tried.reached > self.most:
+            return None
+        return tried
 
     def _techniques(self) -> Sequence[Technique]:
         return techniques_for(
@@ -158,48 +172,33 @@ class _Shrinking:
             least = compressed is None
             compressed = compressed or compressor.least(self._price())
             tried = self._tried(compressed, asked)
-            if tried.reached <= most or least or not self.goal.is_measured:
+            done = tried.reached <= most or not compressed.chosen
+            if done or least or not self.goal.is_measured:
                 return tried
             asked *= 0.99 * most / tried.reached
         return tried
 
     def _tried(self, compressed: Compressed, asked: float) -> _Tried:
+        for before in self.tries:
+            if before.compressed.graph is compressed.graph:
+                return replace(before, asked=asked)
         self.say(f"make {self.target.name}", 0, 0)
         records = (*self.records, *compressed.records)
-        made = self.making.quantized(self.target, compressed.graph, records, self._twin)
+        twin = self.making.float_twin(self.target, compressed.graph)
+        making = self.making if compressed.chosen else self.making.for_all()
+        made = making.quantized(self.target, compressed.graph, records, twin)
         if self._is_timed():
             made = replace(made, uncompressed=self.uncompressed.artifact)
         drop = self.making.drop
         lost = None if drop is None else drop.of(self.target.load(made.artifact))
-        tried = _Tried(made, compressed, self._measured(made, compressed), asked, lost)
+        reached = self._measured(made, compressed)
+        tried = _Tried(made, compressed, reached, asked, lost)
         self.tries.append(tried)
         return tried
-
-    def _check(self, tried: _Tried) -> None:
-        """Raise if a float artifact does not compute what the graph it was made from does.
-
-        Beside the model it only shows what structure was worth.
-        """
-        options = self.making.options
-        if options.recipe is not None or not options.prove:
-            return
-        runner = self.target.load(tried.made.artifact)
-        reference = Evaluator(tried.compressed.graph)
-        wants = (reference.run(feed) for feed in self.making.data.proof())
-        agreement = prove(wants, {"": runner}, self.making.data.proof())[""]
-        limits = Limits(max_float_error=options.max_float_error)
-        if problems := faults(agreement, quantized=False, limits=limits):
-            raise NumericsError(
-                f"the {self.target.name} artifact does not compute what the smaller graph does",
-                problems,
-            )
 
     def _is_timed(self) -> bool:
         options = self.making.options
         return options.prove and options.compare_speed and self.target.runs_here
-
-    def _met_by_itself(self) -> bool:
-        return self.most >= self.whole
 
     def _whole(self) -> float:
         match self.goal.measure:
@@ -278,7 +277,7 @@ class _Shrinking:
             "holds": holds,
             **self._loss(tried),
             "samples": count,
-            "held_out": int(held_out(count).sum()),
+            "held_out": int(held_out(count).sum()) if count >= LEAST_SAMPLES else 0,
             **tried.compressed.to_dict(),
             "tries": [t.to_dict() for t in self.tries],
         }

@@ -188,7 +188,7 @@ Example:
 @click.option(
     "--prune-weights",
     metavar="SHARE",
-    help="Set so many weights of each layer to zero, such as 0.5, or 2:4 for two of every four "
+    help="Set so many weights to zero, such as 0.5 of all, or 2:4 for two of every four "
     "along the input channels; what is left makes up for it. For the size of packages only: "
     "zeros compress, and nothing runs faster. It costs accuracy, and needs --calibration.",
 )

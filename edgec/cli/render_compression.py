@@ -21,13 +21,15 @@ def compression_lines(report: Mapping[str, Any], artifact: Mapping[str, Any]) ->
     if not found:
         return
     file, chosen = artifact["file"], found["chosen"]
+    if not chosen and not found["holds"]:
+        yield f"\n{file}: {found['left']} (goal {found['goal']}); nothing could be taken out"
+        return
     if not chosen:
         yield f"\n{file}: {found['left']}, which meets the goal as it is: nothing was taken out"
         return
     yield (
         f"\n{file}: {found['left']} (goal {found['goal']}); the outputs lose "
-        f"{found['nats']:.3g} nats a sample ({found['held_out']} held out of "
-        f"{found['samples']})"
+        f"{_nats(found['nats'])} nats a sample ({_judges(found)})"
     )
     speed = at(report, "run", "structure", str(artifact.get("target")))
     if speed:
@@ -39,8 +41,20 @@ def compression_lines(report: Mapping[str, Any], artifact: Mapping[str, Any]) ->
     count = Counter(c["technique"] for c in chosen)
     told = ", ".join(f"{name} at {n} place{'s' * (n > 1)}" for name, n in count.items())
     yield f"  {told}; what costs most:"
-    dearest = sorted(chosen, key=lambda c: -float(c["nats"]))
+    dearest = sorted(chosen, key=lambda c: -float(c["nats"] or 0))
     for c in dearest[:_MOST]:
-        yield f"    {short(c['layer'], _LONGEST)}: {c['option']} ({c['nats']:.2g} nats alone)"
+        name, alone = short(c["layer"], _LONGEST), _nats(c["nats"])
+        yield f"    {name}: {c['option']} ({alone} nats alone)"
     if len(chosen) > _MOST:
         yield f"    and {len(chosen) - _MOST} more, in report.json"
+
+
+def _nats(value: float | None) -> str:
+    return "all" if value is None else f"{value:.2g}"
+
+
+def _judges(found: Mapping[str, Any]) -> str:
+    """Return what the loss was told on."""
+    if not found["held_out"]:
+        return f"{found['samples']} samples, all of which it was fitted to"
+    return f"{found['held_out']} held out of {found['samples']}"

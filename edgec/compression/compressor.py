@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -20,7 +21,14 @@ from edgec.passes import Pass, PassRecord, Pipeline, Recover
 from edgec.passes.divergence import Divergence
 from edgec.passes.judging import LEAST_SAMPLES, judging
 
-__all__ = ["Chosen", "Compressed", "Compressor", "FasterOnly", "techniques_for"]
+__all__ = [
+    "Chosen",
+    "Compressed",
+    "Compressor",
+    "FasterOnly",
+    "plain_nats",
+    "techniques_for",
+]
 
 Say = Callable[[str, int, int], None]
 """Told a stage, and how much of how much of it is done."""
@@ -72,18 +80,23 @@ class Compressed:
     def to_dict(self) -> dict[str, Any]:
         """Return all but the graph as plain values of JSON."""
         return {
-            "nats": round(self.nats, 6),
-            "tried": {name: round(nats, 6) for name, nats in self.tried.items()},
+            "nats": plain_nats(self.nats),
+            "tried": {name: plain_nats(nats) for name, nats in self.tried.items()},
             "chosen": [
                 {
                     "technique": c.technique,
                     "layer": c.layer,
                     "option": c.label,
-                    "nats": round(c.nats, 6),
+                    "nats": plain_nats(c.nats),
                 }
                 for c in self.chosen
             ],
         }
+
+
+def plain_nats(nats: float) -> float | None:
+    """Return nats as a report holds them: nothing stands for what is no number."""
+    return round(nats, 6) if math.isfinite(nats) else None
 
 
 class Compressor:

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgec import __version__
 from edgec.ir import Array, Graph
+from edgec.ops import Opaque
 
 __all__ = ["key_of", "numbers"]
 
@@ -31,6 +32,9 @@ def key_of(graph: Graph, samples: Sequence[Mapping[str, Array]], options: str) -
 
     versions = f"{__version__} {metadata.version('onnxruntime')} {np.__version__}"
     digest.update(f"{versions} {options}\n{graph}\n".encode())
+    for node in graph.nodes:
+        if isinstance(node.op, Opaque):  # its text has no attributes and no subgraphs
+            digest.update(node.op.proto)
     for name, constant in sorted(graph.constants.items()):
         digest.update(name.encode())
         add(constant.array)

@@ -183,12 +183,12 @@ class ChannelCuts:
         fitted = np.zeros_like(sums.weight)
         fitted[:, kept] = np.linalg.solve(h[np.ix_(kept, kept)], h[kept] @ sums.weight.T).T
         constants[node.inputs[1].name] = Constant(
-            fitted.reshape(weight.shape).astype(np.float32)
+            fitted.reshape(weight.shape).astype(weight.dtype)
         )
         if len(node.inputs) > 2:
             bias = self.graph.constants[node.inputs[2].name].array
             moved = bias + (sums.weight - fitted) @ sums.mean
-            constants[node.inputs[2].name] = Constant(moved.astype(np.float32))
+            constants[node.inputs[2].name] = Constant(moved.astype(bias.dtype))
 
     @cached_property
     def _sums(self) -> dict[str, _Sums]:

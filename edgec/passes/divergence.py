@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from edgec.errors import DataError, UnsupportedError
 from edgec.evaluate import Evaluator
-from edgec.ir import Array, Graph, Value
+from edgec.ir import Array, Graph, TensorType, Value
 from edgec.ops import Softmax
 from edgec.passes.walk import each_sample
 
@@ -21,7 +22,8 @@ class Divergence:
 
     Where outputs are classes it is the Kullback-Leibler divergence of what the graph predicts
     from what the model predicts, ``sum p log(p / q)``: of what a softmax reads, or of the
-    output itself if it has the shape ``[N, classes]`` and no other output has. Any other
+    output itself if it has the shape ``[N, classes]`` and there is no other; half of the
+    relative squared error of its mean is added then, as it may be something else. Any other
     output costs half of its squared error relative to its energy, which is the divergence of
     normal distributions with the output as mean and its energy as variance. What several
     outputs cost adds up.
@@ -38,11 +40,18 @@ class Divergence:
         known = {v.name: v for v in reference.values()}
         evaluator = Evaluator(reference, [known[n] for n in self._axes], optimize=True)
         self._wanted = list(each_sample(evaluator, samples))
+        for k, wanted in enumerate(self._wanted):
+            for name, array in wanted.items():
+                if not np.isfinite(array).all():
+                    raise DataError(
+                        f"the model yields NaN or infinities for calibration sample {k}: "
+                        f"what a change of %{name} costs cannot be told"
+                    )
         self._energy = {
             name: float(np.mean([np.mean(w[name].astype(float) ** 2) for w in self._wanted]))
-            for name, axis in self._axes.items()
-            if axis is None
+            for name in self._axes
         }
+        self._bare = {v.name for v in reference.outputs}
 
     def of(self, graph: Graph) -> Array:
         """Return the nats of each sample, ``[samples]``; infinite where a graph yields NaN.
@@ -66,10 +75,19 @@ class Divergence:
         with np.errstate(all="ignore"):
             if axis is not None:
                 p, q = _log_softmax(want, axis), _log_softmax(got, axis)
-                return float((np.exp(p) * (p - q)).sum(axis).mean())
-            wide = want.astype(np.float64)
-            energy = max(float(np.mean(wide**2)), _LEAST_SIGNAL * self._energy[name], 1e-30)
-            return float(np.mean((got.astype(np.float64) - wide) ** 2) / energy / 2)
+                nats = float((np.exp(p) * (p - q)).sum(axis).mean())
+                if name not in self._bare:
+                    return nats
+                # Without a softmax nobody says that these are classes: levels may count.
+                return nats + self._squares(name, want.mean(axis), got.mean(axis), want)
+            return self._squares(name, want, got, want)
+
+    def _squares(self, name: str, want: Array, got: Array, whole: Array) -> float:
+        """Return half of the squared error relative to the energy of the whole."""
+        energy = float(np.mean(whole.astype(np.float64) ** 2))
+        energy = max(energy, _LEAST_SIGNAL * self._energy[name], 1e-30)
+        off = got.astype(np.float64) - want.astype(np.float64)
+        return float(np.mean(off**2) / energy / 2)
 
 
 def ratio_of(nats: float) -> float:
@@ -78,8 +96,21 @@ def ratio_of(nats: float) -> float:
 
 
 def judged_values(graph: Graph) -> dict[str, int | None]:
-    """Return the values that are judged, with the axis of the classes if they have some."""
-    floats = [v for v in graph.outputs if v.type.dtype.is_float]
+    """Return the values that are judged, with the axis of the classes if they have some.
+
+    What an output of integers was chosen from stands for it.
+
+    Raises
+    ------
+    UnsupportedError
+        If no floats lead to an output.
+    """
+    behind = [_floats_behind(graph, value) for value in graph.outputs]
+    floats = list(dict.fromkeys(v for v in behind if v is not None))
+    if not floats:
+        raise UnsupportedError(
+            "what a change of this model costs cannot be told: no output comes from floats"
+        )
     flat = [v for v in floats if len(v.type.shape) == 2 and v.type.shape[1] != 1]
     found: dict[str, int | None] = {}
     for value in floats:
@@ -89,6 +120,18 @@ def judged_values(graph: Graph) -> dict[str, int | None]:
         else:
             found[value.name] = 1 if flat == [value] and len(floats) == 1 else None
     return found
+
+
+def _floats_behind(graph: Graph, value: Value) -> Value | None:
+    """Return an output of floats, or the computed floats that one of integers comes from."""
+    todo = [value]
+    while todo:
+        first = todo.pop(0)
+        if isinstance(first.type, TensorType) and first.type.dtype.is_float:
+            return first
+        made = graph.producers.get(first)
+        todo += [] if made is None else [v for v in made.inputs if v in graph.producers]
+    return None
 
 
 def _softmax_reads(graph: Graph, value: Value) -> tuple[Value, int] | None:

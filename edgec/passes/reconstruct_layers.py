@@ -139,8 +139,8 @@ class ReconstructLayers(Pass):
         fit = Fit(*both, old, plain, free=bias is not None)
         best = fit.best(_DAMPINGS, _TURNS)
         return (
-            best.weight.reshape(weight.shape).astype(np.float32),
-            best.bias.reshape(-1).astype(np.float32),
+            best.weight.reshape(weight.shape).astype(weight.dtype),
+            best.bias.reshape(-1).astype(weight.dtype),
             LayerRecord(
                 node.layer,
                 sqnr(fit.power, fit.plain.error),

@@ -14,6 +14,7 @@ import numpy as np
 from edgec import __version__
 from edgec.cache import Cache
 from edgec.ir import Array, Graph
+from edgec.ops import Opaque
 from edgec.passes import Judge, Pipeline, Precision
 from edgec.precision.choices import Choices
 from edgec.quantizing import Quantizing
@@ -106,6 +107,9 @@ def _key(way: Quantizing, samples: Sequence[Mapping[str, Array]]) -> str:
 
     versions = f"{__version__} {metadata.version('onnxruntime')}"
     digest.update(f"{versions} {way.target!r}\n{way.graph}\n".encode())
+    for node in way.graph.nodes:
+        if isinstance(node.op, Opaque):  # its text has no attributes and no subgraphs
+            digest.update(node.op.proto)
     for name, constant in sorted(way.graph.constants.items()):
         digest.update(name.encode())
         add(constant.array)
