@@ -13,7 +13,7 @@ from edgec.compression import Compressed, Compressor, Technique, techniques_for
 from edgec.compression.compressor import plain_nats
 from edgec.compression.search import Price
 from edgec.cost import cost
-from edgec.errors import OptionError
+from edgec.errors import Diagnostic, OptionError
 from edgec.goals import Goal
 from edgec.ir import Array, Graph
 from edgec.latency import KERNELS, predicted_seconds
@@ -113,16 +113,19 @@ class _Shrinking:
         self.most = goal.most(self.whole)
         self.samples = compression_samples(making.data, graph)
         self.tries: list[_Tried] = []
+        self.notes: tuple[Diagnostic, ...] = ()
 
     def result(self) -> Compiled:
         """Return the best artifact that was found, with all that is to be said of it."""
         whole = self._by_itself()
         if whole is not None:
             return self._told(whole, holds=True)
+        techniques = self._techniques()
+        self.notes = tuple(d for t in techniques for d in t.notes())
         compressor = Compressor(
             self.graph,
             self.samples,
-            self._techniques(),
+            techniques,
             self.say,
             recover=self.making.options.recover,
         )
@@ -281,4 +284,7 @@ class _Shrinking:
             **tried.compressed.to_dict(),
             "tries": [t.to_dict() for t in self.tries],
         }
-        return replace(tried.made, compression=told)
+        made = replace(tried.made, compression=told)
+        if holds:
+            return made
+        return replace(made, diagnostics=(*made.diagnostics, *self.notes))

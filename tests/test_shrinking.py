@@ -288,3 +288,4 @@ def test_a_goal_out_of_reach_is_not_called_met() -> None:
     assert done.exit_code == 5, done.output
     assert "nothing could be taken out" in done.output
     assert "meets the goal" not in done.output
+    assert "head/softmax: Softmax() needs all of them" in done.output

@@ -15,7 +15,7 @@ from edgec.channels.importance import Criterion
 from edgec.compression.keys import key_of, numbers
 from edgec.compression.sites import NOTHING_GONE, Kept, Option, Picks, Site, Technique
 from edgec.cost import cost
-from edgec.errors import InternalError
+from edgec.errors import Diagnostic, InternalError
 from edgec.ir import Array, Graph
 from edgec.passes import Pass, PruneChannels, ReconstructLayers
 from edgec.passes.channel_cuts import ChannelCuts
@@ -117,6 +117,10 @@ class ChannelPruning(Technique):
             return (prune,)
         left = self._cuts.kept(widths, criteria)
         return prune, ReconstructLayers(self.graph, left, self.samples)
+
+    @override
+    def notes(self) -> tuple[Diagnostic, ...]:
+        return PruneChannels({}, self.samples).diagnostics(self.graph)
 
     @override
     def kept(self, picks: Picks) -> Kept:

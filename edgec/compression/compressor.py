@@ -15,6 +15,7 @@ from edgec.compression.channels import ChannelPruning
 from edgec.compression.factors import Factorization
 from edgec.compression.search import Found, Price, search
 from edgec.compression.sites import NOTHING_GONE, Kept, Option, Picks, Site, Technique
+from edgec.errors import Diagnostic
 from edgec.ir import Array, Graph
 from edgec.latency import Kernels, node_seconds, predicted_seconds
 from edgec.passes import Pass, PassRecord, Pipeline, Recover
@@ -123,7 +124,8 @@ class Compressor:
         say: Say = lambda stage, done, total: None,
         recover: int | None = None,
     ) -> None:
-        self.graph, self.techniques, self._say = graph, tuple(techniques), say
+        self.graph, self._say = graph, say
+        self.techniques = tuple(t for t in techniques if t.sites)
         self._samples, self._steps = samples, recover
         self._recovered: dict[int, Compressed] = {}
         self._held_out = judging(samples)
@@ -282,8 +284,7 @@ def techniques_for(
             cache=cache,
             progress=lambda done, total: say("measure factors", done, total),
         )
-        faster = factors if names else FasterOnly(factors, graph, kernels)
-        found += [faster] if faster.sites else []
+        found.append(factors if names else FasterOnly(factors, graph, kernels))
     return tuple(found)
 
 
@@ -339,6 +340,10 @@ class FasterOnly(Technique):
     @override
     def kept(self, picks: Picks) -> Kept:
         return self.technique.kept(self._of(picks))
+
+    @override
+    def notes(self) -> tuple[Diagnostic, ...]:
+        return self.technique.notes()
 
     def _of(self, picks: Picks) -> Picks:
         return {name: self._index[name][k] for name, k in picks.items()}

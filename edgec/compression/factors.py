@@ -14,6 +14,7 @@ from edgec.cache import Cache
 from edgec.compression.keys import key_of, numbers
 from edgec.compression.sites import NOTHING_GONE, Kept, Option, Picks, Site, Technique
 from edgec.cost import Cost, cost
+from edgec.errors import Diagnostic
 from edgec.ir import Array, Graph, Node
 from edgec.ops import Conv, FullyConnected
 from edgec.passes import FactorizeLowRank, FactorizeSeparable, Pass, Rank
@@ -164,6 +165,13 @@ class Factorization(Technique):
         if ranks:
             found.append(FactorizeLowRank(ranks, self.samples, self._original, left))
         return tuple(found)
+
+    @override
+    def notes(self) -> tuple[Diagnostic, ...]:
+        return tuple(
+            Diagnostic(f"is not factorised: it {reason}", layer)
+            for layer, reason in self.left_out.items()
+        )
 
     def ways(self, picks: Picks) -> dict[str, Way]:
         """Return how layers are factorised that do not stay as they are."""

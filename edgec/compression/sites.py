@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
+from edgec.errors import Diagnostic
 from edgec.ir import Array, Graph
 from edgec.passes import Pass
 
@@ -94,6 +95,10 @@ class Technique(Protocol):
     def loss(self, picks: Picks) -> float:
         """Return what some options lose together: their sum, where nothing else is known."""
         return sum(s.options[picks[s.name]].nats for s in self.sites if s.name in picks)
+
+    def notes(self) -> tuple[Diagnostic, ...]:
+        """Return what stays as it is whatever is picked, and why."""
+        return ()
 
     def kept(self, picks: Picks) -> Kept:
         """Return what is left of the channels of values that lose some."""
