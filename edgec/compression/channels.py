@@ -57,7 +57,7 @@ class ChannelPruning(Technique):
     """
 
     name = "prune-channels"
-    trials = 16
+    trials = 8
 
     def __init__(
         self,
