@@ -22,8 +22,7 @@ class Divergence:
 
     Where outputs are classes it is the Kullback-Leibler divergence of what the graph predicts
     from what the model predicts, ``sum p log(p / q)``: of what a softmax reads, or of the
-    output itself if it has the shape ``[N, classes]`` and there is no other; half of the
-    relative squared error of its mean is added then, as it may be something else. Any other
+    output itself if it has the shape ``[N, classes]`` and there is no other. Any other
     output costs half of its squared error relative to its energy, which is the divergence of
     normal distributions with the output as mean and its energy as variance. What several
     outputs cost adds up.
@@ -49,9 +48,9 @@ class Divergence:
                     )
         self._energy = {
             name: float(np.mean([np.mean(w[name].astype(float) ** 2) for w in self._wanted]))
-            for name in self._axes
+            for name, axis in self._axes.items()
+            if axis is None
         }
-        self._bare = {v.name for v in reference.outputs}
 
     def of(self, graph: Graph) -> Array:
         """Return the nats of each sample, ``[samples]``; infinite where a graph yields NaN.
@@ -75,19 +74,10 @@ class Divergence:
         with np.errstate(all="ignore"):
             if axis is not None:
                 p, q = _log_softmax(want, axis), _log_softmax(got, axis)
-                nats = float((np.exp(p) * (p - q)).sum(axis).mean())
-                if name not in self._bare:
-                    return nats
-                # Without a softmax nobody says that these are classes: levels may count.
-                return nats + self._squares(name, want.mean(axis), got.mean(axis), want)
-            return self._squares(name, want, got, want)
-
-    def _squares(self, name: str, want: Array, got: Array, whole: Array) -> float:
-        """Return half of the squared error relative to the energy of the whole."""
-        energy = float(np.mean(whole.astype(np.float64) ** 2))
-        energy = max(energy, _LEAST_SIGNAL * self._energy[name], 1e-30)
-        off = got.astype(np.float64) - want.astype(np.float64)
-        return float(np.mean(off**2) / energy / 2)
+                return float((np.exp(p) * (p - q)).sum(axis).mean())
+            wide = want.astype(np.float64)
+            energy = max(float(np.mean(wide**2)), _LEAST_SIGNAL * self._energy[name], 1e-30)
+            return float(np.mean((got.astype(np.float64) - wide) ** 2) / energy / 2)
 
 
 def ratio_of(nats: float) -> float:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from benchmarks.models import SHAPES
+from benchmarks.models import DATA, SHAPES
 from edgec.channels import channels_of
 from edgec.frontend import load
 from edgec.passes import simplify
 from tests.channels.forms import check_removal
 from tests.models import feeds
 
-MODELS = Path(os.environ.get("EDGEC_DATA", "data")) / "models"
+MODELS = DATA / "models"
 
 MOST = {
     "audio/basic_pitch.onnx": 0.09,  # its filter banks keep theirs: minima are taken over them

@@ -22,23 +22,15 @@ def nats(p: float, q: float) -> float:
     return float(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))
 
 
-def test_of_classes_it_is_the_divergence_of_what_is_predicted() -> None:
+@pytest.mark.parametrize("softmax", [False, True])
+def test_of_classes_it_is_the_divergence_of_what_is_predicted(softmax: bool) -> None:
     feeds: list[Feeds] = [{"x": f32([[0, 0]])}, {"x": f32([[1, 0]])}]
-    measure = Divergence(moved(0, 0, softmax=True), feeds)
+    measure = Divergence(moved(0, 0, softmax=softmax), feeds)
 
-    assert not measure.of(moved(3, 3, softmax=True)).any()
-    found = measure.of(moved(np.log(3), 0, softmax=True))
+    assert not measure.of(moved(3, 3, softmax=softmax)).any()
+    found = measure.of(moved(np.log(3), 0, softmax=softmax))
     want = [nats(0.5, 0.75), nats(np.e / (np.e + 1), 3 * np.e / (3 * np.e + 1))]
     np.testing.assert_allclose(found, want, rtol=1e-6)
-
-
-def test_what_may_be_classes_or_not_has_a_level_too() -> None:
-    feeds: list[Feeds] = [{"x": f32([[1, 3]])}]
-    measure = Divergence(moved(0, 0), feeds)
-
-    np.testing.assert_allclose(measure.of(moved(2, 2)), [2**2 / 5 / 2])
-    before, now = np.exp(-2) / (1 + np.exp(-2)), 0.5
-    np.testing.assert_allclose(measure.of(moved(2, 0)), [nats(before, now) + 1 / 5 / 2])
 
 
 def test_an_output_of_integers_is_judged_by_what_it_was_chosen_from() -> None:
