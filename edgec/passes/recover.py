@@ -50,8 +50,8 @@ class Recover(Pass):
     what every place of a layer yields. The other half begin anew with ``a`` = 5, which is
     better where too little is left to yield the same. The better of the two is judged.
     Images are moved by up to an eighth, and half of all samples are mixed with another, unless
-    an input has integers. Mirrors, which help with photographs, are left out: they made the
-    loss on samples as they come larger.
+    an input has integers. Mirrors, which help with photographs, are left out: not every input
+    bears them.
 
     Every fourth sample is held out. What is kept is the best state seen on them, each the mean
     of the last fifty steps, and only if

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from itertools import islice
 
-import numpy as np
-
-from edgec import __version__
 from edgec.cache import Cache
+from edgec.compression.keys import key_of, numbers
 from edgec.ir import Array, Graph
-from edgec.ops import Opaque
 from edgec.passes import Judge, Pipeline, Precision
 from edgec.precision.choices import Choices
 from edgec.quantizing import Quantizing
@@ -59,7 +53,7 @@ def sensitivities(
     feeds = data.calibration() if data.calibration_count else data.proof()
     samples = tuple(islice(feeds, _SAMPLES))
     key = _key(way, samples)
-    known = _numbers(cache.read(key))
+    known = numbers(cache.read(key))
     wanted = [(c, p) for c in layers for p in c.precisions if p != "float32"]
     judge: Judge | None = None
     for done, (layer, precision) in enumerate(wanted, 1):
@@ -88,37 +82,11 @@ def _alone(
     return Pipeline(way.passes(others, "fast")).run(way.graph)[0]
 
 
-def _numbers(found: Mapping[str, object]) -> dict[str, float]:
-    """Return what a file of the cache holds, as far as it makes sense."""
-    return {
-        name: float(value)
-        for name, value in found.items()
-        if isinstance(value, int | float) and math.isfinite(value) and value >= 0
-    }
-
-
 def _key(way: Quantizing, samples: Sequence[Mapping[str, Array]]) -> str:
     """Return a name for all that the measurements depend on."""
-    digest = hashlib.sha256()
-
-    def add(array: Array) -> None:
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-
-    versions = f"{__version__} {metadata.version('onnxruntime')}"
-    digest.update(f"{versions} {way.target!r}\n{way.graph}\n".encode())
-    for node in way.graph.nodes:
-        if isinstance(node.op, Opaque):  # its text has no attributes and no subgraphs
-            digest.update(node.op.proto)
-    for name, constant in sorted(way.graph.constants.items()):
-        digest.update(name.encode())
-        add(constant.array)
-    if way.calibration is not None:
-        digest.update(repr(sorted(way.calibration.ranges.items())).encode())
+    seen: list[object] = [way.target, way.options.keep_float]
+    if way.calibration is not None:  # it saw more samples than these
+        seen.append(sorted(way.calibration.ranges.items()))
         if way.calibration.report is not None:
-            digest.update(repr([t.seen for t in way.calibration.report.tensors]).encode())
-    digest.update(repr(way.options.keep_float).encode())
-    for feed in samples:
-        for _, array in sorted(feed.items()):
-            add(np.asarray(array))
-    return f"sensitivity-{digest.hexdigest()[:32]}"
+            seen.append([t.seen for t in way.calibration.report.tensors])
+    return key_of(way.graph, samples, f"sensitivity {seen!r}")
