@@ -91,6 +91,7 @@ def test_the_options_are_those_of_the_compiler() -> None:
     from edgec.calibration import METHODS
     from edgec.cli.compile import command
     from edgec.compiler import CompileOptions
+    from edgec.options import TECHNIQUES
     from edgec.passes import RECIPES, SCHEME_WORDS
     from edgec.targets import TARGETS
     from edgec.targets.onnxruntime.devices import DEVICES
@@ -110,6 +111,7 @@ def test_the_options_are_those_of_the_compiler() -> None:
     assert all(word in told for word in SCHEME_WORDS)
     assert sorted(choices["ranges"]) == sorted(METHODS)
     assert choices["device"] == ["auto", *(d.name for d in (*DEVICES, *TFLITE_DEVICES))]
+    assert choices["techniques"] == list(TECHNIQUES)
     for name in ("io_dtype", "io_layout", "label_offset", "max_float_error", "min_sqnr_db"):
         (option,) = (p for p in command.params if p.name == name)
         assert option.default == defaults[name], name
