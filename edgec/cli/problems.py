@@ -73,9 +73,9 @@ def _of_structure(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> Ite
     if not found:
         return
     if not found["holds"]:
-        why = "more of it stays, as the rest loses more than --max-drop allows"
-        if not any(t["drop"] for t in found["tries"]):
-            why = "it is the least that was found"
+        why = "it is the least that was found"
+        if any(_is_refused(tried, found) for tried in found["tries"]):
+            why = "more of it stays, as the rest loses more than --max-drop allows"
         yield f"{file} keeps {found['left']}, where {found['goal']} is the goal: {why}."
     if found.get("drop_holds") is False:
         yield (
@@ -90,6 +90,14 @@ def _of_structure(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> Ite
             f"{speed['speedup']:.2f} times as fast ({speed['latency_ms']:g} ms, "
             f"{speed['float_latency_ms']:g} ms)."
         )
+
+
+def _is_refused(tried: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Return whether a try kept less and lost too much: everything where no drop is told."""
+    most = found.get("max_drop")
+    if most is None or tried["reached"] >= found["reached"]:
+        return False
+    return tried["drop"] is None or tried["drop"] > most
 
 
 _NAMED = 3
