@@ -74,8 +74,8 @@ class Compiled:
 _NO_ZEROS = (
     Diagnostic(
         "no weight was set to zero",
-        hint="only convolutions and fully connected layers in float32 with few enough inputs "
-        "have weights that can be pruned",
+        hint="only convolutions and fully connected layers in float32 have weights that can "
+        "be pruned",
     ),
 )
 
@@ -144,7 +144,8 @@ class Making:
             step = pruning(graph, self.data, self.options)
             graph, zeros = run_passes((step,), graph, None, self.say)
             records += tuple(
-                r if r.changed else replace(r, diagnostics=_NO_ZEROS) for r in zeros
+                r if r.changed or r.diagnostics else replace(r, diagnostics=_NO_ZEROS)
+                for r in zeros
             )
         if self.options.recipe is None:
             single = self._emitted(target, graph, records, plain)

@@ -27,9 +27,8 @@ from tests.targets.graphs import Net, random
 def compiled(
     asked: str | None, recipe: str | None, **more: Any
 ) -> tuple[dict[str, Any], bytes]:
-    options = CompileOptions(
-        ("tflite",), recipe, CALIBRATION, TEST, compare_speed=False, prune_weights=asked, **more
-    )
+    given = {"calibration": CALIBRATION, "evaluation": TEST, "compare_speed": False, **more}
+    options = CompileOptions(("tflite",), recipe, prune_weights=asked, **given)
     result = compile_model(MODEL, options)
     data = result.files["digits.tflite"]
     assert isinstance(data, bytes)
@@ -107,6 +106,18 @@ def test_what_makes_no_sense_is_refused(text: str) -> None:
 def test_samples_are_needed() -> None:
     with pytest.raises(OptionError, match="needs samples: give --calibration"):
         compile_model(MODEL, CompileOptions(("tflite",), prune_weights="0.5"))
+
+
+def test_why_nothing_is_pruned_is_said(tmp_path: Path) -> None:
+    with np.load(CALIBRATION) as found:
+        np.savez(tmp_path / "few.npz", **{name: a[:5] for name, a in found.items()})
+
+    report, _ = compiled("0.5", None, calibration=tmp_path / "few.npz")
+
+    (line,) = [r for r in report["ledger"] if r["pass"] == "prune-weights"]
+    (note,) = line["diagnostics"]
+    assert "5 samples are too few" in note["message"]
+    assert note["hint"] == "give at least 8"
 
 
 def test_the_command_says_that_it_is_no_speed_up() -> None:

@@ -17,7 +17,7 @@ from edgec.passes.linear_layers import LinearLayer, linear_layers, with_weights
 from edgec.passes.patches import patches, places_of
 from edgec.passes.walk import each_sample
 
-__all__ = ["ExchangeRates", "LayerStatistics", "Statistics", "statistics"]
+__all__ = ["ExchangeRates", "LayerStatistics", "Statistics", "statistics", "too_large"]
 
 _MOST_INPUTS = 2304
 _MOST_BYTES = 1 << 30
@@ -125,7 +125,7 @@ def statistics(
         for name, layer in linear_layers(graph).items()
         if names is None or name in names
     }
-    left_out = _left_out(wanted, most_bytes)
+    left_out = too_large(wanted, most_bytes)
     sums = {
         name: _Sums(layer, len(samples))
         for name, layer in wanted.items()
@@ -145,7 +145,10 @@ def statistics(
     return Statistics({name: s.result() for name, s in sums.items()}, left_out)
 
 
-def _left_out(layers: Mapping[str, LinearLayer], most_bytes: int) -> dict[str, str]:
+def too_large(
+    layers: Mapping[str, LinearLayer], most_bytes: int = _MOST_BYTES
+) -> dict[str, str]:
+    """Return why some layers would have no :func:`statistics`, asked for together."""
     found: dict[str, str] = {}
     sizes: dict[str, int] = {}
     for name, layer in layers.items():

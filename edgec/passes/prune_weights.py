@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -16,11 +16,13 @@ from edgec.numerics import sqnr
 from edgec.ops import DepthwiseConv
 from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
 from edgec.passes.judging import LEAST_SAMPLES
-from edgec.passes.layer_statistics import LayerStatistics, statistics
+from edgec.passes.layer_statistics import LayerStatistics, statistics, too_large
 from edgec.passes.linear_layers import LinearLayer, linear_layers, with_weights
 from edgec.passes.sparse_weights import Sparsity, mask_by_magnitude, pruned
 
 __all__ = ["PruneWeights", "sparse_weights"]
+
+_INSTEAD = "a recipe that stores weights in 8 or 4 bits makes it smaller instead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +89,26 @@ class PruneWeights(Pass):
         if len(self.samples) < LEAST_SAMPLES:
             few = f"{len(self.samples)} samples are too few to choose by: nothing is pruned"
             return (Diagnostic(few, hint=f"give at least {LEAST_SAMPLES}"),)
+        layers = linear_layers(graph)
+        why = {name: self._why_not(name, layer) for name, layer in layers.items()}
+        large = too_large({n: layer for n, layer in layers.items() if why[n] is None})
         return tuple(
-            Diagnostic(f"no weights are pruned: {why}", layer.node.layer)
-            for (name, why) in self._considered(graph)
-            for layer in (linear_layers(graph)[name],)
-            if why is not None
+            Diagnostic(
+                f"no weights are pruned: {large.get(name, why[name])}",
+                layer.node.layer,
+                _INSTEAD if name in large else "",
+            )
+            for name, layer in layers.items()
+            if name in large or why[name] is not None
         )
 
     def pruned_layers(self, graph: Graph) -> tuple[str, ...]:
-        """Return the names of the results of the layers whose weights may become zero."""
-        return tuple(name for name, why in self._considered(graph) if why is None)
+        """Return the names of the results of the layers whose weights may become zero.
 
-    def _considered(self, graph: Graph) -> Iterator[tuple[str, str | None]]:
-        """Yield the layers with weights, and why one is left as it is."""
-        for name, layer in linear_layers(graph).items():
-            yield name, self._why_not(name, layer)
+        Of those that are too large they stay as they are.
+        """
+        layers = linear_layers(graph).items()
+        return tuple(name for name, layer in layers if self._why_not(name, layer) is None)
 
     def _why_not(self, name: str, layer: LinearLayer) -> str | None:
         sparsity = self.layers.get(name, self.sparsity)

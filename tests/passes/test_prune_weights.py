@@ -114,6 +114,23 @@ def test_weights_that_others_share_stay(feeds: list[Feeds]) -> None:
     assert all("the same weights" in d.message for d in step.diagnostics(graph))
 
 
+def test_layers_that_are_too_large_are_named_with_a_way_out() -> None:
+    net = Net(x=(1, 2400))
+    net.add("f", FullyConnected(), "x", random(8, 2400), random(8))
+    graph = net.graph(net.add("y", FullyConnected(), "f", random(4, 8), random(4)))
+    feeds = [{"x": random(1, 2400, seed=k)} for k in range(16)]
+
+    step = PruneWeights(feeds, HALF)
+    made, records = step.run_recorded(graph)
+
+    np.testing.assert_array_equal(weight(made, "f"), weight(graph, "f"))
+    assert [r.layer for r in records] == ["y"]
+    (note,) = step.diagnostics(graph)
+    assert note.where == "f"
+    assert "2400 inputs to a sum are more than 2304" in note.message
+    assert "a recipe that stores weights in 8 or 4 bits" in note.hint
+
+
 def test_few_samples_change_nothing_and_it_is_said(feeds: list[Feeds]) -> None:
     graph = small()
     step = PruneWeights(feeds[:7], HALF)
