@@ -117,7 +117,7 @@ def test_why_nothing_is_pruned_is_said(tmp_path: Path) -> None:
     (line,) = [r for r in report["ledger"] if r["pass"] == "prune-weights"]
     (note,) = line["diagnostics"]
     assert "5 samples are too few" in note["message"]
-    assert note["hint"] == "give at least 8"
+    assert "it takes 8" in note["hint"]
 
 
 def test_the_command_says_that_it_is_no_speed_up() -> None:

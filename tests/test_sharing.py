@@ -28,10 +28,10 @@ INT8 = "static_wi8_ai8"
 
 
 def compiled(asked: str | None, *targets: str, **more: Any) -> tuple[dict[str, Any], Any]:
+    given = {"calibration": CALIBRATION, "evaluation": TEST, "compare_speed": False, **more}
     options = CompileOptions(
-        targets or ("tflite",), INT8, CALIBRATION, TEST, effort="fast", compare_speed=False,
-        share_weights=asked, **more,
-    )  # fmt: skip
+        targets or ("tflite",), INT8, effort="fast", share_weights=asked, **given
+    )
     result = compile_model(MODEL, options)
     return result.report, result.files
 
@@ -112,6 +112,25 @@ def test_layers_that_need_more_bits_keep_their_values() -> None:
     made = step.run(quantized(graph, *feeds))
     assert len(np.unique(stored(made, "a"))) <= 6
     assert len(np.unique(stored(made, "b"))) > 6
+
+
+@pytest.mark.parametrize(("count", "left"), [(9, 7), (10, 8)])
+def test_too_few_samples_change_nothing_and_it_is_said(
+    tmp_path: Path, count: int, left: int
+) -> None:
+    with np.load(CALIBRATION) as found:
+        np.savez(tmp_path / "few.npz", **{name: a[:count] for name, a in found.items()})
+
+    report, _ = compiled("8", calibration=tmp_path / "few.npz", evaluation=None)
+
+    (line,) = [r for r in report["ledger"] if r["pass"] == "share-weights"]
+    assert line["changed"] is (left == 8)
+    told = [f"{d['message']} ({d['hint']})" for d in line["diagnostics"]]
+    few = (
+        "7 samples are too few to fit to: no weights are shared "
+        "(it takes 8, beside those held out of calibration for the proof)"
+    )
+    assert told == ([few] if left == 7 else [])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgec.errors import Diagnostic
 from edgec.evaluate import Evaluator
 from edgec.ir import Array, Graph, Value
 from edgec.numerics import sqnr
@@ -22,6 +23,7 @@ __all__ = [
     "judged",
     "judging",
     "surely_nearer",
+    "too_few",
 ]
 
 LEAST_SAMPLES = 8
@@ -31,6 +33,15 @@ _HELD_OUT = 4
 _STANDARD_ERRORS = 1.0
 _NO_ERROR = 1e-12
 _LEAST_SIGNAL = 0.1
+
+
+def too_few(count: int, so: str) -> tuple[Diagnostic, ...]:
+    """Return that so many samples are too few, and what follows, if they are."""
+    if count >= LEAST_SAMPLES:
+        return ()
+    samples = "sample is" if count == 1 else "samples are"
+    hint = f"it takes {LEAST_SAMPLES}, beside those held out of calibration for the proof"
+    return (Diagnostic(f"{count} {samples} too few to fit to: {so}", hint=hint),)
 
 
 def held_out(count: int) -> Array:

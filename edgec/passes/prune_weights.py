@@ -15,7 +15,7 @@ from edgec.ir import Array, Graph
 from edgec.numerics import sqnr
 from edgec.ops import DepthwiseConv
 from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
-from edgec.passes.judging import LEAST_SAMPLES
+from edgec.passes.judging import LEAST_SAMPLES, too_few
 from edgec.passes.layer_statistics import LayerStatistics, statistics, too_large
 from edgec.passes.linear_layers import LinearLayer, linear_layers, with_weights
 from edgec.passes.sparse_weights import Sparsity, mask_by_magnitude, pruned
@@ -86,9 +86,8 @@ class PruneWeights(Pass):
 
     @override
     def diagnostics(self, graph: Graph) -> tuple[Diagnostic, ...]:
-        if len(self.samples) < LEAST_SAMPLES:
-            few = f"{len(self.samples)} samples are too few to choose by: nothing is pruned"
-            return (Diagnostic(few, hint=f"give at least {LEAST_SAMPLES}"),)
+        if few := too_few(len(self.samples), "no weights are pruned"):
+            return few
         layers = linear_layers(graph)
         why = {name: self._why_not(name, layer) for name, layer in layers.items()}
         large = too_large({n: layer for n, layer in layers.items() if why[n] is None})

@@ -9,10 +9,12 @@ from typing import ClassVar
 import numpy as np
 from typing_extensions import override
 
+from edgec.errors import Diagnostic
 from edgec.ir import Array, Graph, QuantParams
 from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
 from edgec.passes.clustering import Clustered, Clustering
 from edgec.passes.compensated_rounding import pulled
+from edgec.passes.judging import too_few
 from edgec.passes.layer_recovery import Choice, Seen, walked
 from edgec.passes.quantized_layers import QuantizedLayer
 
@@ -89,6 +91,11 @@ class ShareWeights(Pass):
     @override
     def run_recorded(self, graph: Graph) -> tuple[Graph, tuple[LayerRecord, ...]]:
         return walked(graph, self.reference, self.samples, self._shared)
+
+    @override
+    def diagnostics(self, graph: Graph) -> tuple[Diagnostic, ...]:
+        del graph
+        return too_few(len(self.samples), "no weights are shared")
 
     def _shared(self, layer: QuantizedLayer, weight: Array, seen: Seen) -> Choice:
         """Return the weights of a layer as letters."""
