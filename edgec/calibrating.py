@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import reduce
 from types import MappingProxyType
 
 from edgec.calibration import Calibration, CalibrationReport, calibrate
@@ -16,7 +15,7 @@ from edgec.passes.quantization_plan import plan
 from edgec.split import Split
 from edgec.verdict import Progress, counter
 
-__all__ = ["calibrated", "suspicions", "told_by"]
+__all__ = ["calibrated", "suspicions"]
 
 
 def calibrated(
@@ -54,12 +53,6 @@ def calibrated(
         ranges = MappingProxyType({**found.ranges, **more.ranges})
         report = more.report if found.report is None else found.report.joined(more.report)
         found = replace(more, ranges=ranges, report=report)
-
-
-def told_by(calibrations: Iterable[Calibration]) -> CalibrationReport | None:
-    """Return one report; targets that prepare the graph otherwise add what they measured."""
-    reports = [c.report for c in calibrations if c.report is not None]
-    return reduce(CalibrationReport.joined, reports) if reports else None
 
 
 def suspicions(told: CalibrationReport | None) -> Iterator[Diagnostic]:

@@ -38,7 +38,6 @@ from edgec.verdict import Original, Progress, Proof, proven, recorded
 if TYPE_CHECKING:
     from edgec.calibration import CalibrationReport
     from edgec.precision import Drop
-    from edgec.quantizing import Calibrated
 
 __all__ = [
     "CompileOptions",
@@ -198,7 +197,7 @@ def _compiled(
         compiled = [shrunk(making, target, graph) for target in targets]
     compiled = [_placed(t, c) for t, c in zip(targets, compiled, strict=True)]
     clock.lap("compile")
-    return records, compiled, _told(making.calibrations)
+    return records, compiled, _told(compiled)
 
 
 def _placed(target: Target, made: Compiled) -> Compiled:
@@ -207,13 +206,12 @@ def _placed(target: Target, made: Compiled) -> Compiled:
     return replace(made, diagnostics=(*notes, *made.diagnostics)) if notes else made
 
 
-def _told(calibrations: Sequence[Calibrated]) -> CalibrationReport | None:
-    """Return what the samples showed, if any were calibrated on."""
-    if not calibrations:
-        return None
-    from edgec.calibrating import told_by  # it takes long to load
-
-    return told_by(c.calibration for c in calibrations)
+def _told(compiled: Sequence[Compiled]) -> CalibrationReport | None:
+    """Return what the samples showed of what was compiled, if any were calibrated on."""
+    told: CalibrationReport | None = None
+    for c in compiled:  # targets that prepare the graph otherwise add what they measured
+        told = c.observed if told is None else told.joined(c.observed)
+    return told
 
 
 def _drop(

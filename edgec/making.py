@@ -19,6 +19,7 @@ from edgec.targets import Artifact, Target
 from edgec.verdict import Progress
 
 if TYPE_CHECKING:
+    from edgec.calibration import CalibrationReport
     from edgec.passes import Precision
     from edgec.precision import Drop, Loss
     from edgec.quantizing import Calibrated
@@ -49,6 +50,8 @@ class Compiled:
         The artifact of the whole model, if there is one to time this one beside.
     sharing
         What sharing of weights saved and lost, if that was asked for.
+    observed
+        What the samples showed of the float graph, if ranges were calibrated.
     """
 
     target: str
@@ -63,6 +66,7 @@ class Compiled:
     compression: Mapping[str, Any] | None = None
     uncompressed: Artifact | None = None
     sharing: Mapping[str, Any] | None = None
+    observed: CalibrationReport | None = None
 
     @property
     def is_lossy(self) -> bool:
@@ -100,7 +104,7 @@ class Making:
     model_bytes
         Of the file that came in.
     calibrations
-        What was calibrated; it is shared where the graph is the same.
+        What was calibrated; it is shared where the graph is the same for several targets.
     """
 
     data: Split
@@ -174,7 +178,9 @@ class Making:
                 both = (stored, done.artifact), (shared, each.artifact)
                 done = replace(each, sharing=sharing_entry(way, asked, *both))
             changed = any(r.changed for r in rewritten)
-            return replace(done, is_quantized=done.is_quantized or changed)
+            observed = None if way.calibration is None else way.calibration.report
+            quantized = done.is_quantized or changed
+            return replace(done, is_quantized=quantized, observed=observed)
 
         drop, most = self.drop, self.options.max_drop
         if drop is None or most is None:

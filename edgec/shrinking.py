@@ -188,7 +188,9 @@ class _Shrinking:
         self.say(f"make {self.target.name}", 0, 0)
         records = (*self.records, *compressed.records)
         twin = self.making.float_twin(self.target, compressed.graph)
-        making = self.making if compressed.chosen else self.making.for_all()
+        # No other target will have this graph: its calibration goes with the try.
+        own = replace(self.making, calibrations=[])
+        making = own if compressed.chosen else self.making.for_all()
         made = making.quantized(self.target, compressed.graph, records, twin)
         if self._is_timed():
             made = replace(made, uncompressed=self.uncompressed.artifact)

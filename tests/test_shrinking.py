@@ -15,6 +15,7 @@ from edgec.demo import CALIBRATION, MODEL, TEST
 from edgec.errors import Diagnostic, NumericsError, OptionError, UnsupportedError
 from edgec.numerics import Agreement
 from edgec.proof import faults
+from edgec.quantizing import Quantizing, quantizing
 
 INT8 = "static_wi8_ai8"
 
@@ -276,6 +277,30 @@ def test_structure_comes_back_from_what_there_is_and_all_of_it_at_last() -> None
     asked = [t["asked"] for t in told["tries"]]
     assert max(asked) <= whole
     assert told["drop_holds"] or told["tries"][-1]["reached"] == pytest.approx(whole, rel=0.01)
+
+
+def test_calibrations_of_tries_that_are_refused_are_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held: list[int] = []
+    reports: list[Any] = []
+
+    def kept(*given: Any) -> Quantizing:
+        found = quantizing(*given)
+        held.append(len(given[3]))
+        assert found.calibration is not None
+        reports.append(found.calibration.report)
+        return found
+
+    monkeypatch.setattr("edgec.quantizing.quantizing", kept)
+    result = compiled(target_macs="0.1x", max_drop=0.5, min_sqnr_db=-100)
+    told = artifact(result)["compression"]
+
+    assert len(told["tries"]) > 1
+    assert told["tries"][-1]["reached"] == told["reached"]  # the others lose too much
+    assert set(held) == {1}
+    assert result.report["calibration"]["report"] == reports[-1].to_dict()
+    assert reports[-1].to_dict() != reports[1].to_dict()  # of the first try
 
 
 def test_a_goal_out_of_reach_is_not_called_met() -> None:
