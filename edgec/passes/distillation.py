@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edgec.differentiable.network import Network, tensor_of
 from edgec.ir import Array, Graph
-from edgec.passes.divergence import judged_values
+from edgec.passes.divergence import Judged, judged_values
 from edgec.passes.trainable import Leaf, Parameters
 
 __all__ = ["Course", "Distillation", "Features"]
@@ -76,8 +76,8 @@ class Distillation:
         features: Features,
     ) -> None:
         self.parameters, self.features = parameters, features
-        self._axes = judged_values(reference)
-        wanted = [*dict.fromkeys((*self._axes, *features))]
+        self._judged = judged_values(reference)
+        wanted = [*dict.fromkeys((*self._judged, *features))]
         given = {name for p in parameters for name in p.values()}
         self._original = Network(reference, wanted)
         self._network = Network(graph, wanted, given)
@@ -179,8 +179,8 @@ class Distillation:
         self, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], course: Course
     ) -> Tensor:
         parts = [
-            _nats(wanted[name], found[name], axis, self._energy.get(name), _TEMPERATURE)
-            for name, axis in self._axes.items()
+            _nats(wanted[name], found[name], judged, self._energy.get(name), _TEMPERATURE)
+            for name, judged in self._judged.items()
         ]
         loss = torch.stack([p.mean() for p in parts]).sum()
         if not self.features or not course.features:
@@ -202,9 +202,9 @@ class Distillation:
         with torch.no_grad():
             for part in _stacks(samples, course.at_once):
                 answers = self._original.run_all(part)
-                found.append({name: answers[name] for name in self._axes})
-        for name, axis in self._axes.items():
-            if axis is None:
+                found.append({name: answers[name] for name in self._judged})
+        for name, judged in self._judged.items():
+            if judged.numbers:
                 squares = [float(f[name].square().mean()) for f in found]
                 self._energy[name] = float(np.mean(squares))
         return found
@@ -223,8 +223,8 @@ class Distillation:
             with torch.no_grad():  # which holds for one thread
                 found = self._network.run_all(part, values)
                 lost = [
-                    _nats(want[name], found[name], axis, self._energy.get(name), 1.0)
-                    for name, axis in self._axes.items()
+                    _nats(want[name], found[name], judged, self._energy.get(name), 1.0)
+                    for name, judged in self._judged.items()
                 ]
             return sum(float(nats.double().sum()) for nats in lost)
 
@@ -247,16 +247,21 @@ def _swapped(leaves: Sequence[Leaf], tensors: Sequence[Tensor]) -> Iterator[None
 
 
 def _nats(
-    want: Tensor, got: Tensor, axis: int | None, energy: float | None, temperature: float
+    want: Tensor, got: Tensor, judged: Judged, energy: float | None, temperature: float
 ) -> Tensor:
     """Return what each of several stacked samples loses: see :class:`Divergence`."""
+    axis = judged.axis
+    error, found = got - want, want.new_zeros(len(want))
     if axis is not None:
         axis = axis if axis < 0 else axis + 1
         p, q = ((t / temperature).log_softmax(axis) for t in (want, got))
-        return ((p.exp() * (p - q)).sum(axis) * temperature**2).flatten(1).mean(1)
-    squares = want.square().flatten(1).mean(1)
-    least = max(_LEAST_SIGNAL * (energy or 0.0), 1e-30)
-    return (got - want).square().flatten(1).mean(1) / squares.clamp(min=least) / 2
+        found = ((p.exp() * (p - q)).sum(axis) * temperature**2).flatten(1).mean(1)
+        error = error.mean(axis)
+    if judged.numbers:
+        squares = want.square().flatten(1).mean(1)
+        least = max(_LEAST_SIGNAL * (energy or 0.0), 1e-30)
+        found = found + error.square().flatten(1).mean(1) / squares.clamp(min=least) / 2
+    return found
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:

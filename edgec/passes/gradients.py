@@ -16,7 +16,7 @@ from edgec.differentiable import deterministic
 from edgec.differentiable.network import Network, tensor_of
 from edgec.ir import Array, Graph, Value
 from edgec.ops import Activation, Binary, Convolution, FullyConnected
-from edgec.passes.divergence import judged_values
+from edgec.passes.divergence import Judged, judged_values
 
 __all__ = ["mask_gradients", "output_sensitivities"]
 
@@ -108,18 +108,19 @@ class _Slopes(NamedTuple):
 def _slopes(
     graph: Graph, samples: Sequence[Mapping[str, Array]], values: Sequence[str], seed: int
 ) -> Iterator[_Slopes]:
-    axes = judged_values(graph)
-    network = Network(graph, [*dict.fromkeys((*axes, *values))])
+    judged = judged_values(graph)
+    network = Network(graph, [*dict.fromkeys((*judged, *values))])
     known = {v.name: v for v in graph.values()}
     draw = np.random.default_rng(seed)
     with deterministic():
-        least = {n: _least_energy(graph, n, samples) for n, a in axes.items() if a is None}
+        numbers = [name for name, each in judged.items() if each.numbers]
+        least = {name: _least_energy(graph, name, samples) for name in numbers}
         for feeds in _stacked(samples):
             count = len(next(iter(feeds.values())))
             shifts = {name: _zeros(known[name], count) for name in values}
             found = network.run_all(feeds, shifts=shifts)
             parts = [
-                _surprise(found[n], axis, draw, least.get(n, 0.0)) for n, axis in axes.items()
+                _surprise(found[n], each, draw, least.get(n, 0.0)) for n, each in judged.items()
             ]
             slopes = torch.autograd.grad(
                 torch.stack(parts).sum(), list(shifts.values()), allow_unused=True
@@ -150,7 +151,7 @@ def _least_energy(graph: Graph, name: str, samples: Sequence[Mapping[str, Array]
     return max(_LEAST_SIGNAL * found / max(len(samples), 1), 1e-30)
 
 
-def _surprise(y: Tensor, axis: int | None, draw: np.random.Generator, least: float) -> Tensor:
+def _surprise(y: Tensor, judged: Judged, draw: np.random.Generator, least: float) -> Tensor:
     """Return ``-log p`` of labels drawn from predictions, up to what has no gradient.
 
     Of several places in a sample each has a label; as the divergence is their mean, each
@@ -158,17 +159,23 @@ def _surprise(y: Tensor, axis: int | None, draw: np.random.Generator, least: flo
 
     Parameters
     ----------
-    axis
-        Of the classes; ``None`` for a normal distribution.
     least
         The least energy of an output, which is its variance.
     """
-    if axis is None:
-        energy = y.detach().double().square().flatten(1).mean(1).clamp(min=least)
-        deviation = (energy * y[0].numel()).sqrt().reshape(-1, *(1,) * (y.ndim - 1))
-        noise = torch.from_numpy(draw.standard_normal(tuple(y.shape)))
-        return (noise * y.double() / deviation).sum()
-    logits = y.movedim(axis if axis < 0 else axis + 1, -1).log_softmax(-1)
+    axis, drawn = judged.axis, y.new_zeros(())
+    energy = y.detach().double().square().flatten(1).mean(1).clamp(min=least)
+    if axis is not None:
+        y = y.movedim(axis if axis < 0 else axis + 1, -1)
+        drawn = _label_surprise(y.log_softmax(-1), draw)
+        y = y.mean(-1)
+    if not judged.numbers:
+        return drawn
+    deviation = (energy * y[0].numel()).sqrt().reshape(-1, *(1,) * (y.ndim - 1))
+    noise = torch.from_numpy(draw.standard_normal(tuple(y.shape)))
+    return drawn + (noise * y.double() / deviation).sum()
+
+
+def _label_surprise(logits: Tensor, draw: np.random.Generator) -> Tensor:
     limits = logits.detach().double().exp().cumsum(-1)
     drawn = torch.from_numpy(draw.random((*limits.shape[:-1], 1)))
     labels = (limits < drawn * limits[..., -1:]).sum(-1, keepdim=True)

@@ -26,7 +26,10 @@ def net(activation: Activation = Activation.NONE, *, head: str = "classes") -> G
     hidden = s.add(FullyConnected(activation), s.x, w, b)
     scaled = s.add(Mul(), hidden, s.const(np.ones(4, np.float32)))
     moved = s.add(Add(), scaled, s.const(np.zeros(4, np.float32)))
-    y = s.add(FullyConnected(), moved, s.random(1 if head == "number" else 3, 4))
+    w = s.random(1 if head in ("number", "common") else 3, 4)
+    if head == "common":  # of three logits that are always the same
+        w = s.const(np.repeat(s.constants[w.name].array, 3, axis=0))
+    y = s.add(FullyConnected(), moved, w)
     return s.graph(s.add(Softmax(), y) if head == "softmax" else y)
 
 
@@ -40,7 +43,7 @@ def with_constant(graph: Graph, name: str, array: Array) -> Graph:
     return replace(graph, constants=MappingProxyType(changed))
 
 
-@pytest.mark.parametrize("head", ["classes", "softmax", "number"])
+@pytest.mark.parametrize("head", ["classes", "softmax", "number", "common"])
 def test_squared_gradients_of_masks_are_what_other_factors_cost(head: str) -> None:
     graph, feeds = net(head=head), samples()
     judge = Divergence(graph, feeds)
@@ -53,7 +56,7 @@ def test_squared_gradients_of_masks_are_what_other_factors_cost(head: str) -> No
         assert float(((found @ step) ** 2).mean() / 2) == pytest.approx(cost, rel=0.25)
 
 
-@pytest.mark.parametrize("head", ["classes", "number"])
+@pytest.mark.parametrize("head", ["classes", "number", "common"])
 def test_sensitivities_are_what_an_error_of_a_channel_costs(head: str) -> None:
     graph, feeds = net(head=head), samples()
     judge = Divergence(graph, feeds)

@@ -93,6 +93,21 @@ def test_a_damaged_graph_comes_nearer_on_other_samples(classes: int) -> None:
     assert str(after) == str(before)  # but for the numbers of its constants
 
 
+def test_what_all_logits_have_in_common_is_seen_by_training_too() -> None:
+    graph, feeds = net(), images(24)
+    (bias,) = (n for n, c in graph.constants.items() if c.array.shape == (5,))
+    before = changed(graph, **{bias: np.full(5, 1, np.float32)})
+    told: list[float] = []
+
+    after = Recover(
+        graph, feeds, steps=STEPS, progress=lambda done, all_, lost: told.append(lost)
+    ).run(before)
+
+    assert told[0] == pytest.approx(nats(graph, before, judging(feeds)), 1e-3)
+    assert told[0] > 1e-3
+    assert nats(graph, after, judging(feeds)) < 0.2 * told[0]
+
+
 def test_channels_that_are_left_are_compared_with_their_own() -> None:
     graph, feeds = net(), images()
     group = channels_of(graph).groups[0]
