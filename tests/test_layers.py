@@ -47,6 +47,7 @@ LAYERS = [
     "differentiable",
     "calibration",
     "passes",
+    "program",
     "targets",
     "data",
     "split",
