@@ -6,18 +6,21 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgec.cost import node_macs
 from edgec.ir import Graph, Node
 from edgec.ops import (
     Convolution,
     DepthwiseConv,
+    Dequantize,
     FullyConnected,
     Gemm,
     Identity,
     MatMul,
+    Quantize,
     Reshape,
 )
 
-__all__ = ["KERNELS", "Kernels", "node_seconds", "predicted_seconds"]
+__all__ = ["KERNELS", "Kernels", "kernels_for", "node_seconds", "predicted_seconds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +86,36 @@ four of five are right within 20 percent. Other processors differ by a factor, w
 where two graphs are compared; and in how dear depthwise layers are, which does not."""
 
 
+def kernels_for(target: str, graph: Graph, *, integers: bool) -> Kernels:
+    """Return what the kernels of a target take that a graph will run on.
+
+    Parameters
+    ----------
+    integers
+        Whether the graph will be quantized. If not it may have come so: the kernels are those
+        of most of its multiply-accumulates.
+    """
+    counts = {True: 0, False: 0}
+    for node in graph.nodes:
+        makers = [graph.producers.get(v) for v in node.inputs[:2]]
+        both = all(made is not None and isinstance(made.op, Dequantize) for made in makers)
+        counts[both] += node_macs(graph, node)
+    return KERNELS[target, integers or counts[True] > counts[False]]
+
+
 def predicted_seconds(graph: Graph, kernels: Kernels) -> float:
     """Return the seconds of one inference; of operators whose shapes are not known none."""
     return sum(node_seconds(node, kernels) for node in graph.nodes)
 
 
 def node_seconds(node: Node, kernels: Kernels) -> float:
-    """Return the seconds of one node; none if a shape is not known."""
+    """Return the seconds of one node; none if a shape is not known.
+
+    Neither of those that only mark what is quantized: kernels read and write integers.
+    """
     types = [v.type.bound() for v in (*node.inputs, *node.outputs) if not v.is_absent]
-    if not all(t.is_static for t in types) or isinstance(node.op, Reshape | Identity):
+    free = isinstance(node.op, Reshape | Identity | Quantize | Dequantize)
+    if free or not all(t.is_static for t in types):
         return 0.0
     made = node.outputs[0].type.bound().ints
     outputs, inputs = math.prod(made), math.prod(types[0].ints)

@@ -16,7 +16,7 @@ from edgec.errors import OptionError
 from edgec.frontend import load
 from edgec.interface import check_interface
 from edgec.ir import Array, Graph
-from edgec.latency import KERNELS, predicted_seconds
+from edgec.latency import kernels_for, predicted_seconds
 from edgec.making import Making
 from edgec.options import TECHNIQUES, CompileOptions, calibrates, targets_for
 from edgec.passes import Pipeline, Precision, simplify
@@ -75,7 +75,7 @@ def sensitivity_report(
     graph, _ = making.prepared(target, graph)
     samples = compression_samples(data, graph)
     cache = Cache.of_user()
-    kernels = KERNELS[target.name, calibrates(options)]
+    kernels = kernels_for(target.name, graph, integers=calibrates(options))
     techniques = techniques_for(
         graph,
         samples,

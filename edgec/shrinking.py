@@ -16,7 +16,7 @@ from edgec.cost import cost
 from edgec.errors import Diagnostic, OptionError
 from edgec.goals import Goal
 from edgec.ir import Array, Graph
-from edgec.latency import KERNELS, predicted_seconds
+from edgec.latency import kernels_for, predicted_seconds
 from edgec.making import Compiled, Making
 from edgec.options import calibrates
 from edgec.passes import PassRecord, recipe_named
@@ -112,6 +112,7 @@ class _Shrinking:
         self.whole = self._whole()
         self.most = goal.most(self.whole)
         self.samples = compression_samples(making.data, graph)
+        self._kernels = kernels_for(target.name, graph, integers=calibrates(making.options))
         self.tries: list[_Tried] = []
         self.notes: tuple[Diagnostic, ...] = ()
 
@@ -162,7 +163,7 @@ class _Shrinking:
             self.samples,
             self.making.options.techniques,
             multiple=self.making.options.channel_multiple or self.target.channel_multiple,
-            kernels=KERNELS[self.target.name, calibrates(self.making.options)],
+            kernels=self._kernels,
             cache=Cache.of_user(),
             say=self.say,
         )
@@ -229,7 +230,7 @@ class _Shrinking:
                 held = self.uncompressed.artifact.size_bytes
                 return lambda graph: held - (whole - cost(graph).parameters) * bits / 8
             case "latency":
-                kernels = KERNELS[self.target.name, calibrates(self.making.options)]
+                kernels = self._kernels
                 unit = self.whole / predicted_seconds(self.graph, kernels)
                 return lambda graph: unit * predicted_seconds(graph, kernels)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from edgec.ir import Graph
-from edgec.latency import KERNELS, Kernels, node_seconds, predicted_seconds
+from edgec.latency import KERNELS, Kernels, kernels_for, node_seconds, predicted_seconds
 from edgec.ops import Add, Conv, DepthwiseConv, FullyConnected, MatMul, Reshape
-from tests.targets.graphs import Net, random
+from tests.targets.graphs import Net, quantized, random
 
 UNIT = Kernels(4, (1, 10, 1e3, 1e5, 1e7, 1e9), (2, 20, 2e3, 2e5), (3, 30), (4, 40))
 
@@ -59,3 +59,24 @@ def test_fewer_channels_never_take_longer(kind: tuple[str, bool]) -> None:
     took = [predicted_seconds(conv(n, 3), KERNELS[kind]) for n in (16, 32, 48, 64)]
     assert took == sorted(took)
     assert 0 < took[0] < took[-1] < 1e-3
+
+
+def test_a_model_that_came_quantized_runs_on_integers() -> None:
+    graph = conv(16, 3)
+    came = quantized(graph, {"x": random(1, 2, 4, 4)})
+    floats, integers = (KERNELS["tflite", kind] for kind in (False, True))
+
+    assert kernels_for("tflite", graph, integers=False) is floats
+    assert kernels_for("tflite", graph, integers=True) is integers
+    assert kernels_for("tflite", came, integers=False) is integers
+    # The nodes that say what is quantized are no work of their own.
+    assert predicted_seconds(came, integers) == predicted_seconds(graph, integers)
+
+
+def test_integers_before_little_of_the_work_count_for_little() -> None:
+    net = Net(x=(1, 2, 4, 4))
+    net.add("s", Conv(), "x", random(2, 2, 1, 1))
+    graph = net.graph(net.add("y", Conv(), "s", random(16, 2, 3, 3)))
+    part = quantized(graph, {"x": random(1, 2, 4, 4)}, keep_float=("y",))
+
+    assert kernels_for("onnxruntime", part, integers=False) is KERNELS["onnxruntime", False]
