@@ -1,7 +1,7 @@
 """What makes a graph smaller: what each way loses and saves, and what is chosen."""
 
 from edgec.compression.channels import ChannelPruning
-from edgec.compression.compressor import Compressed, Compressor, FasterOnly, techniques_for
+from edgec.compression.compressor import Compressed, Compressor, techniques_for
 from edgec.compression.factors import Factorization
 from edgec.compression.search import Found, Price, search
 from edgec.compression.sites import Option, Picks, Site, Technique
@@ -11,7 +11,6 @@ __all__ = [
     "Compressed",
     "Compressor",
     "Factorization",
-    "FasterOnly",
     "Found",
     "Option",
     "Picks",

@@ -8,16 +8,13 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
-from typing_extensions import override
-
 from edgec.cache import Cache
 from edgec.compression.channels import ChannelPruning
 from edgec.compression.factors import Factorization
 from edgec.compression.search import Found, Price, search
-from edgec.compression.sites import NOTHING_GONE, Kept, Option, Picks, Site, Technique
-from edgec.errors import Diagnostic
+from edgec.compression.sites import NOTHING_GONE, Kept, Picks, Technique
 from edgec.ir import Array, Graph
-from edgec.latency import Kernels, node_seconds, predicted_seconds
+from edgec.latency import Kernels
 from edgec.passes import Pass, PassRecord, Pipeline, Recover
 from edgec.passes.divergence import Divergence
 from edgec.passes.judging import LEAST_SAMPLES, judging
@@ -26,16 +23,12 @@ __all__ = [
     "Chosen",
     "Compressed",
     "Compressor",
-    "FasterOnly",
     "plain_nats",
     "techniques_for",
 ]
 
 Say = Callable[[str, int, int], None]
 """Told a stage, and how much of how much of it is done."""
-
-_LEAST_GAIN = 0.05
-"""Of the time of the node that is replaced: less is within what a prediction is off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,14 +271,16 @@ def techniques_for(
         kind for name, some in _KINDS.items() for kind in some if not names or name in names
     )
     if kinds and len(samples) >= LEAST_SAMPLES:
-        factors = Factorization(
-            graph,
-            samples,
-            kinds=kinds,
-            cache=cache,
-            progress=lambda done, total: say("measure factors", done, total),
+        found.append(
+            Factorization(
+                graph,
+                samples,
+                kinds=kinds,
+                kernels=None if names else kernels,
+                cache=cache,
+                progress=lambda done, total: say("measure factors", done, total),
+            )
         )
-        found.append(factors if names else FasterOnly(factors, graph, kernels))
     return tuple(found)
 
 
@@ -294,57 +289,3 @@ _KINDS = {
     "factorize-low-rank": ("channel", "spatial", "tucker"),
 }
 """Ways to factorise, by the technique that users name."""
-
-
-class FasterOnly(Technique):
-    """A technique without the options that would not make a graph faster.
-
-    Parameters
-    ----------
-    kernels
-        Of the target; what they take is predicted from shapes.
-    """
-
-    name = ""
-
-    def __init__(self, technique: Technique, graph: Graph, kernels: Kernels) -> None:
-        self.technique, self.name = technique, technique.name
-        whole = predicted_seconds(graph, kernels)
-        took = {v.name: node_seconds(n, kernels) for n in graph.nodes for v in n.outputs}
-        self._index: dict[str, tuple[int, ...]] = {}
-        sites: list[Site] = []
-        for site in technique.sites:
-            kept = [0]
-            for k in range(1, len(site.options)):
-                now = predicted_seconds(technique.skeleton({site.name: k}, graph), kernels)
-                if whole - now >= _LEAST_GAIN * took[site.name]:
-                    kept.append(k)
-            if len(kept) > 1:
-                self._index[site.name] = tuple(kept)
-                options: list[Option] = [site.options[k] for k in kept]
-                sites.append(Site(site.name, site.layer, tuple(options)))
-        self._sites = tuple(sites)
-
-    @property
-    @override
-    def sites(self) -> tuple[Site, ...]:
-        return self._sites
-
-    @override
-    def skeleton(self, picks: Picks, graph: Graph) -> Graph:
-        return self.technique.skeleton(self._of(picks), graph)
-
-    @override
-    def passes(self, picks: Picks, kept: Kept = NOTHING_GONE) -> tuple[Pass, ...]:
-        return self.technique.passes(self._of(picks), kept)
-
-    @override
-    def kept(self, picks: Picks) -> Kept:
-        return self.technique.kept(self._of(picks))
-
-    @override
-    def notes(self) -> tuple[Diagnostic, ...]:
-        return self.technique.notes()
-
-    def _of(self, picks: Picks) -> Picks:
-        return {name: self._index[name][k] for name, k in picks.items()}

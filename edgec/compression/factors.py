@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from typing_extensions import override
@@ -16,6 +16,7 @@ from edgec.compression.sites import NOTHING_GONE, Kept, Option, Picks, Site, Tec
 from edgec.cost import Cost, cost
 from edgec.errors import Diagnostic
 from edgec.ir import Array, Graph, Node
+from edgec.latency import Kernels, node_seconds, predicted_seconds
 from edgec.ops import Conv, FullyConnected
 from edgec.passes import FactorizeLowRank, FactorizeSeparable, Pass, Rank
 from edgec.passes.divergence import Divergence
@@ -41,6 +42,9 @@ _MEASURED = (0.02, 0.2)
 _MOST_MACS = 2e10
 """Of measurements for one layer; if they would take more only two ways are measured."""
 _SLOPES = 0.5, 2.0
+_LEAST_GAIN = 0.05
+"""Of a layer's time: less is within what a prediction is off."""
+_SLOW = "is predicted to be no faster on the target in any form"
 _RUINED = 1e6
 """Nats of what is no number any more."""
 
@@ -48,16 +52,18 @@ Way = int | Rank
 """A multiplier of a separable form, or a rank."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Offer:
-    """One way to factorise one layer.
+class _Less(NamedTuple):
+    """A way to factorise one layer, with the share of multiply-accumulates that is left."""
 
-    Parameters
-    ----------
-    macs
-        The share that is left of the layer's.
-    error
-        The squared error of its results on samples held out, relative to their variance.
+    way: Way
+    form: Form
+    macs: float
+
+
+class _Offer(NamedTuple):
+    """The same, with the squared error of the layer's results.
+
+    On samples held out, and relative to their variance.
     """
 
     way: Way
@@ -72,7 +78,8 @@ class Factorization(Technique):
     The error of a layer's results follows from its statistics, without running anything. What
     such errors cost is measured on samples held out: of small models for every way, of others
     for two of each layer, a coarse and a fine one, as losses grow with a power of the error.
-    Offered are those ways that lose less than all that compute as little.
+    Offered are those ways that lose less than all that compute as little. Of ways that the
+    target would not run faster nothing is measured.
 
     Parameters
     ----------
@@ -82,6 +89,9 @@ class Factorization(Technique):
         Which of :data:`KINDS` to offer.
     multiple
         Ranks that kernels like are multiples of it.
+    kernels
+        Of the target: only ways are offered that are predicted to be faster on them.
+        ``None`` offers all that compute less.
     original, kept
         What layers are fitted to, if that is not the graph itself but what it was made from;
         and the channels of it that are left, by the name of a value.
@@ -103,13 +113,14 @@ class Factorization(Technique):
         *,
         kinds: Sequence[str] = KINDS,
         multiple: int = 4,
+        kernels: Kernels | None = None,
         original: Graph | None = None,
         kept: Kept = NOTHING_GONE,
         cache: Cache = Cache(None),  # noqa: B008
         progress: Callable[[int, int], None] = lambda done, all_: None,
     ) -> None:
         self.graph, self.samples, self._kinds, self._multiple = graph, samples, kinds, multiple
-        self._original, self._kept = original or graph, kept
+        self._kernels, self._original, self._kept = kernels, original or graph, kept
         self.left_out: dict[str, str] = {}
         self._measured = _Measured(graph, samples, cache)
         self._ways: dict[str, tuple[Way, ...]] = {}
@@ -168,10 +179,17 @@ class Factorization(Technique):
 
     @override
     def notes(self) -> tuple[Diagnostic, ...]:
-        return tuple(
+        slow = [layer for layer, reason in self.left_out.items() if reason == _SLOW]
+        notes = [
             Diagnostic(f"is not factorised: it {reason}", layer)
             for layer, reason in self.left_out.items()
-        )
+            if reason != _SLOW
+        ]
+        if slow:  # it may be all of them
+            others = f", as are {len(slow) - 1} more" if len(slow) > 1 else ""
+            why = f"is not factorised: it {_SLOW}{others}"
+            notes.append(Diagnostic(why, slow[0], "named with --technique it is done even so"))
+        return tuple(notes)
 
     def ways(self, picks: Picks) -> dict[str, Way]:
         """Return how layers are factorised that do not stay as they are."""
@@ -184,13 +202,22 @@ class Factorization(Technique):
         comes first. Ways that another beats in both are there, too.
         """
         node = next(n for n in self.graph.nodes if n.outputs[0].name == name)
-        return {str(o.form): (o.macs, o.error) for o in self._offers(node)}
+        if self._measured.missing(name) is not None:
+            return {}
+        offers = self._offers(name, list(self._ways_of(node)))
+        return {str(o.form): (o.macs, o.error) for o in offers}
 
     def _site(self, node: Node) -> Site | None:
         name = node.output.name
         reason = refusal(self.graph, node)
-        front = [] if reason else _front(self._offers(node))
+        ways = [] if reason else list(self._ways_of(node))
+        if reason is None and not ways:
+            reason = "computes no less in any form"
+        if reason is None and self._kernels is not None:
+            ways = [way for way in ways if self._is_faster(node, way.form, self._kernels)]
+            reason = None if ways else _SLOW
         reason = reason or self._measured.missing(name)
+        front = [] if reason else _front(self._offers(name, ways))
         if reason is None and not front:
             reason = "loses too much in every form that would compute less"
         if reason is not None:
@@ -201,20 +228,28 @@ class Factorization(Technique):
         options = (Option(str(o.form), n) for o, n in zip(front, nats, strict=True))
         return Site(name, node.layer, (Option("as it is", 0.0), *options))
 
-    def _offers(self, node: Node) -> list[_Offer]:
-        """Return every way that computes less, those that compute least first."""
+    def _ways_of(self, node: Node) -> Iterator[_Less]:
+        """Yield every way that computes less."""
         name, shape = node.output.name, node.inputs[1].type.ints
         layer = alone(self.graph, node)
         whole = cost(layer)
-        found: list[_Offer] = []
         for way in ways_of(shape, self._kinds, self._multiple):
             form = form_of(way, shape)
             if form.problem() is not None:
                 continue
             less = cost(skeleton(layer, {name: form}))
-            if _is_less(less, whole) and self._measured.missing(name) is None:
-                error = self._measured.error(name, form)
-                found.append(_Offer(way, form, less.macs / whole.macs, error))
+            if _is_less(less, whole):
+                yield _Less(way, form, less.macs / whole.macs)
+
+    def _is_faster(self, node: Node, form: Form, kernels: Kernels) -> bool:
+        layer = alone(self.graph, node)
+        now = predicted_seconds(skeleton(layer, {node.output.name: form}), kernels)
+        return now <= (1 - _LEAST_GAIN) * node_seconds(node, kernels)
+
+    def _offers(self, name: str, ways: Sequence[_Less]) -> list[_Offer]:
+        """Return ways with their errors, those that compute least first."""
+        errors = (self._measured.error(name, each.form) for each in ways)
+        found = [_Offer(*each, error) for each, error in zip(ways, errors, strict=True)]
         return sorted(found, key=lambda o: (o.macs, o.error))
 
 

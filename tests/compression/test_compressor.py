@@ -8,11 +8,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from edgec.compression import Compressor, FasterOnly, Option, Picks, Site, Technique
+from edgec.compression import Compressor, Option, Picks, Site, Technique
 from edgec.compression.sites import NOTHING_GONE, Kept
 from edgec.cost import cost
 from edgec.ir import Array, Graph
-from edgec.latency import Kernels
 from edgec.ops import FullyConnected
 from edgec.passes import Lossy, Pass, Promise
 from tests.targets.graphs import Net, random
@@ -121,23 +120,6 @@ def test_a_goal_that_holds_by_itself_changes_nothing() -> None:
     assert made is not None
     assert made.graph is whole
     assert (made.nats, made.chosen) == (0.0, ())
-
-
-@pytest.mark.parametrize(("cost_of_call", "kept"), [(0.0, ["8 left", "6 left"]), (1e3, [])])
-def test_only_what_is_faster_is_offered(cost_of_call: float, kept: list[str]) -> None:
-    """Sums cost by the pair: seven take as long as eight."""
-
-    class Padded(Narrowing):
-        def skeleton(self, picks: Picks, graph: Graph) -> Graph:
-            return narrow(graph, picks.get("h", 0) // 2 * 2)
-
-    technique = Padded("a", (0, 1, 2))
-    conv = Kernels(2, (0, 1, 0, 0, 0, 0), (0,) * 4, (cost_of_call, 0.0), (0, 0))
-    faster = FasterOnly(technique, graph(), conv)
-    assert [o.label for s in faster.sites for o in s.options] == kept
-    if kept:
-        assert macs(faster.skeleton({"h": 1}, graph())) == 72
-        assert isinstance(faster.passes({"h": 1})[0], Narrow)
 
 
 def test_what_was_chosen_is_trained_once_and_costs_the_same() -> None:

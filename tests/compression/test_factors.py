@@ -12,6 +12,7 @@ from edgec.compression import Factorization, search
 from edgec.compression.factors import _Measured
 from edgec.cost import cost
 from edgec.ir import Builder, Graph
+from edgec.latency import Kernels
 from edgec.ops import Conv, DepthwiseConv
 from edgec.passes import FactorizeLowRank, FactorizeSeparable, Pipeline, PruneChannels, Rank
 from edgec.passes.divergence import Divergence
@@ -101,8 +102,49 @@ def test_layers_where_nothing_is_gained_are_named_with_the_reason() -> None:
     assert found.left_out == {
         "a": "shares its weights with another layer",
         "b": "shares its weights with another layer",
-        "y": "loses too much in every form that would compute less",
+        "y": "computes no less in any form",
     }
+
+
+def kernels(call: float) -> Kernels:
+    """Kernels whose time is that of calls, and of multiply-accumulates."""
+    return Kernels(1, (call, 1, 0, 0, 0, 0), (call, 1, 0, 0), (call, 1), (0, 0))
+
+
+def test_only_what_is_faster_is_offered(technique: Factorization) -> None:
+    """Each call costs as much as some of the multiply-accumulates, so only low ranks pay."""
+    graph = residual()
+    (rows,) = (n.output.type.ints[2] for n in graph.nodes if n.output.name == "b")
+    layer = 16 * 16 * 9 * rows**2
+    some = Factorization(graph, samples(), kernels=kernels(0.5 * layer))
+
+    assert [s.name for s in some.sites] == ["b", "c", "d", "e"]
+    for site in some.sites:
+        for k in range(1, len(site.options)):
+            left = macs(graph) - macs(some.skeleton({site.name: k}, graph))
+            assert left >= 0.5 * layer + 0.05 * 1.5 * layer
+        (every,) = (s for s in technique.sites if s.name == site.name)
+        assert 1 < len(site.options) < len(every.options)
+    told = {d.where: d for d in some.notes()}
+    slow = "it is predicted to be no faster on the target in any form, as are 1 more"
+    assert told["a"].message == f"is not factorised: {slow}"
+    assert "--technique" in told["a"].hint
+
+
+def test_nothing_is_measured_where_nothing_is_faster(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*given: object, **more: object) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("edgec.compression.factors.statistics", refuse)
+    found = Factorization(
+        residual(), samples(), kernels=kernels(1e9), cache=Cache(tmp_path / "none")
+    )
+
+    assert not found.sites
+    assert set(found.left_out) == {"a", "b", "c", "d", "e", "y"}
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_run_that_was_stopped_goes_on_and_gives_the_same(
