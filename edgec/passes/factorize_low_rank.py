@@ -9,12 +9,10 @@ from typing import ClassVar, Literal
 
 from typing_extensions import override
 
-from edgec.errors import Diagnostic
 from edgec.ir import Array, Graph
-from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
 from edgec.passes.factor_form import Form
 from edgec.passes.factorizations import LowRank, Spatial, Tucker
-from edgec.passes.factorized_layers import Original, factorized, kernels, refused
+from edgec.passes.factorized_layers import Factorizing, kernels
 
 __all__ = ["FactorizeLowRank", "Rank"]
 
@@ -50,7 +48,7 @@ class Rank:
 
 
 @dataclass(frozen=True, slots=True)
-class FactorizeLowRank(Pass):
+class FactorizeLowRank(Factorizing):
     """Compute layers through fewer channels: products of low rank, fitted to what is read.
 
     For ``min || (W - A B) X ||`` of rank ``r`` the optimum is known: with ``W H W^T = U L U^T``
@@ -88,7 +86,6 @@ class FactorizeLowRank(Pass):
     """
 
     name: ClassVar[str] = "factorize-low-rank"
-    promise: ClassVar[Promise] = Lossy()
     ranks: Mapping[str, Rank] = field(hash=False)
     samples: Sequence[Mapping[str, Array]] | None = field(hash=False, repr=False, default=None)
     original: Graph | None = field(hash=False, repr=False, default=None)
@@ -97,20 +94,6 @@ class FactorizeLowRank(Pass):
     )
 
     @override
-    def run(self, graph: Graph) -> Graph:
-        return self.run_recorded(graph)[0]
-
-    @override
-    def run_recorded(self, graph: Graph) -> tuple[Graph, tuple[LayerRecord, ...]]:
-        beside = None
-        if self.samples is not None:
-            beside = Original(self.original or graph, self.samples, self.kept)
-        return factorized(graph, self._forms(graph), beside)
-
-    @override
-    def diagnostics(self, graph: Graph) -> tuple[Diagnostic, ...]:
-        return refused(graph, self._forms(graph))
-
-    def _forms(self, graph: Graph) -> dict[str, Form]:
+    def forms(self, graph: Graph) -> dict[str, Form]:
         shapes = kernels(graph)
         return {name: rank.of(shapes.get(name, ())) for name, rank in self.ranks.items()}

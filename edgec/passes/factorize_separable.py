@@ -9,18 +9,16 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from edgec.errors import Diagnostic
 from edgec.ir import Array, Graph
-from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
 from edgec.passes.factor_form import Form
 from edgec.passes.factorizations import Separable
-from edgec.passes.factorized_layers import Original, factorized, kernels, refused
+from edgec.passes.factorized_layers import Factorizing, kernels
 
 __all__ = ["FactorizeSeparable"]
 
 
 @dataclass(frozen=True, slots=True)
-class FactorizeSeparable(Pass):
+class FactorizeSeparable(Factorizing):
     """Compute convolutions as a depthwise one with a multiplier, then a pointwise one.
 
     ``W[o, c, :] = sum_r P[o, c R + r] D[c, r, :]``; exact where the multiplier ``R`` is the
@@ -53,7 +51,6 @@ class FactorizeSeparable(Pass):
     """
 
     name: ClassVar[str] = "factorize-separable"
-    promise: ClassVar[Promise] = Lossy()
     multipliers: Mapping[str, int] = field(hash=False)
     samples: Sequence[Mapping[str, Array]] | None = field(hash=False, repr=False, default=None)
     original: Graph | None = field(hash=False, repr=False, default=None)
@@ -62,22 +59,6 @@ class FactorizeSeparable(Pass):
     )
 
     @override
-    def run(self, graph: Graph) -> Graph:
-        return self.run_recorded(graph)[0]
-
-    @override
-    def run_recorded(self, graph: Graph) -> tuple[Graph, tuple[LayerRecord, ...]]:
-        return factorized(graph, self._forms(graph), self._beside(graph))
-
-    @override
-    def diagnostics(self, graph: Graph) -> tuple[Diagnostic, ...]:
-        return refused(graph, self._forms(graph))
-
-    def _beside(self, graph: Graph) -> Original | None:
-        if self.samples is None:
-            return None
-        return Original(self.original or graph, self.samples, self.kept)
-
-    def _forms(self, graph: Graph) -> dict[str, Form]:
+    def forms(self, graph: Graph) -> dict[str, Form]:
         shapes = kernels(graph)
         return {n: Separable(shapes.get(n, ()), r) for n, r in self.multipliers.items()}

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from edgec.cost import cost
 from edgec.errors import Diagnostic
 from edgec.ir import Array, Builder, Graph, Node, Value
 from edgec.numerics import sqnr
 from edgec.ops import Add, Conv, FullyConnected
-from edgec.passes.base import LayerRecord
+from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
 from edgec.passes.compensated_rounding import Moments, damped, pulled
 from edgec.passes.factor_form import Factors, Form, covariance_of
 from edgec.passes.factor_layers import layers_of
-from edgec.passes.judging import LEAST_SAMPLES, held_out
+from edgec.passes.judging import LEAST_SAMPLES, held_out, too_few
 from edgec.passes.layer_recovery import MOST_INPUTS, Beside
 from edgec.passes.linear_layers import LinearLayer, linear_layer, with_weights
 from edgec.passes.patches import patches, places_of
 from edgec.passes.walk import Walk
 
-__all__ = ["Original", "alone", "factorized", "kernels", "refusal", "refused", "skeleton"]
+__all__ = ["Factorizing", "Original", "alone", "kernels", "refusal", "skeleton"]
 
 _DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _ROWS_PER_INPUT, _LEAST_ROWS = 32, 8192
@@ -90,14 +93,41 @@ def refusal(graph: Graph, node: Node) -> str | None:
     return None
 
 
-def refused(graph: Graph, forms: Mapping[str, Form]) -> tuple[Diagnostic, ...]:
-    """Return what is wrong with factorising some layers."""
-    return tuple(
-        Diagnostic(f"stays as it is: it {problem}", where)
-        for name, form in forms.items()
-        for problem, where in [_problem(graph, name, form)]
-        if problem is not None
-    )
+class Factorizing(Pass):
+    """What passes have in common that factorise the layers they are told, into what form.
+
+    Those that have samples fit them to an original: the graph itself if there is no other.
+    """
+
+    promise: ClassVar[Promise] = Lossy()
+    samples: Sequence[Mapping[str, Array]] | None
+    original: Graph | None
+    kept: Mapping[str, Array]
+
+    @abstractmethod
+    def forms(self, graph: Graph) -> dict[str, Form]:
+        """Return the form of each layer, by the name of its result."""
+
+    @override
+    def run(self, graph: Graph) -> Graph:
+        return self.run_recorded(graph)[0]
+
+    @override
+    def run_recorded(self, graph: Graph) -> tuple[Graph, tuple[LayerRecord, ...]]:
+        beside = None
+        if self.samples is not None:
+            beside = Original(self.original or graph, self.samples, self.kept)
+        return _factorized(graph, self.forms(graph), beside)
+
+    @override
+    def diagnostics(self, graph: Graph) -> tuple[Diagnostic, ...]:
+        few = () if self.samples is None else too_few(len(self.samples), "nothing changes")
+        return few or tuple(
+            Diagnostic(f"stays as it is: it {problem}", where)
+            for name, form in self.forms(graph).items()
+            for problem, where in [_problem(graph, name, form)]
+            if problem is not None
+        )
 
 
 def _problem(graph: Graph, name: str, form: Form) -> tuple[str | None, str]:
@@ -107,7 +137,7 @@ def _problem(graph: Graph, name: str, form: Form) -> tuple[str | None, str]:
     return refusal(graph, node) or form.problem(), node.layer
 
 
-def factorized(
+def _factorized(
     graph: Graph, forms: Mapping[str, Form], original: Original | None
 ) -> tuple[Graph, tuple[LayerRecord, ...]]:
     """Return a graph with some layers in the form of products of smaller ones.

@@ -280,7 +280,7 @@ def test_the_skeleton_has_the_shapes_of_what_is_made() -> None:
     for kind in KINDS:
         step = pass_of(kind, None)
         assert isinstance(step, FactorizeSeparable | FactorizeLowRank)
-        bare, made = skeleton(graph, step._forms(graph)), step.run(graph)
+        bare, made = skeleton(graph, step.forms(graph)), step.run(graph)
         assert cost(bare) == cost(made)
         assert str(bare) == str(made)
 
@@ -321,7 +321,10 @@ def test_weights_that_are_computed_are_left() -> None:
 
 def test_too_few_samples_change_nothing() -> None:
     graph = residual()
-    assert FactorizeSeparable({"b": 2}, samples(7)).run(graph) is graph
+    step = FactorizeSeparable({"b": 2}, samples(7))
+    assert step.run(graph) is graph
+    (note,) = step.diagnostics(graph)
+    assert "7 samples are too few to fit to: nothing changes" in note.message
 
 
 def test_factors_read_by_nothing_else_keep_the_values_that_others_read() -> None:
