@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -67,6 +68,30 @@ def test_what_was_measured_is_kept(cache: Path, monkeypatch: pytest.MonkeyPatch)
         file.write_text(json.dumps(dict(list(known.items())[:2])))
     with pytest.raises(AssertionError, match="measured again"):
         measured()
+
+
+def test_integers_of_other_ranges_are_measured_anew() -> None:
+    """The samples are the same, what was calibrated on them is not."""
+    first, other = (
+        [r["nats"] for r in measured(**more)["rows"] if r["technique"] == "quantize"]
+        for more in ({}, {"percentile": 90.0})
+    )
+    assert len(first) == len(other)
+    assert max(other) > 5 * max(first)
+
+
+def test_other_samples_are_measured_anew(tmp_path: Path) -> None:
+    first = measured(recipe=None)
+    with np.load(CALIBRATION) as found:
+        (name, images) = next((n, a.copy()) for n, a in found.items())
+    images[0] *= 3  # which judges nothing, but layers are fitted to it
+    np.savez(tmp_path / "other.npz", **{name: images})
+    options = CompileOptions(
+        ("tflite",), None, tmp_path / "other.npz",
+        channel_multiple=8, techniques=("prune-channels",),
+    )  # fmt: skip
+
+    assert sensitivity_report(MODEL, options)["rows"] != first["rows"]
 
 
 def _refuse(*arguments: object) -> None:

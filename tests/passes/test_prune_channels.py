@@ -9,7 +9,7 @@ from edgec.channels.importance import Criterion
 from edgec.cost import cost
 from edgec.errors import InternalError
 from edgec.evaluate import evaluate
-from edgec.ir import Array, Graph, verify
+from edgec.ir import Array, DType, Graph, verify
 from edgec.ops import Activation, Conv, FullyConnected, GlobalAveragePool, Reshape, Softmax
 from edgec.passes import Judge, PruneChannels, ReconstructLayers, channel_cuts
 from edgec.passes.channel_cuts import ChannelCuts
@@ -43,6 +43,26 @@ def redundant() -> Graph:
 def decibels(graph: Graph, pruned: Graph) -> float:
     judge = Judge(graph, samples(32, seed=9))
     return judge.ratio(judge.errors(pruned))
+
+
+def test_layers_of_float16_make_up_for_channels_in_their_own_type() -> None:
+    net = Net(DType.FLOAT16, x=SHAPE)
+    arrays = [
+        random(*shape, seed=k).astype(np.float16)
+        for k, shape in enumerate([(8, 3, 3, 3), (8,), (5, 8, 1, 1), (5,)])
+    ]
+    net.add("a", Conv(), "x", *arrays[:2])
+    graph = net.graph(net.add("y", Conv(), "a", *arrays[2:]))
+    feeds = [{"x": f["x"].astype(np.float16)} for f in samples()]
+
+    made, plain = (
+        PruneChannels({"a": 4}, feeds, compensate=c).run(graph) for c in (True, False)
+    )
+
+    verify(made)
+    assert {c.array.dtype for c in made.constants.values()} == {np.dtype(np.float16)}
+    judge = Judge(graph, feeds[:16])
+    assert judge.ratio(judge.errors(made)) > judge.ratio(judge.errors(plain)) + 0.3
 
 
 def test_groups_are_cut_to_the_widths_that_are_given() -> None:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from edgec.ir import Array, Constant, Graph
+from edgec.ir import Array, Constant, DType, Graph, verify
 from edgec.ops import Activation, Add, Conv
 from edgec.passes import ReconstructLayers
 from edgec.passes.activated_fit import Fit, Rows
@@ -48,6 +48,27 @@ def test_a_branch_makes_up_for_what_it_is_added_to(activation: Activation) -> No
     assert records[0].after_db > records[0].before_db + 40
     assert nats(graph, worse) > 1e-3
     assert nats(graph, made) < 1e-8
+
+
+def test_layers_of_float16_are_fitted_in_their_own_type() -> None:
+    net = Net(DType.FLOAT16, x=SHAPE)
+    one, two, bias = (random(*s, seed=k).astype(np.float16) for k, s in enumerate(HALVES))
+    net.add("a", Conv(activation=Activation.RELU), "x", one, bias)
+    graph = net.graph(net.add("y", Conv(), "a", two, bias))
+    feeds = [{"x": f["x"].astype(np.float16)} for f in samples()]
+    constants = dict(graph.constants)
+    constants["y.1"] = Constant((two + np.float16(0.2)).astype(np.float16))
+    worse = replace(graph, constants=MappingProxyType(constants))
+
+    made, records = ReconstructLayers(graph, {}, feeds).run_recorded(worse)
+
+    verify(made)
+    assert [(r.layer, r.kept) for r in records] == [("y", "fitted")]
+    assert {c.array.dtype for c in made.constants.values()} == {np.dtype(np.float16)}
+    assert records[0].after_db > records[0].before_db + 30
+
+
+HALVES = ((3, 3, 1, 1), (3, 3, 1, 1), (3,))
 
 
 def test_a_branch_behind_an_activation_is_fitted_to_itself() -> None:
