@@ -75,5 +75,5 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"edgec"}
     assert "edgec/py.typed" in names
     for path in (ROOT / "edgec").rglob("*"):
-        if path.suffix in (".py", ".onnx", ".npz"):
+        if path.suffix in (".py", ".onnx", ".npz", ".toml"):
             assert path.relative_to(ROOT).as_posix() in names

@@ -1,0 +1,106 @@
+"""What is known of cores and boards, as TOML files beside the code, read with care."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgec.errors import Diagnostic, InternalError, OptionError
+
+__all__ = ["Cpi", "Table", "names_in", "read"]
+
+_DATA = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Cpi:
+    """Cycles per instruction: from the lowest to be expected to the highest.
+
+    Parameters
+    ----------
+    source
+        Where the numbers come from, and whether anybody measured them.
+    """
+
+    low: float
+    typical: float
+    high: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The contents of one file, with errors that name it."""
+
+    file: str
+    contents: Mapping[str, object]
+
+    def wrong(self, message: str) -> InternalError:
+        """Return the error to raise about this file."""
+        return InternalError(f"The data file {self.file} is wrong: {message}.")
+
+    def string(self, key: str) -> str:
+        """Return a text."""
+        value = self.contents.get(key)
+        if not isinstance(value, str):
+            raise self.wrong(f"{key} is a text")
+        return value
+
+    def strings(self, key: str) -> tuple[str, ...]:
+        """Return a list of texts."""
+        value = self.contents.get(key)
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise self.wrong(f"{key} is a list of texts")
+        return tuple(value)
+
+    def count(self, key: str) -> int:
+        """Return a number above 0."""
+        value = self.contents.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise self.wrong(f"{key} is a whole number above 0")
+        return value
+
+    def cpi(self) -> Cpi | None:
+        """Return the table ``cpi``; ``None`` if there is none."""
+        if "cpi" not in self.contents:
+            return None
+        values = self.contents["cpi"]
+        if not isinstance(values, dict):
+            raise self.wrong("cpi is a table")
+        numbers = [values.get(key) for key in ("low", "typical", "high")]
+        low, typical, high = (n if isinstance(n, float) else 0.0 for n in numbers)
+        if not 0 < low <= typical <= high:
+            raise self.wrong("cpi has low, typical and high in this order, with decimal points")
+        return Cpi(low, typical, high, Table(self.file, values).string("source"))
+
+
+def names_in(folder: str) -> tuple[str, ...]:
+    """Return the names of the files of a folder, without their endings."""
+    return tuple(sorted(path.stem for path in (_DATA / folder).glob("*.toml")))
+
+
+def read(folder: str, name: str, what: str) -> Table:
+    """Return the file of a core or a board.
+
+    Raises
+    ------
+    OptionError
+        If there is none of that name; `what` is what it would be.
+    """
+    known = names_in(folder)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else ""
+        raise OptionError(
+            f"No {what} is called {name!r}.",
+            [Diagnostic(f"Known are: {', '.join(known)}.", hint=hint)],
+        )
+    path = _DATA / folder / f"{name}.toml"
+    try:
+        contents = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise InternalError(f"The data file {path.name} is no TOML: {error}.") from error
+    return Table(f"{folder}/{path.name}", contents)
