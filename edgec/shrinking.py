@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -172,9 +173,9 @@ class _Shrinking:
         """Return an artifact that meets a goal as it is measured, if there is one."""
         asked = most
         for _ in range(_TURNS):
-            compressed = compressor.within(self._price(), asked)
+            compressed = compressor.within(self._price, asked)
             least = compressed is None
-            compressed = compressed or compressor.least(self._price())
+            compressed = compressed or compressor.least(self._price)
             tried = self._tried(compressed, asked)
             done = tried.reached <= most or not compressed.chosen
             if done or least or not self.goal.is_measured:
@@ -218,6 +219,7 @@ class _Shrinking:
             case "latency":
                 return 1.0 if self.goal.relative else self._seconds(self.uncompressed)
 
+    @cached_property
     def _price(self) -> Price:
         """Return what a graph costs as far as its shapes tell."""
         match self.goal.measure:
@@ -246,7 +248,7 @@ class _Shrinking:
                 now, before = (self.target.load(m.artifact) for m in (made, self.uncompressed))
                 return 1 / compared(now, before, first).speedup
             case _:
-                return self._price()(compressed.graph)
+                return self._price(compressed.graph)
 
     def _seconds(self, made: Compiled) -> float:
         runner = self.target.load(made.artifact)

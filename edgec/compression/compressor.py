@@ -123,6 +123,7 @@ class Compressor:
         self._recovered: dict[int, Compressed] = {}
         self._held_out = judging(samples)
         self._judge: Divergence | None = None
+        self._known: dict[tuple[Price, tuple[str, ...]], dict[tuple[int, ...], float]] = {}
         self._made: dict[tuple[tuple[str, tuple[tuple[str, int], ...]], ...], Compressed] = {}
 
     def within(self, price: Price, most: float) -> Compressed | None:
@@ -162,15 +163,24 @@ class Compressor:
             progress=lambda done, total: self._say(tell, done, total),
             loss=None if others or not first.trials else lambda picks: first.loss(picks[0]),
             trials=first.trials,
+            known=self._prices(price, techniques),
         )
+
+    def _prices(
+        self, price: Price, techniques: Sequence[Technique]
+    ) -> dict[tuple[int, ...], float]:
+        """Return what is known of prices, to be added to."""
+        return self._known.setdefault((price, tuple(t.name for t in techniques)), {})
 
     def least(self, price: Price) -> Compressed:
         """Return the graph that costs least, whatever it loses."""
-        low, high = 0.0, price(self.graph)
-        found = search(self.graph, self.techniques, price, high)
-        while high - low > 0.01 * price(self.graph):
+        low = 0.0
+        whole = high = price(self.graph)
+        known = self._prices(price, self.techniques)
+        found = search(self.graph, self.techniques, price, high, known=known)
+        while high - low > 0.01 * whole:
             middle = (low + high) / 2
-            now = search(self.graph, self.techniques, price, middle)
+            now = search(self.graph, self.techniques, price, middle, known=known)
             if now is None:
                 low = middle
             else:

@@ -61,6 +61,7 @@ def search(
     progress: Callable[[int, int], None] = lambda done, all_: None,
     loss: Loss | None = None,
     trials: int = _TRIALS,
+    known: dict[tuple[int, ...], float] | None = None,
 ) -> Found | None:
     """Return the options that lose least in sum and bring a graph's price down to a goal.
 
@@ -85,13 +86,16 @@ def search(
         What some options lose together, with all that makes up for it, on samples held out.
     trials
         How often that is measured, at most.
+    known
+        Prices that an earlier search with the same techniques found; what this one finds is
+        added.
 
     Returns
     -------
     Found or None
         ``None`` if the goal is out of reach.
     """
-    return _Search(graph, techniques, price, goal, progress).found(loss, trials)
+    return _Search(graph, techniques, price, goal, progress, known).found(loss, trials)
 
 
 _Chosen = tuple[int, ...]
@@ -106,12 +110,13 @@ class _Search:
         price: Price,
         goal: float,
         progress: Callable[[int, int], None],
+        known: dict[_Chosen, float] | None,
     ) -> None:
         self.graph, self.techniques = graph, techniques
         self.price, self.goal, self.progress = price, goal, progress
         self.places = [(t, s) for t, each in enumerate(techniques) for s in each.sites]
         self.nats = [[o.nats for o in site.options] for _, site in self.places]
-        self.known: dict[_Chosen, float] = {}
+        self.known: dict[_Chosen, float] = {} if known is None else known
         self.whole = tuple(0 for _ in self.places)
 
     def found(self, loss: Loss | None, trials: int) -> Found | None:

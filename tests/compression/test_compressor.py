@@ -114,6 +114,30 @@ def test_out_of_reach_there_is_the_least() -> None:
     assert compressor.least(macs).price == 60
 
 
+def test_prices_are_taken_once() -> None:
+    asked: list[Graph] = []
+
+    def counted(made: Graph) -> float:
+        asked.append(made)
+        return macs(made)
+
+    few, more = Narrowing("few", (0, 1)), Narrowing("more", (0, 1, 2))
+    compressor = Compressor(graph(), SAMPLES, [few, more])
+    first = compressor.within(counted, 60)
+    count = len(asked)
+
+    assert first is not None
+    assert compressor.within(counted, 60) == first
+    assert len(asked) == count
+    assert compressor.least(counted).price == 60
+    assert len(asked) <= count + 1  # of the whole graph
+    assert compressor.within(cheap, 0.5) is not None  # another price has its own
+
+
+def cheap(made: Graph) -> float:
+    return macs(made) / 120
+
+
 def test_a_goal_that_holds_by_itself_changes_nothing() -> None:
     whole = graph()
     made = Compressor(whole, SAMPLES, [Narrowing("a", (0, 1))]).within(macs, 96)
