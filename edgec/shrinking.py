@@ -21,7 +21,7 @@ from edgec.latency import kernels_for, predicted_seconds
 from edgec.making import Compiled, Making
 from edgec.options import calibrates
 from edgec.passes import PassRecord, recipe_named
-from edgec.passes.judging import LEAST_SAMPLES, held_out
+from edgec.passes.judging import LEAST_SAMPLES, held_out, too_few
 from edgec.precision import Loss
 from edgec.speed import compared
 from edgec.split import Split
@@ -123,7 +123,7 @@ class _Shrinking:
         if whole is not None:
             return self._told(whole, holds=True)
         techniques = self._techniques()
-        self.notes = tuple(d for t in techniques for d in t.notes())
+        self.notes = (*self._unmeasured(), *(d for t in techniques for d in t.notes()))
         compressor = Compressor(
             self.graph,
             self.samples,
@@ -168,6 +168,13 @@ class _Shrinking:
             cache=Cache.of_user(),
             say=self.say,
         )
+
+    def _unmeasured(self) -> tuple[Diagnostic, ...]:
+        """Return why no layer is factorised, if that was wanted."""
+        names = self.making.options.techniques
+        if names and not any(name.startswith("factorize") for name in names):
+            return ()
+        return too_few(len(self.samples), "no layer is factorised")
 
     def _reached(self, compressor: Compressor, most: float) -> _Tried:
         """Return an artifact that meets a goal as it is measured, if there is one."""

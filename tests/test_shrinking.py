@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -234,6 +235,24 @@ def test_a_float_artifact_computes_what_the_smaller_graph_does(
 def test_samples_are_needed() -> None:
     with pytest.raises(OptionError, match="--target-macs needs samples"):
         compile_model(MODEL, CompileOptions(("tflite",), target_macs="0.5x"))
+
+
+@pytest.mark.parametrize("technique", ["factorize-low-rank", "prune-channels"])
+def test_too_few_samples_to_factorise_are_told(tmp_path: Path, technique: str) -> None:
+    with np.load(CALIBRATION) as found:
+        np.savez(tmp_path / "few.npz", **{name: a[:5] for name, a in found.items()})
+    options = CompileOptions(
+        ("tflite",), None, tmp_path / "few.npz", compare_speed=False,
+        target_macs="0.01x", techniques=(technique,), channel_multiple=16, min_sqnr_db=-100,
+    )  # fmt: skip
+
+    made = artifact(compile_model(MODEL, options))
+
+    assert not made["compression"]["holds"]
+    told = [d for d in made["diagnostics"] if "too few to fit to" in d["message"]]
+    assert [d["message"].split(": ")[1] for d in told] == (
+        ["no layer is factorised"] if technique == "factorize-low-rank" else []
+    )
 
 
 def test_the_command_says_what_was_taken_out() -> None:
