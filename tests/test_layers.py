@@ -49,6 +49,7 @@ LAYERS = [
     "passes",
     "program",
     "targets",
+    "emulation",
     "data",
     "split",
     "recovery",
