@@ -35,6 +35,8 @@ class Function:
         syntax, unified, one instruction a line; it labels and exports `name` itself.
     needs
         Functions that this one calls; written before it.
+    types
+        Declarations of types that it needs, such as a ``typedef struct``; each is written once.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Function:
     body: str
     assembly: bool = False
     needs: tuple[Function, ...] = ()
+    types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ class Code:
         One statement in C, or several. Written with ``str.format``: ``{x0}``, ``{x1}`` … are
         pointers to the operands (of the C type of their dtype), ``{y0}`` … to the results,
         ``{scratch}`` an ``int8_t *`` to what is at the layer's disposal, ``{weights}`` and the
-        like pointers to the tables.
+        like pointers to the tables. An operand that is constant and named in the call is put in
+        flash as it is. Braces of C are doubled.
     functions
         What the call calls.
     tables
@@ -89,6 +93,9 @@ class Code:
         overwritten. Where two results are written, there is no slack.
     macs
         Multiply-accumulates.
+    view
+        The result is the first operand as it lies: there is nothing to be done. The call is a
+        copy, for where they cannot be one (a constant, or what lives from run to run).
     """
 
     call: str
@@ -97,6 +104,7 @@ class Code:
     scratch: int = 0
     slack: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     macs: int = 0
+    view: bool = False
 
 
 class Kernel(Protocol):

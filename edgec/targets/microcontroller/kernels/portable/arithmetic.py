@@ -1,0 +1,177 @@
+"""Sums, differences and products of integers in portable C."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgec.ir import DType
+from edgec.program import Layer
+from edgec.program.operators import Add, Mul, Sub
+from edgec.targets.microcontroller.cores import Core
+from edgec.targets.microcontroller.kernels.base import Code, Function
+from edgec.targets.microcontroller.kernels.portable.broadcasting import (
+    broadcast_call,
+    broadcast_slack,
+)
+from edgec.targets.microcontroller.kernels.rounding import (
+    RESCALE,
+    activation_limits,
+    quantized_multiplier,
+)
+
+__all__ = ["add", "mul", "sub"]
+
+_TERMS = """\
+/* What two numbers are put on before they are added, and what their sum is put on. */
+typedef struct {
+    int32_t left_shift;
+    int32_t zero_a, multiplier_a, shift_a;
+    int32_t zero_b, multiplier_b, shift_b;
+    int32_t zero_y, multiplier_y, shift_y;
+    int32_t least, most;
+} $terms;
+"""
+
+_FACTORS = """\
+/* What two numbers are on, and what their product is put on. */
+typedef struct {
+    int32_t zero_a, zero_b;
+    int32_t zero_y, multiplier_y, shift_y;
+    int32_t least, most;
+} $factors;
+"""
+
+_C_TYPES = {DType.INT8: "int8_t", DType.INT16: "int16_t"}
+
+
+def _sum(ctype: str, sign: str) -> Function:
+    name = f"${'add' if sign == '+' else 'sub'}_{ctype.removesuffix('_t')}"
+    return Function(
+        name,
+        f"void {name}(const {ctype} *a, int32_t step_a, const {ctype} *b, int32_t step_b,\n"
+        f"    {ctype} *y, int32_t count, const $terms *t)",
+        f"""\
+{{
+    const int32_t one = (int32_t)1 << t->left_shift;
+    for (int32_t i = 0; i < count; i++) {{
+        const int32_t left = $rescale((*a - t->zero_a) * one, t->multiplier_a, t->shift_a);
+        const int32_t right = $rescale((*b - t->zero_b) * one, t->multiplier_b, t->shift_b);
+        int32_t value = $rescale(left {sign} right, t->multiplier_y, t->shift_y) + t->zero_y;
+        value = value < t->least ? t->least : value;
+        value = value > t->most ? t->most : value;
+        *y++ = ({ctype})value;
+        a += step_a;
+        b += step_b;
+    }}
+}}
+""",
+        needs=(RESCALE,),
+        types=(_TERMS,),
+    )
+
+
+def _product(ctype: str) -> Function:
+    name = f"$mul_{ctype.removesuffix('_t')}"
+    return Function(
+        name,
+        f"void {name}(const {ctype} *a, int32_t step_a, const {ctype} *b, int32_t step_b,\n"
+        f"    {ctype} *y, int32_t count, const $factors *f)",
+        f"""\
+{{
+    for (int32_t i = 0; i < count; i++) {{
+        const int32_t product = (*a - f->zero_a) * (*b - f->zero_b);
+        int32_t value = $rescale(product, f->multiplier_y, f->shift_y) + f->zero_y;
+        value = value < f->least ? f->least : value;
+        value = value > f->most ? f->most : value;
+        *y++ = ({ctype})value;
+        a += step_a;
+        b += step_b;
+    }}
+}}
+""",
+        needs=(RESCALE,),
+        types=(_FACTORS,),
+    )
+
+
+def add(layer: Layer, core: Core) -> Code | None:
+    """The sum of integers."""
+    op = layer.op
+    if not isinstance(op, Add):
+        return None
+    a, b, y = layer.input(0), layer.input(1), layer.output
+    if y.dtype not in _C_TYPES or not a.dtype is b.dtype is y.dtype:
+        return None
+    left_shift = 20 if y.dtype is DType.INT8 else 15
+    twice = 2 * max(a.scale, b.scale)
+    reals = (a.scale / twice, b.scale / twice, twice / ((1 << left_shift) * y.scale))
+    return _terms(layer, "+", left_shift, reals, activation_limits(op.activation, y))
+
+
+def sub(layer: Layer, core: Core) -> Code | None:
+    """The difference of integers; its scales are divided as float32.
+
+    References
+    ----------
+    tensorflow/lite/micro/kernels/sub_common.cc, CalculateOpDataSub.
+    """
+    op = layer.op
+    if not isinstance(op, Sub):
+        return None
+    a, b, y = layer.input(0), layer.input(1), layer.output
+    if y.dtype not in _C_TYPES or not a.dtype is b.dtype is y.dtype:
+        return None
+    left_shift = 20 if y.dtype is DType.INT8 else 15
+    scale_a, scale_b, scale_y = (np.float32(t.scale) for t in (a, b, y))
+    twice = np.float32(2) * max(scale_a, scale_b)
+    reals = (
+        float(scale_a / twice),
+        float(scale_b / twice),
+        float(twice / (np.float32(1 << left_shift) * scale_y)),
+    )
+    return _terms(layer, "-", left_shift, reals, activation_limits(op.activation, y))
+
+
+def _terms(
+    layer: Layer,
+    sign: str,
+    left_shift: int,
+    reals: tuple[float, float, float],
+    limits: tuple[int, int],
+) -> Code | None:
+    a, b, y = layer.input(0), layer.input(1), layer.output
+    fields = [str(left_shift)]
+    for tensor, real in zip((a, b, y), reals, strict=True):
+        multiplier, shift = quantized_multiplier(real)
+        fields.append(f"{tensor.zero_point}, {multiplier}, {shift}")
+    fields.append(f"{limits[0]}, {limits[1]}")
+    function = _sum(_C_TYPES[y.dtype], sign)
+    call = f"{function.name}({{a}}, {{step_a}}, {{b}}, {{step_b}}, {{y}}, {{count}}, &terms);"
+    return Code(
+        f"static const $terms terms = {{{{{',  '.join(fields)}}}}};\n" + broadcast_call(layer, call),
+        (function,),
+        slack=broadcast_slack(layer),
+    )
+
+
+def mul(layer: Layer, core: Core) -> Code | None:
+    """The product of integers."""
+    op = layer.op
+    if not isinstance(op, Mul):
+        return None
+    a, b, y = layer.input(0), layer.input(1), layer.output
+    if y.dtype not in _C_TYPES or not a.dtype is b.dtype is y.dtype:
+        return None
+    multiplier, shift = quantized_multiplier(a.scale * b.scale / y.scale)
+    low, high = activation_limits(op.activation, y)
+    fields = (
+        f"{a.zero_point}, {b.zero_point},  {y.zero_point}, {multiplier}, {shift},  {low}, {high}"
+    )
+    function = _product(_C_TYPES[y.dtype])
+    call = f"{function.name}({{a}}, {{step_a}}, {{b}}, {{step_b}}, {{y}}, {{count}}, &factors);"
+    return Code(
+        f"static const $factors factors = {{{{{fields}}}}};\n" + broadcast_call(layer, call),
+        (function,),
+        slack=broadcast_slack(layer),
+        macs=y.size,
+    )

@@ -1,0 +1,63 @@
+"""What the order of loops means for memory: how far a result may follow behind its operand."""
+
+from __future__ import annotations
+
+from edgec.program.operators import Pads, Pair
+
+__all__ = ["row_slack", "window_slack"]
+
+
+def window_slack(
+    x: tuple[int, ...],
+    y: tuple[int, ...],
+    strides: Pair,
+    pads: Pads,
+    itemsize: int = 1,
+    *,
+    at_once: int = 1,
+    fetched: bool = False,
+) -> int:
+    """Return the slack of a loop over the places of a result, row by row.
+
+    At each place a window is read whose first row and column are clamped to the picture.
+
+    Parameters
+    ----------
+    x, y
+        Shapes ``[N, H, W, C]``.
+    itemsize
+        Bytes of a number, of both.
+    at_once
+        How many neighbours of a row are computed together.
+    fetched
+        Whether the windows are read wholly before the numbers at their places are written.
+    """
+    _, height, width, channels = x
+    batches, rows, columns, filters = y
+    (top, _), (left, _) = pads
+    first_row = [min(height, max(0, oy * strides[0] - top)) for oy in range(rows)] + [height]
+    least: int | None = None
+    for n in range(batches):
+        for oy in range(rows):
+            for ox in range(0, columns, at_once):
+                end = min(columns, ox + at_once)
+                next_x = end if fetched else ox
+                needed = first_row[oy + 1] * width
+                if next_x < columns:
+                    column = min(width, max(0, next_x * strides[1] - left))
+                    needed = min(needed, first_row[oy] * width + column)
+                dead = (n * height * width + needed) * channels
+                written = ((n * rows + oy) * columns + end) * filters
+                least = dead - written if least is None else min(least, dead - written)
+    return (least or 0) * itemsize
+
+
+def row_slack(rows: int, read: int, written: int) -> int:
+    """Return the slack of a loop over rows of which each is read wholly, then written.
+
+    Parameters
+    ----------
+    read, written
+        Bytes of a row of the operand and of the result.
+    """
+    return min((row + 1) * (read - written) for row in range(rows))
