@@ -1,5 +1,13 @@
 """How layers are computed: portable C99, and faster forms for cores that have them."""
 
-from edgec.targets.microcontroller.kernels.base import Code, Function, Kernel, Table
+from collections.abc import Mapping
+from types import MappingProxyType
 
-__all__ = ["Code", "Function", "Kernel", "Table"]
+from edgec.targets.microcontroller.cores import Tier
+from edgec.targets.microcontroller.kernels import portable
+from edgec.targets.microcontroller.kernels.base import Code, Function, Kernel, Kind, Table
+
+__all__ = ["KERNELS", "Code", "Function", "Kernel", "Kind", "Table"]
+
+KERNELS: Mapping[Tier, tuple[Kernel, ...]] = MappingProxyType({"portable": portable.KERNELS})
+"""By tier, as they are tried."""

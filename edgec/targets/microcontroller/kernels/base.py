@@ -11,7 +11,7 @@ from edgec.ir import Array
 from edgec.program import Layer
 from edgec.targets.microcontroller.cores import Core
 
-__all__ = ["Code", "Function", "Kernel", "Table"]
+__all__ = ["Code", "Function", "Kernel", "Kind", "Table"]
 
 Kind = Literal["weights", "biases", "requantization", "other"]
 """What constants are for, as flash is told by it."""

@@ -42,7 +42,9 @@ def quantized_multiplier(real: float) -> tuple[int, int]:
     return (0, 0) if shift < -31 else (multiplier, shift)
 
 
-def channel_multipliers(x: Tensor, weights: Tensor, y: Tensor, channels: int) -> list[tuple[int, int]]:
+def channel_multipliers(
+    x: Tensor, weights: Tensor, y: Tensor, channels: int
+) -> list[tuple[int, int]]:
     """Return multiplier and shift for each channel of a convolution.
 
     References
@@ -68,7 +70,9 @@ def activation_limits(activation: Activation, y: Tensor) -> tuple[int, int]:
 
     def on_grid(real: float) -> int:
         stored = np.float32(real) / np.float32(y.scale)
-        return y.zero_point + int(np.copysign(np.floor(np.abs(stored) + np.float32(0.5)), stored))
+        return y.zero_point + int(
+            np.copysign(np.floor(np.abs(stored) + np.float32(0.5)), stored)
+        )
 
     if activation == "none":
         return low, high

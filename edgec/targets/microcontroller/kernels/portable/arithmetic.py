@@ -148,7 +148,8 @@ def _terms(
     function = _sum(_C_TYPES[y.dtype], sign)
     call = f"{function.name}({{a}}, {{step_a}}, {{b}}, {{step_b}}, {{y}}, {{count}}, &terms);"
     return Code(
-        f"static const $terms terms = {{{{{',  '.join(fields)}}}}};\n" + broadcast_call(layer, call),
+        f"static const $terms terms = {{{{{',  '.join(fields)}}}}};\n"
+        + broadcast_call(layer, call),
         (function,),
         slack=broadcast_slack(layer),
     )
@@ -164,9 +165,7 @@ def mul(layer: Layer, core: Core) -> Code | None:
         return None
     multiplier, shift = quantized_multiplier(a.scale * b.scale / y.scale)
     low, high = activation_limits(op.activation, y)
-    fields = (
-        f"{a.zero_point}, {b.zero_point},  {y.zero_point}, {multiplier}, {shift},  {low}, {high}"
-    )
+    fields = f"{a.zero_point}, {b.zero_point},  {y.zero_point}, {multiplier}, {shift},  {low}, {high}"
     function = _product(_C_TYPES[y.dtype])
     call = f"{function.name}({{a}}, {{step_a}}, {{b}}, {{step_b}}, {{y}}, {{count}}, &factors);"
     return Code(

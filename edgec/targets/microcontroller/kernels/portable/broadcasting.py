@@ -26,7 +26,9 @@ def broadcast_call(layer: Layer, call: str) -> str:
         size *= length
     a = b = y = ""
     head, tail = "", ""
-    for k, ((length, to_a, to_b), to_y) in enumerate(zip(outer, reversed(strides), strict=True)):
+    for k, ((length, to_a, to_b), to_y) in enumerate(
+        zip(outer, reversed(strides), strict=True)
+    ):
         name = f"i{k}"
         head += "    " * k + f"for (int32_t {name} = 0; {name} < {length}; {name}++) {{{{\n"
         tail = "\n" + "    " * k + "}}" + tail

@@ -24,7 +24,9 @@ from edgec.targets.microcontroller.kernels.traversal import row_slack
 __all__ = ["dense_multipliers", "fully_connected"]
 
 
-def dense_multipliers(x: Tensor, weights: Tensor, y: Tensor, rows: int) -> list[tuple[int, int]]:
+def dense_multipliers(
+    x: Tensor, weights: Tensor, y: Tensor, rows: int
+) -> list[tuple[int, int]]:
     """Return multiplier and shift for each row of the weights.
 
     With one scale for all weights the product of scales is a float32.
@@ -49,7 +51,9 @@ def fully_connected(layer: Layer, core: Core) -> Code | None:
         return None
     if weights.grid is None or any(weights.grid.zero_point):
         return None
-    data = np.ascontiguousarray(constant(layer, 1)).reshape(weights.shape[-2], weights.shape[-1])
+    data = np.ascontiguousarray(constant(layer, 1)).reshape(
+        weights.shape[-2], weights.shape[-1]
+    )
     count, length = data.shape
     rows = y.size // count
     constants = filter_constants(

@@ -124,7 +124,9 @@ def depthwise_conv(layer: Layer, core: Core) -> Code | None:
         (_DEPTHWISE,),
         {
             "weights": Table(data.reshape(-1), {"weights": data.size}),
-            "constants": Table(constants, {"biases": 8 * filters, "requantization": 8 * filters}),
+            "constants": Table(
+                constants, {"biases": 8 * filters, "requantization": 8 * filters}
+            ),
         },
         slack={0: window_slack(x.shape, y.shape, op.strides, op.pads)},
         macs=y.size * len(data),

@@ -101,7 +101,5 @@ def pool(layer: Layer, core: Core) -> Code | None:
     return Code(
         f"static const $window window = {window};\n" + over_batches(layer, call),
         (function,),
-        slack={
-            0: window_slack(x.shape, y.shape, op.strides, op.pads, y.dtype.numpy.itemsize)
-        },
+        slack={0: window_slack(x.shape, y.shape, op.strides, op.pads, y.dtype.numpy.itemsize)},
     )
