@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -95,7 +96,8 @@ def header_text(texts: Texts) -> str:
         "#ifndef $H\n#define $H\n",
         "#include <stddef.h>\n#include <stdint.h>\n",
         _GUARD_BEGIN,
-        f"/* Bytes of RAM that the model works in. */\n#define $ARENA_BYTES {max(8, texts.arena)}\n",
+        "/* Bytes of RAM that the model works in. */",
+        f"#define $ARENA_BYTES {max(8, texts.arena)}\n",
     ]
     for word, places in (("INPUT", texts.inputs), ("OUTPUT", texts.outputs)):
         parts.append(f"#define ${word}S {len(places)}\n")
@@ -205,7 +207,7 @@ def _portability(texts: Texts) -> str:
     if any(f.assembly for f in texts.functions):
         text += """
 #if !defined(__GNUC__) || !(defined(__ARM_FEATURE_DSP) || defined(__ARM_FEATURE_SIMD32))
-#error "These kernels are for Arm cores with the DSP extension, GCC or clang: generate portable ones"
+#error "These kernels need an Arm core with DSP, and GCC or clang: generate portable ones"
 #endif
 """
     return text
@@ -231,8 +233,11 @@ def _layer(name: str, layer: Layer, text: str) -> str:
     )
     result = ", ".join("x".join(map(str, tensor.shape)) or "1" for tensor in layer.outputs)
     body = "".join(f"    {line}\n" if line else "\n" for line in text.splitlines())
+    called = textwrap.wrap(comment(layer.name), 88) or ["(no name)"]
     return (
-        f"/* {comment(layer.name)}: {layer.op.code}, {shapes or 'constants'} -> {result} */\n"
+        f"/* {layer.op.code}, {shapes or 'constants'} -> {result}:\n"
+        + "".join(f"   {line}\n" for line in called).rstrip()
+        + " */\n"
         f"$LAYER void {name}(int8_t *arena)\n{{\n{body}}}\n"
     )
 

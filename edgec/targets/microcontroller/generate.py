@@ -21,7 +21,7 @@ from edgec.targets.microcontroller.files import (
 from edgec.targets.microcontroller.kernels import KERNELS, Code, Kind, Table
 from edgec.targets.microcontroller.layout import Arena, arena_of
 from edgec.targets.microcontroller.names import identifier, layer_word
-from edgec.targets.microcontroller.writing import C_TYPES, all_functions
+from edgec.targets.microcontroller.writing import C_TYPES, all_functions, wrapped
 
 __all__ = ["Generated", "GeneratedLayer", "Options", "generate"]
 
@@ -169,7 +169,8 @@ def _named(text: str, prefix: str) -> str:
     text = text.replace("$FILE", prefix)
     for capital in string.ascii_uppercase:
         text = text.replace(f"${capital}", f"{prefix.upper()}_{capital}")
-    return text.replace("$", f"{prefix}_")
+    text = text.replace("$", f"{prefix}_")
+    return "".join(f"{line}\n" if '"' in line else wrapped(line) for line in text.splitlines())
 
 
 def _kernels(program: Program, core: Core, tier: Tier | None) -> list[tuple[Code, Tier]]:
@@ -181,27 +182,34 @@ def _kernels(program: Program, core: Core, tier: Tier | None) -> list[tuple[Code
     found: list[tuple[Code, Tier]] = []
     missing: list[Diagnostic] = []
     for layer in program.layers():
-        code = next(
-            (
-                (code, name)
-                for name in tiers
-                for kernel in KERNELS.get(name, ())
-                if (code := kernel(layer, core)) is not None
-            ),
-            None,
-        )
-        if code is None:
-            types = ", ".join(
-                t.dtype.value for t in (*filter(None, layer.inputs), *layer.outputs)
-            )
+        try:
+            code = _code(layer, core, tiers)
+        except (ValueError, OverflowError) as error:
             missing.append(
-                Diagnostic(f"There is no kernel for {layer.op.code} of {types}.", layer.name)
+                Diagnostic(f"{layer.op.code} cannot be computed: {error}.", layer.name)
             )
-        else:
+            continue
+        if code is not None:
             found.append(code)
+            continue
+        tensors = (*(t for t in layer.inputs if t is not None), *layer.outputs)
+        types = ", ".join(t.dtype.value for t in tensors)
+        missing.append(
+            Diagnostic(f"There is no kernel for {layer.op.code} of {types}.", layer.name)
+        )
     if missing:
         raise UnsupportedError("Some layers cannot be computed on microcontrollers", missing)
     return found
+
+
+def _code(layer: Layer, core: Core, tiers: Sequence[Tier]) -> tuple[Code, Tier] | None:
+    """Return the code of the first kernel that has some."""
+    for tier in tiers:
+        for kernel in KERNELS.get(tier, ()):
+            code = kernel(layer, core)
+            if code is not None:
+                return code, tier
+    return None
 
 
 def _tables(layer: Layer, code: Code) -> dict[str, Table]:

@@ -6,13 +6,21 @@ import re
 
 __all__ = ["comment", "identifier", "layer_word"]
 
+# fmt: off
 _KEYWORDS = frozenset(
-    "alignas alignof and asm auto bool break case catch char class const constexpr continue default "
-    "delete do double else enum explicit export extern false float for friend goto if inline int "
-    "long main mutable namespace new not operator or private protected public register restrict "
-    "return short signed sizeof static struct switch template this throw true try typedef "
-    "typename union unsigned using virtual void volatile wchar_t while xor".split()
+    (
+        "alignas", "alignof", "and", "asm", "auto", "bool", "break", "case", "catch",
+        "char", "class", "const", "constexpr", "continue", "default", "delete", "do",
+        "double", "else", "enum", "explicit", "export", "extern", "false", "float",
+        "for", "friend", "goto", "if", "inline", "int", "long", "main", "mutable",
+        "namespace", "new", "not", "operator", "or", "private", "protected", "public",
+        "register", "restrict", "return", "short", "signed", "sizeof", "static",
+        "struct", "switch", "template", "this", "throw", "true", "try", "typedef",
+        "typename", "union", "unsigned", "using", "virtual", "void", "volatile",
+        "wchar_t", "while", "xor",
+    )
 )
+# fmt: on
 
 
 def identifier(name: str) -> str:

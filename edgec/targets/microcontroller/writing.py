@@ -18,6 +18,7 @@ __all__ = [
     "numbers",
     "table_declaration",
     "table_definition",
+    "wrapped",
 ]
 
 C_TYPES = {
@@ -131,3 +132,18 @@ def assembly_text(body: str) -> str:
     lines: Sequence[str] = [line.rstrip() for line in body.strip("\n").splitlines()]
     quoted = (line.replace("\\", "\\\\").replace('"', '\\"') for line in lines if line)
     return "__asm__(\n" + "\n".join(f'    "{line}\\n"' for line in quoted) + ");\n"
+
+
+def wrapped(line: str) -> str:
+    """Return a line of C, broken at commas where it is too long."""
+    indent = len(line) - len(line.lstrip()) + 4
+    done = ""
+    while len(line) > _WIDTH:
+        at = line.rfind(", ", indent, _WIDTH)
+        if at < 0:
+            at = line.find(", ", indent)
+        if at < 0:
+            break
+        done += line[: at + 1] + "\n"
+        line = " " * indent + line[at + 1 :].lstrip()
+    return f"{done}{line}\n"

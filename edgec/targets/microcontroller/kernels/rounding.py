@@ -1,90 +1,18 @@
-"""Integers that stand for scales, as TFLite Micro prepares them before it runs."""
+"""TFLite Micro's scaling of integers: in C, and on arrays for tables made at compile time."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
 from edgec.ir import Array
-from edgec.program import Tensor
 from edgec.program.operators import Activation
 from edgec.targets.microcontroller.kernels.base import Function
 
-__all__ = [
-    "RESCALE",
-    "activation_limits",
-    "channel_multipliers",
-    "float_limits",
-    "quantized_multiplier",
-    "rescale",
-    "rounded_doubling_high",
-    "rounded_shift",
-]
-
-
-def quantized_multiplier(real: float) -> tuple[int, int]:
-    """Return multiplier and left shift that stand for a real number.
-
-    ``real = multiplier * 2 ** (shift - 31)`` with 31 bits; what is too small for a shift of 31
-    is zero.
-
-    References
-    ----------
-    tensorflow/lite/kernels/internal/quantization_util.cc, QuantizeMultiplier.
-    """
-    if real == 0:
-        return 0, 0
-    fraction, shift = math.frexp(real)
-    multiplier = math.floor(fraction * (1 << 31) + 0.5)
-    if multiplier == 1 << 31:
-        multiplier, shift = multiplier // 2, shift + 1
-    return (0, 0) if shift < -31 else (multiplier, shift)
-
-
-def channel_multipliers(
-    x: Tensor, weights: Tensor, y: Tensor, channels: int
-) -> list[tuple[int, int]]:
-    """Return multiplier and shift for each channel of a convolution.
-
-    References
-    ----------
-    tensorflow/lite/kernels/kernel_util.cc, PopulateConvolutionQuantizationParams.
-    """
-    scales = weights.grid.scale if weights.grid else (weights.scale,)
-    if len(scales) == 1:
-        scales = scales * channels
-    if len(scales) != channels:
-        raise ValueError(f"{weights.name} has {len(scales)} scales for {channels} channels")
-    return [quantized_multiplier(x.scale * scale / y.scale) for scale in scales]
-
-
-def activation_limits(activation: Activation, y: Tensor) -> tuple[int, int]:
-    """Return the least and the largest integer that an activation lets through.
-
-    References
-    ----------
-    tensorflow/lite/kernels/kernel_util.cc, CalculateActivationRangeQuantized.
-    """
-    low, high = y.dtype.limits
-
-    def on_grid(real: float) -> int:
-        stored = np.float32(real) / np.float32(y.scale)
-        return y.zero_point + int(
-            np.copysign(np.floor(np.abs(stored) + np.float32(0.5)), stored)
-        )
-
-    if activation == "none":
-        return low, high
-    if activation == "relu":
-        return max(low, on_grid(0.0)), high
-    if activation == "relu6":
-        return max(low, on_grid(0.0)), min(high, on_grid(6.0))
-    return max(low, on_grid(-1.0)), min(high, on_grid(1.0))
+__all__ = ["RESCALE", "float_limits", "rounded_doubling_high", "rounded_shift"]
 
 
 def float_limits(activation: Activation) -> tuple[str, str]:
-    """Return the least and the largest number that an activation lets through, as C writes them."""
+    """Return the least and the largest number that an activation lets through, in C."""
     most = "3.402823466e+38f"
     return {
         "none": (f"-{most}", most),
@@ -94,30 +22,16 @@ def float_limits(activation: Activation) -> tuple[str, str]:
     }[activation]
 
 
-# ---- the same arithmetic on arrays, for tables made at compile time
-
-
 def rounded_doubling_high(a: Array, b: Array | int) -> Array:
     """Return ``a * b / 2 ** 31``, halves rounded up; of 32-bit integers held in int64."""
-    return np.minimum((a * np.int64(b) + (1 << 30)) >> 31, (1 << 31) - 1)
+    return np.asarray(np.minimum((a * np.int64(b) + (1 << 30)) >> 31, (1 << 31) - 1))
 
 
 def rounded_shift(a: Array, by: int) -> Array:
     """Return ``a / 2 ** by``, halves rounded away from zero."""
     if by == 0:
         return a
-    return (a + (1 << (by - 1)) - (a < 0)) >> by
-
-
-def rescale(a: Array, multiplier: int, shift: int) -> Array:
-    """Return ``a * multiplier * 2 ** (shift - 31)``, rounded twice, wrapping like 32 bits.
-
-    References
-    ----------
-    tensorflow/lite/kernels/internal/common.cc, MultiplyByQuantizedMultiplier.
-    """
-    left = (a.astype(np.int64) << max(shift, 0)).astype(np.int32).astype(np.int64)
-    return rounded_shift(rounded_doubling_high(left, multiplier), max(-shift, 0))
+    return np.asarray((a + (1 << (by - 1)) - (a < 0)) >> by)
 
 
 RESCALE = Function(
@@ -137,4 +51,4 @@ RESCALE = Function(
 }
 """,
 )
-"""A scaled integer; :func:`rescale` is the same in Python."""
+"""A scaled integer; the same as ``Multiplier.times`` in Python."""

@@ -13,11 +13,8 @@ from edgec.targets.microcontroller.kernels.portable.broadcasting import (
     broadcast_call,
     broadcast_slack,
 )
-from edgec.targets.microcontroller.kernels.rounding import (
-    RESCALE,
-    activation_limits,
-    quantized_multiplier,
-)
+from edgec.targets.microcontroller.kernels.requantization import Multiplier, output_range
+from edgec.targets.microcontroller.kernels.rounding import RESCALE
 
 __all__ = ["add", "mul", "sub"]
 
@@ -105,7 +102,7 @@ def add(layer: Layer, core: Core) -> Code | None:
     left_shift = 20 if y.dtype is DType.INT8 else 15
     twice = 2 * max(a.scale, b.scale)
     reals = (a.scale / twice, b.scale / twice, twice / ((1 << left_shift) * y.scale))
-    return _terms(layer, "+", left_shift, reals, activation_limits(op.activation, y))
+    return _terms(layer, "+", left_shift, reals, output_range(op.activation, y))
 
 
 def sub(layer: Layer, core: Core) -> Code | None:
@@ -129,7 +126,7 @@ def sub(layer: Layer, core: Core) -> Code | None:
         float(scale_b / twice),
         float(twice / (np.float32(1 << left_shift) * scale_y)),
     )
-    return _terms(layer, "-", left_shift, reals, activation_limits(op.activation, y))
+    return _terms(layer, "-", left_shift, reals, output_range(op.activation, y))
 
 
 def _terms(
@@ -142,8 +139,8 @@ def _terms(
     a, b, y = layer.input(0), layer.input(1), layer.output
     fields = [str(left_shift)]
     for tensor, real in zip((a, b, y), reals, strict=True):
-        multiplier, shift = quantized_multiplier(real)
-        fields.append(f"{tensor.zero_point}, {multiplier}, {shift}")
+        factor = Multiplier.of(real)
+        fields.append(f"{tensor.zero_point}, {factor.value}, {factor.shift}")
     fields.append(f"{limits[0]}, {limits[1]}")
     function = _sum(_C_TYPES[y.dtype], sign)
     call = f"{function.name}({{a}}, {{step_a}}, {{b}}, {{step_b}}, {{y}}, {{count}}, &terms);"
@@ -163,9 +160,12 @@ def mul(layer: Layer, core: Core) -> Code | None:
     a, b, y = layer.input(0), layer.input(1), layer.output
     if y.dtype not in _C_TYPES or not a.dtype is b.dtype is y.dtype:
         return None
-    multiplier, shift = quantized_multiplier(a.scale * b.scale / y.scale)
-    low, high = activation_limits(op.activation, y)
-    fields = f"{a.zero_point}, {b.zero_point},  {y.zero_point}, {multiplier}, {shift},  {low}, {high}"
+    factor = Multiplier.of(a.scale * b.scale / y.scale)
+    low, high = output_range(op.activation, y)
+    fields = (
+        f"{a.zero_point}, {b.zero_point},  "
+        f"{y.zero_point}, {factor.value}, {factor.shift},  {low}, {high}"
+    )
     function = _product(_C_TYPES[y.dtype])
     call = f"{function.name}({{a}}, {{step_a}}, {{b}}, {{step_b}}, {{y}}, {{count}}, &factors);"
     return Code(

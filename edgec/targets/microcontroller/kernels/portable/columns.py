@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edgec.ir import Array
 from edgec.targets.microcontroller.kernels.base import Function, Table
+from edgec.targets.microcontroller.kernels.requantization import Multiplier
 from edgec.targets.microcontroller.kernels.rounding import RESCALE
 
 __all__ = ["COPY", "FILL", "FILTERS_1", "FILTERS_2", "FILTERS_TYPE", "filter_constants"]
@@ -128,7 +131,7 @@ COPY = Function(
 
 
 def filter_constants(
-    weights: Array, bias: Array | None, zero_point: int, multipliers: list[tuple[int, int]]
+    weights: Array, bias: Array | None, zero_point: int, multipliers: Sequence[Multiplier]
 ) -> Table:
     """Return bias, multiplier and shift of each filter, one after the other.
 
@@ -142,7 +145,8 @@ def filter_constants(
     """
     sums = weights.astype(np.int64).sum(1)
     start = -zero_point * sums + (0 if bias is None else bias.astype(np.int64))
-    rows = np.column_stack([start, np.array(multipliers, np.int64).reshape(-1, 2)])
+    factors = np.array([(m.value, m.shift) for m in multipliers], np.int64)
+    rows = np.column_stack([start, factors])
     count = len(weights)
     return Table(
         rows.astype(np.int32).reshape(-1), {"biases": 4 * count, "requantization": 8 * count}

@@ -25,10 +25,7 @@ from edgec.targets.microcontroller.kernels.portable.layouts import (
     over_batches,
     window_fields,
 )
-from edgec.targets.microcontroller.kernels.rounding import (
-    activation_limits,
-    channel_multipliers,
-)
+from edgec.targets.microcontroller.kernels.requantization import multipliers_of, output_range
 from edgec.targets.microcontroller.kernels.traversal import window_slack
 
 __all__ = ["conv", "pointwise_conv"]
@@ -201,8 +198,8 @@ def conv(layer: Layer, core: Core) -> Code | None:
         f"static const $window window = {window};\n"
         + over_batches(
             layer,
-            f"{function.name}({{x0}}{{x}}, {{y0}}{{y}}, {{weights}}, {{constants}}, {{scratch}}, "
-            f"{more}&filters, &window);",
+            f"{function.name}({{x0}}{{x}}, {{y0}}{{y}}, {{weights}}, {{constants}}, "
+            f"{{scratch}}, {more}&filters, &window);",
         ),
         (function,),
         tables,
@@ -219,9 +216,9 @@ def _is_int8(layer: Layer) -> bool:
 def _tables(layer: Layer, op: Conv, groups: int) -> tuple[dict[str, Table], str]:
     x, weights, y = layer.input(0), layer.input(1), layer.output
     data = constant(layer, 1).reshape(weights.shape[0], -1)
-    multipliers = channel_multipliers(x, weights, y, len(data))
+    multipliers = multipliers_of(layer)
     constants = filter_constants(data, bias_of(layer), x.zero_point, multipliers)
-    low, high = activation_limits(op.activation, y)
+    low, high = output_range(op.activation, y)
     count = len(data) // groups
     filters = f"{{{{{count}, {data.shape[1]}, {y.zero_point}, {low}, {high}}}}}"
     flat = np.ascontiguousarray(data).reshape(-1)

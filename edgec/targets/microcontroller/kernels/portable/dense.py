@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgec.ir import DType
-from edgec.program import Layer, Tensor
+from edgec.program import Layer
 from edgec.program.operators import FullyConnected
 from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.kernels.base import Code, Table
@@ -14,31 +14,10 @@ from edgec.targets.microcontroller.kernels.portable.columns import (
     filter_constants,
 )
 from edgec.targets.microcontroller.kernels.portable.layouts import all_are, bias_of, constant
-from edgec.targets.microcontroller.kernels.rounding import (
-    activation_limits,
-    channel_multipliers,
-    quantized_multiplier,
-)
+from edgec.targets.microcontroller.kernels.requantization import multipliers_of, output_range
 from edgec.targets.microcontroller.kernels.traversal import row_slack
 
-__all__ = ["dense_multipliers", "fully_connected"]
-
-
-def dense_multipliers(
-    x: Tensor, weights: Tensor, y: Tensor, rows: int
-) -> list[tuple[int, int]]:
-    """Return multiplier and shift for each row of the weights.
-
-    With one scale for all weights the product of scales is a float32.
-
-    References
-    ----------
-    tensorflow/lite/micro/kernels/fully_connected_common.cc, CalculateOpDataFullyConnected.
-    """
-    if weights.grid is not None and len(weights.grid.scale) > 1:
-        return channel_multipliers(x, weights, y, rows)
-    product = float(np.float32(x.scale) * np.float32(weights.scale))
-    return [quantized_multiplier(product / y.scale)] * rows
+__all__ = ["fully_connected"]
 
 
 def fully_connected(layer: Layer, core: Core) -> Code | None:
@@ -56,10 +35,8 @@ def fully_connected(layer: Layer, core: Core) -> Code | None:
     )
     count, length = data.shape
     rows = y.size // count
-    constants = filter_constants(
-        data, bias_of(layer), x.zero_point, dense_multipliers(x, weights, y, count)
-    )
-    low, high = activation_limits(op.activation, y)
+    constants = filter_constants(data, bias_of(layer), x.zero_point, multipliers_of(layer))
+    low, high = output_range(op.activation, y)
     there, here = ("", "") if rows == 1 else (f" + n * {length}", f" + n * {count}")
     call = f"$filters_1({{x0}}{there}, {{y0}}{here}, {{weights}}, {{constants}}, &filters);"
     if rows > 1:

@@ -17,11 +17,8 @@ from edgec.targets.microcontroller.kernels.portable.layouts import (
     over_batches,
     window_fields,
 )
-from edgec.targets.microcontroller.kernels.rounding import (
-    RESCALE,
-    activation_limits,
-    channel_multipliers,
-)
+from edgec.targets.microcontroller.kernels.requantization import multipliers_of, output_range
+from edgec.targets.microcontroller.kernels.rounding import RESCALE
 from edgec.targets.microcontroller.kernels.traversal import window_slack
 
 __all__ = ["depthwise_conv"]
@@ -109,11 +106,11 @@ def depthwise_conv(layer: Layer, core: Core) -> Code | None:
     filters = y.shape[3]
     data = np.ascontiguousarray(constant(layer, 1)).reshape(-1, filters)
     window = window_fields(op, x, y, (weights.shape[1], weights.shape[2]))
-    low, high = activation_limits(op.activation, y)
+    low, high = output_range(op.activation, y)
     bias = bias_of(layer)
     plain = np.zeros(filters, np.int64) if bias is None else bias.astype(np.int64)
     folded = plain - x.zero_point * data.astype(np.int64).sum(0)
-    scales = np.array(channel_multipliers(x, weights, y, filters), np.int64)
+    scales = np.array([(m.value, m.shift) for m in multipliers_of(layer)], np.int64)
     constants = np.column_stack([plain, folded, scales]).astype(np.int32).reshape(-1)
     call = (
         f"$depthwise({{x0}}{{x}}, {{y0}}{{y}}, {{weights}}, {{constants}}, "

@@ -12,7 +12,7 @@ from edgec.targets.microcontroller.kernels.portable.layouts import (
     over_batches,
     window_fields,
 )
-from edgec.targets.microcontroller.kernels.rounding import activation_limits
+from edgec.targets.microcontroller.kernels.requantization import output_range
 from edgec.targets.microcontroller.kernels.traversal import window_slack
 
 __all__ = ["pool"]
@@ -95,7 +95,7 @@ def pool(layer: Layer, core: Core) -> Code | None:
             "after": "",
         }
         function = _function(f"$max_pool_{kind}", ctype, parts)
-    low, high = activation_limits(op.activation, y)
+    low, high = output_range(op.activation, y)
     window = window_fields(op, x, y, op.window)
     call = f"{function.name}({{x0}}{{x}}, {{y0}}{{y}}, {low}, {high}, &window);"
     return Code(

@@ -11,12 +11,8 @@ from edgec.program import Layer
 from edgec.program.operators import Softmax
 from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.kernels.base import Code, Function, Table
-from edgec.targets.microcontroller.kernels.rounding import (
-    quantized_multiplier,
-    rescale,
-    rounded_doubling_high,
-    rounded_shift,
-)
+from edgec.targets.microcontroller.kernels.requantization import Multiplier
+from edgec.targets.microcontroller.kernels.rounding import rounded_doubling_high, rounded_shift
 
 __all__ = ["exp_of_negatives", "softmax"]
 
@@ -176,18 +172,19 @@ def softmax(layer: Layer, core: Core) -> Code | None:
     if x.dtype is not DType.INT8 or y.dtype not in (DType.INT8, DType.INT16):
         return None
     real = min(float(np.float32(op.beta)) * x.scale * (1 << 26), (1 << 31) - 1.0)
-    multiplier, shift = quantized_multiplier(real)
-    if shift < 0:
+    factor = Multiplier.of(real)
+    if factor.shift < 0:
         return None  # TFLite Micro stops at scales like this
-    radius = math.floor(31 * (1 << 26) / (1 << shift))
+    radius = math.floor(31 * (1 << 26) / (1 << factor.shift))
     count = min(255, radius) + 1
-    differences = rescale(-np.arange(count, dtype=np.int64), multiplier, shift)
+    differences = factor.times(-np.arange(count, dtype=np.int64))
     table = Table(exp_of_negatives(differences).astype(np.int32), {"other": 4 * count})
     depth = x.shape[-1]
     function = _softmax("int8_t" if y.dtype is DType.INT8 else "int16_t")
     in_place = {0: 0} if y.dtype is DType.INT8 else {}
     return Code(
-        f"{function.name}({{x0}}, {{y0}}, {x.size // depth}, {depth}, {{exponentials}}, {count});",
+        f"{function.name}({{x0}}, {{y0}}, {x.size // depth}, {depth}, "
+        f"{{exponentials}}, {count});",
         (function,),
         {"exponentials": table},
         slack=in_place,
