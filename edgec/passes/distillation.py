@@ -16,12 +16,17 @@ from edgec.differentiable.network import Network, tensor_of
 from edgec.ir import Array, Graph
 from edgec.passes.divergence import Judged, judged_values
 from edgec.passes.trainable import Leaf, Parameters
+from edgec.passes.variation import WAYS, Way, mixed, varied
 
 __all__ = ["Course", "Distillation", "Features"]
 
 _TEMPERATURE = 2.0
 _LEAST_SIGNAL = 0.1
 _THREADS = 2
+_MINDED = 0.3
+"""Nats by which what the original predicts may change when images differ."""
+
+_ASKED = 64
 
 Features = Mapping[str, Array | None]
 """Values that are compared on the way, by name, with the channels of the original that are
@@ -37,9 +42,9 @@ class Course:
     rate
         The first step, in units of each parameter; it falls to nothing along a cosine.
     features
-        How much features count beside predictions. They lead: of few samples the predictions
-        say little, a handful of numbers each, and what every place of a layer should yield
-        says much.
+        How much features count beside predictions at first; it falls as the rate does. They
+        lead: of few samples the predictions say little, a handful of numbers each, and what
+        every place of a layer should yield says much.
     mixed
         The share of the samples of a batch that are mixed with another.
     at_once
@@ -61,7 +66,7 @@ class Course:
     mixed: float = 0.5
     memory: int = 50
     looks: int = 20
-    patience: int = 10
+    patience: int = 15
     seed: int = 0
 
 
@@ -82,6 +87,7 @@ class Distillation:
         self._original = Network(reference, wanted)
         self._network = Network(graph, wanted, given)
         self._energy: dict[str, float] = {}
+        self._ways: Sequence[Way] = ()
 
     def trained(
         self,
@@ -104,17 +110,19 @@ class Distillation:
         rng = np.random.default_rng(course.seed)
         order = _order(rng, len(samples), course)
         wanted = self._answers(judges, course)
+        self._ways = self._allowed(samples[:_ASKED], course)
         before = best = self._nats(judges, wanted, course)
         kept, waiting = [leaf.tensor.detach().clone() for leaf in leaves], 0
         mean = [tensor.clone() for tensor in kept]
         every = max(course.steps // course.looks, 1)
         progress(0, course.steps, before)
         for step in range(course.steps):
-            rate = course.rate * (1 + math.cos(math.pi * step / course.steps)) / 2
+            left = (1 + math.cos(math.pi * step / course.steps)) / 2
+            rate, features = course.rate * left, course.features * left
             for group, leaf in zip(adam.param_groups, leaves, strict=True):
                 group["lr"] = rate * leaf.unit * min(1.0, (step + 1) / 10)
             chosen = [samples[k] for k in order[step]]
-            slopes = self._gradients(leaves, chosen, rng, course)
+            slopes = self._gradients(leaves, chosen, rng, course, features)
             for leaf, slope in zip(leaves, slopes, strict=True):
                 leaf.tensor.grad = slope
             adam.step()
@@ -144,6 +152,7 @@ class Distillation:
         samples: Sequence[Mapping[str, Array]],
         rng: np.random.Generator,
         course: Course,
+        features: float,
     ) -> list[Tensor | None]:
         """Return the gradient of a batch for each leaf.
 
@@ -151,7 +160,7 @@ class Distillation:
         order: who is ready first does not matter.
         """
         parts = [
-            _varied(part, rng, course.mixed)
+            mixed(varied(part, self._ways, rng), course.mixed, rng)
             for part in _stacks(samples, min(course.at_once, -(-len(samples) // _THREADS)))
         ]
         tensors = [leaf.tensor for leaf in leaves]
@@ -159,7 +168,7 @@ class Distillation:
         def one(feeds: dict[str, Tensor]) -> Sequence[Tensor | None]:
             with torch.no_grad():
                 wanted = self._original.run_all(feeds)
-            loss = self._loss(wanted, self._network.run_all(feeds, self._values()), course)
+            loss = self._loss(wanted, self._network.run_all(feeds, self._values()), features)
             share = len(next(iter(feeds.values()))) / len(samples)
             found: Sequence[Tensor | None] = torch.autograd.grad(
                 loss * share, tensors, allow_unused=True
@@ -176,14 +185,14 @@ class Distillation:
         return {n: t for p in self.parameters for n, t in p.values().items()}
 
     def _loss(
-        self, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], course: Course
+        self, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], features: float
     ) -> Tensor:
         parts = [
             _nats(wanted[name], found[name], judged, self._energy.get(name), _TEMPERATURE)
             for name, judged in self._judged.items()
         ]
         loss = torch.stack([p.mean() for p in parts]).sum()
-        if not self.features or not course.features:
+        if not self.features:
             return loss
         errors = []
         for name, kept in self.features.items():
@@ -192,7 +201,7 @@ class Distillation:
                 want = want.index_select(2, torch.from_numpy(kept))
             error = (found[name] - want).square().mean()
             errors.append(error / want.square().mean().clamp(min=1e-20))
-        return loss + course.features * torch.stack(errors).mean()
+        return loss + features * torch.stack(errors).mean()
 
     def _answers(
         self, samples: Sequence[Mapping[str, Array]], course: Course
@@ -208,6 +217,26 @@ class Distillation:
                 squares = [float(f[name].square().mean()) for f in found]
                 self._energy[name] = float(np.mean(squares))
         return found
+
+    def _allowed(
+        self, samples: Sequence[Mapping[str, Array]], course: Course
+    ) -> tuple[Way, ...]:
+        """Return in which ways images may differ without being others to the original.
+
+        Photographs may be mirrored, digits may not; a spectrogram may be moved in time, and
+        hardly in pitch.
+        """
+        rng = np.random.default_rng(course.seed)
+        lost = dict.fromkeys(WAYS, 0.0)
+        for part in _stacks(samples, course.at_once):
+            with torch.no_grad():
+                want = self._original.run_all(part)
+                for way in WAYS:
+                    got = self._original.run_all(varied(part, [way], rng))
+                    for name, axis in self._axes.items():
+                        nats = _nats(want[name], got[name], axis, self._energy.get(name), 1.0)
+                        lost[way] += float(nats.double().sum())
+        return tuple(way for way in WAYS if lost[way] <= _MINDED * len(samples))
 
     def _nats(
         self,
@@ -289,46 +318,3 @@ def _stacks(
         for k in range(0, len(same), at_once):
             part = same[k : k + at_once]
             yield {name: tensor_of(np.stack([s[name] for s in part])) for name in part[0]}
-
-
-def _varied(
-    feeds: dict[str, Tensor], rng: np.random.Generator, mixed: float
-) -> dict[str, Tensor]:
-    """Return samples that are a little different each time they come.
-
-    Images are moved by up to an eighth, what leaves at one side coming back at the other; then
-    some samples are mixed with another of the same batch. No label has to be right for that:
-    the original is asked about the very same numbers. What has integers among its inputs is
-    left as it is: between two words there is none.
-    """
-    if not all(t.is_floating_point() for t in feeds.values()):
-        return feeds
-    count = len(next(iter(feeds.values())))
-    moves = rng.uniform(-_MOVED, _MOVED, (count, 2))
-    found = {name: _moved(t, moves) if t.ndim == _IMAGES else t for name, t in feeds.items()}
-    part = np.where(rng.random(count) < mixed, rng.random(count) / 2, 0.0)
-    other = torch.from_numpy(np.roll(np.arange(count), 1))
-    weights = torch.from_numpy(part.astype(np.float32))
-    return {name: t + _each(weights, t) * (t[other] - t) for name, t in found.items()}
-
-
-_IMAGES = 5
-"""Axes of stacked images, each with a batch of its own."""
-
-_MOVED = 1 / 8
-
-
-def _moved(x: Tensor, moves: Array) -> Tensor:
-    """Return images, each moved by shares of its height and width."""
-    steps = np.rint(moves * x.shape[-2:]).astype(int)
-    return torch.stack(
-        [
-            torch.roll(one, (int(down), int(right)), (-2, -1))
-            for one, (down, right) in zip(x, steps, strict=True)
-        ]
-    )
-
-
-def _each(weights: Tensor, like: Tensor) -> Tensor:
-    """Return one number for each sample in a shape that fits all of its elements."""
-    return weights.reshape(-1, *(1,) * (like.ndim - 1))
