@@ -42,9 +42,9 @@ class Course:
     rate
         The first step, in units of each parameter; it falls to nothing along a cosine.
     features
-        How much features count beside predictions at first; it falls as the rate does. They
-        lead: of few samples the predictions say little, a handful of numbers each, and what
-        every place of a layer should yield says much.
+        How much features count beside predictions. They lead: of few samples the predictions
+        say little, a handful of numbers each, and what every place of a layer should yield
+        says much.
     mixed
         The share of the samples of a batch that are mixed with another.
     at_once
@@ -117,12 +117,11 @@ class Distillation:
         every = max(course.steps // course.looks, 1)
         progress(0, course.steps, before)
         for step in range(course.steps):
-            left = (1 + math.cos(math.pi * step / course.steps)) / 2
-            rate, features = course.rate * left, course.features * left
+            rate = course.rate * (1 + math.cos(math.pi * step / course.steps)) / 2
             for group, leaf in zip(adam.param_groups, leaves, strict=True):
                 group["lr"] = rate * leaf.unit * min(1.0, (step + 1) / 10)
             chosen = [samples[k] for k in order[step]]
-            slopes = self._gradients(leaves, chosen, rng, course, features)
+            slopes = self._gradients(leaves, chosen, rng, course)
             for leaf, slope in zip(leaves, slopes, strict=True):
                 leaf.tensor.grad = slope
             adam.step()
@@ -152,7 +151,6 @@ class Distillation:
         samples: Sequence[Mapping[str, Array]],
         rng: np.random.Generator,
         course: Course,
-        features: float,
     ) -> list[Tensor | None]:
         """Return the gradient of a batch for each leaf.
 
@@ -168,7 +166,7 @@ class Distillation:
         def one(feeds: dict[str, Tensor]) -> Sequence[Tensor | None]:
             with torch.no_grad():
                 wanted = self._original.run_all(feeds)
-            loss = self._loss(wanted, self._network.run_all(feeds, self._values()), features)
+            loss = self._loss(wanted, self._network.run_all(feeds, self._values()), course)
             share = len(next(iter(feeds.values()))) / len(samples)
             found: Sequence[Tensor | None] = torch.autograd.grad(
                 loss * share, tensors, allow_unused=True
@@ -185,14 +183,14 @@ class Distillation:
         return {n: t for p in self.parameters for n, t in p.values().items()}
 
     def _loss(
-        self, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], features: float
+        self, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], course: Course
     ) -> Tensor:
         parts = [
             _nats(wanted[name], found[name], judged, self._energy.get(name), _TEMPERATURE)
             for name, judged in self._judged.items()
         ]
         loss = torch.stack([p.mean() for p in parts]).sum()
-        if not self.features:
+        if not self.features or not course.features:
             return loss
         errors = []
         for name, kept in self.features.items():
@@ -201,7 +199,7 @@ class Distillation:
                 want = want.index_select(2, torch.from_numpy(kept))
             error = (found[name] - want).square().mean()
             errors.append(error / want.square().mean().clamp(min=1e-20))
-        return loss + features * torch.stack(errors).mean()
+        return loss + course.features * torch.stack(errors).mean()
 
     def _answers(
         self, samples: Sequence[Mapping[str, Array]], course: Course

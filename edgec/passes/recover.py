@@ -39,12 +39,11 @@ class Recover(Pass):
 
         ``T^2 KL(softmax(t / T) || softmax(s / T)) + a * mean_f |s_f - t_f|^2 / |t_f|^2``
 
-    with ``t`` what the original computes, ``s`` what the graph does, ``T`` = 2, and ``f`` all
-    layers whose results both have: on the channels that are left. ``a`` falls from 200 to
-    nothing, as the steps do. The layers lead: few samples say little by their predictions, and
-    much by what every place of a layer yields. Outputs that are no classes count with half of
-    their squared error relative to their energy, as in
-    :class:`~edgec.passes.divergence.Divergence`.
+    with ``t`` what the original computes, ``s`` what the graph does, ``T`` = 2, ``a`` = 200,
+    and ``f`` all layers whose results both have: on the channels that are left. The layers
+    lead: few samples say little by their predictions, and much by what every place of a layer
+    yields. Outputs that are no classes count with half of their squared error relative to
+    their energy, as in :class:`~edgec.passes.divergence.Divergence`.
 
     Images are moved along each of their sides, and mirrored, as far as the original hardly
     minds: where that changes what it predicts of the samples by at most 0.3 nats. Then half of
