@@ -231,8 +231,9 @@ class Distillation:
                 want = self._original.run_all(part)
                 for way in WAYS:
                     got = self._original.run_all(varied(part, [way], rng))
-                    for name, axis in self._axes.items():
-                        nats = _nats(want[name], got[name], axis, self._energy.get(name), 1.0)
+                    for name, judged in self._judged.items():
+                        energy = self._energy.get(name)
+                        nats = _nats(want[name], got[name], judged, energy, 1.0)
                         lost[way] += float(nats.double().sum())
         return tuple(way for way in WAYS if lost[way] <= _MINDED * len(samples))
 
