@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgec.errors import Diagnostic, ModelError
 from edgec.ir import Array, DType, QuantParams
+from edgec.program.faults import Fault
 from edgec.program.tensors import Tensor
 
 __all__ = ["DTYPES", "Entry", "Tables", "read_tables"]
@@ -43,6 +45,11 @@ _MOST_BYTES = 1 << 28
 """More than any tensor of a microcontroller takes; sums of a few such sizes fit 32 bits."""
 
 _NAME_BYTES = 1024
+
+_DAMAGE = (struct.error, IndexError, ValueError, TypeError, OverflowError)
+"""What the reader of FlatBuffers raises where an offset or a length leads out of the file."""
+
+_NUMPYS_WORDS = ("buffer is smaller", "offset must be", "negative dimensions")
 
 # A table without fields: every option has its default.
 _NO_OPTIONS = struct.pack("<HHi", 4, 4, 4)
@@ -74,14 +81,35 @@ class Entry:
     def options(self, name: str) -> Any:
         """Return its options as a table of the schema; the defaults if it has no such ones."""
         options = getattr(schema, name)()
-        table = self.table.BuiltinOptions()
-        if table is None or self.table.BuiltinOptionsType() != getattr(
-            schema.BuiltinOptions, name
-        ):
-            options.Init(_NO_OPTIONS, 4)
-        else:
-            options.Init(table.Bytes, table.Pos)
-        return options
+        options.Init(_NO_OPTIONS, 4)
+        with _reading():
+            table = self.table.BuiltinOptions()
+            kind = self.table.BuiltinOptionsType()
+            if table is not None and kind == getattr(schema.BuiltinOptions, name):
+                options.Init(table.Bytes, table.Pos)
+        return _Options(options)
+
+
+class _Options:
+    """A table of options, each read when it is asked for."""
+
+    def __init__(self, table: Any) -> None:
+        self.table = table
+
+    def __getattr__(self, name: str) -> Callable[[], Any]:
+        def read() -> Any:
+            with _reading():
+                return getattr(self.table, name)()
+
+        return read
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        raise Fault(f"its options are damaged: {_reason(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +144,15 @@ def read_tables(data: bytes, called: str = "the file") -> Tables:
         raise ModelError(f"{called} is not a TFLite file")
     try:
         return _File(data).tables()
-    except (struct.error, IndexError, ValueError, TypeError, OverflowError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{called} is damaged", [Diagnostic(reason)]) from error
+    except _DAMAGE as error:
+        raise ModelError(f"{called} is damaged", [Diagnostic(_reason(error))]) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what was wrong, in words of this file's making where the reader below has none."""
+    if type(error) is ValueError and not str(error).startswith(_NUMPYS_WORDS):
+        return str(error)
+    return "an offset leads out of the file"
 
 
 class _File:
