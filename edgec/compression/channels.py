@@ -18,32 +18,39 @@ from edgec.cost import cost
 from edgec.errors import Diagnostic, InternalError
 from edgec.ir import Array, Graph
 from edgec.passes import Pass, PruneChannels, ReconstructLayers
-from edgec.passes.channel_cuts import ChannelCuts
+from edgec.passes.channel_cuts import ChannelCuts, Criteria
 from edgec.passes.divergence import Divergence
-from edgec.passes.judging import judging
+from edgec.passes.judging import LEAST_SAMPLES, judging
+from edgec.passes.moved_samples import moved
 
 __all__ = ["ChannelPruning"]
 
 _BOTH: tuple[Criterion, ...] = ("obs", "energy")
 _LEAST_LEFT = 0.25
-_MOST_WIDTHS = 10
-_JUDGES, _LEAST_JUDGES, _JUDGED_MACS = 128, 32, 2e10
-_TRIED = 192
-"""Samples that what makes up for losses is fitted to while widths are tried."""
+_MOST_WIDTHS, _MEASURED_WIDTHS = 24, 10
+_JUDGES, _LEAST_JUDGES, _JUDGED_MACS = 384, 32, 2e10
+_TRIED = 3 / 8
+"""The share of the samples that all is fitted to while widths are tried."""
+_MOST_TRIED, _MOST_ALONE, _LEAST_ALONE, _ALONE_MACS = 192, 128, 32, 2e9
+"""How many those are at most, and while each width is tried alone: none in large models, where
+it would take too long."""
 
 
 class ChannelPruning(Technique):
     """What each width of each group of channels loses, one group at a time.
 
-    The layers that read a group are fitted to samples, and the loss is measured on others:
-    every fourth judges. What was measured is kept measurement by measurement, so that a run
-    that was stopped goes on where it was.
+    While widths are tried, all that makes up for the loss is fitted to three eighths of the
+    samples, and the loss is measured on the others, in copies that are moved
+    (:func:`~edgec.passes.moved_samples.moved`). In small models that is done for each width; in
+    others each alone has only the layers fitted that read the group. Of a group with many
+    widths some are measured, and what lies between is between. What was measured is kept
+    measurement by measurement, so that a run that was stopped goes on where it was.
 
     Parameters
     ----------
     samples
-        One array for each graph input, for each sample. With fewer than eight the same
-        samples judge.
+        One array for each graph input, for each sample. With few, every fourth judges; with
+        fewer than eight all do.
     multiple
         Widths that kernels like: what is left of a group is a multiple of it.
     criterion
@@ -79,8 +86,11 @@ class ChannelPruning(Technique):
             for name, group in self._cuts.groups.items()
             if len(widths := _widths(group, multiple)) > 1
         }
-        self._judging = judging(samples)[: _judges(graph)]
-        options = f"channels {compensate} {len(self._judging)}"
+        tried, self._judging = _parts(graph, samples)
+        self._together = tried if compensate else ()
+        self._alone_samples = self._together[: _fitted_alone(graph, len(tried))]
+        counts = f"{len(self._judging)} {len(self._together)} {len(self._alone_samples)}"
+        options = f"channels {compensate} {counts}"
         self._cache, self._key = cache, key_of(graph, samples, options)
         self._known = numbers(cache.read(self._key))
         self._judge: Divergence | None = None
@@ -142,12 +152,21 @@ class ChannelPruning(Technique):
         return self._nats(f"fitted: {label}", lambda: self._fitted(widths))
 
     def _fitted(self, widths: Mapping[str, int]) -> Graph:
-        criteria = self._criteria_of(widths)
+        return self._cut(widths, self._criteria_of(widths), self._together)
+
+    def _cut(
+        self,
+        widths: Mapping[str, int],
+        criteria: Criteria,
+        samples: Sequence[Mapping[str, Array]],
+    ) -> Graph:
+        """Return the graph with other widths, and all layers behind them fitted to samples."""
         made = self._cuts.cut(widths, criteria)
-        if not self.compensate:
+        if not samples:
             return made
-        kept = self._cuts.kept(widths, criteria)
-        return ReconstructLayers(self.graph, kept, self.samples[:_TRIED]).run(made)
+        return ReconstructLayers(self.graph, self._cuts.kept(widths, criteria), samples).run(
+            made
+        )
 
     def _criteria_of(self, widths: Mapping[str, int]) -> dict[str, Criterion]:
         return {name: self._chosen[name, n] for name, n in widths.items()}
@@ -156,12 +175,22 @@ class ChannelPruning(Technique):
         self, progress: Callable[[int, int], None]
     ) -> dict[tuple[str, int], tuple[float, Criterion]]:
         """Return what each width of each group loses alone, by the criterion that is best."""
-        wanted = [(name, n) for name, widths in self._widths.items() for n in widths[1:]]
-        whole = (0.0, self._criteria[0])
-        found = {(name, widths[0]): whole for name, widths in self._widths.items()}
-        for done, (name, n) in enumerate(wanted, 1):
-            found[name, n] = self._alone(name, n)
-            progress(done, len(wanted))
+        wanted = {name: _some(widths) for name, widths in self._widths.items()}
+        count, done = sum(map(len, wanted.values())), 0
+        found: dict[tuple[str, int], tuple[float, Criterion]] = {}
+        for name, some in wanted.items():
+            nats, by = [0.0], [self._criteria[0]]
+            for n in some:
+                lost, criterion = self._alone(name, n)
+                nats.append(lost)
+                by.append(criterion)
+                done += 1
+                progress(done, count)
+            widths = self._widths[name]
+            gone = [widths[0] - n for n in (widths[0], *some)]
+            for n in widths:
+                k = int(np.searchsorted(gone, widths[0] - n))  # the next that was measured
+                found[name, n] = float(np.interp(widths[0] - n, gone, nats)), by[k]
         return found
 
     def _alone(self, name: str, n: int) -> tuple[float, Criterion]:
@@ -176,7 +205,8 @@ class ChannelPruning(Technique):
                 if units in measured:  # the same channels go
                     self._keep(label, self._known[measured[units]])
                 measured.setdefault(units, label)
-            found.append((self._nats(label, partial(self._cuts.cut, {name: n}, by)), by))
+            made = partial(self._cut, {name: n}, by, self._alone_samples)
+            found.append((self._nats(label, made), by))
         return min(found, key=lambda each: each[0])
 
     def _nats(self, label: str, made: Callable[[], Graph]) -> float:
@@ -196,13 +226,33 @@ _RUINED = 1e6
 """Nats of what is no number any more."""
 
 
-def _judges(graph: Graph) -> int:
-    """Return how many samples judge: of large models fewer, as each takes longer."""
-    return int(np.clip(_JUDGED_MACS / max(cost(graph).macs, 1), _LEAST_JUDGES, _JUDGES))
+def _parts(
+    graph: Graph, samples: Sequence[Mapping[str, Array]]
+) -> tuple[Sequence[Mapping[str, Array]], Sequence[Mapping[str, Array]]]:
+    """Return the samples to fit to, and those that judge; of large models fewer judge."""
+    count = min(_MOST_TRIED, int(_TRIED * len(samples)))
+    judges = int(np.clip(_JUDGED_MACS / max(cost(graph).macs, 1), _LEAST_JUDGES, _JUDGES))
+    if count < LEAST_SAMPLES:
+        return samples, judging(samples)[:judges]
+    others = samples[count:]
+    return samples[:count], moved(others, max(1, _JUDGES // len(others)))[:judges]
+
+
+def _fitted_alone(graph: Graph, there_are: int) -> int:
+    """Return how many samples layers are fitted to for each width alone; none if too few."""
+    count = min(_MOST_ALONE, there_are, int(_ALONE_MACS / max(cost(graph).macs, 1)))
+    return count if count >= _LEAST_ALONE else 0
+
+
+def _some(widths: Sequence[int]) -> tuple[int, ...]:
+    """Return the widths to measure: the first and the last that are smaller than the whole."""
+    smaller = widths[1:]
+    at = np.linspace(0, len(smaller) - 1, min(_MEASURED_WIDTHS, len(smaller)))
+    return tuple(smaller[int(i)] for i in np.unique(at.round().astype(int)))
 
 
 def _widths(group: ChannelGroup, multiple: int) -> tuple[int, ...]:
-    """Return the widths that a group may have, the whole first: ten smaller ones at most."""
+    """Return the widths that a group may have, the whole first: 24 smaller ones at most."""
     least = max(multiple, math.ceil(group.size * _LEAST_LEFT / multiple) * multiple)
     most = (group.size - 1) // multiple * multiple
     every = list(range(most, least - 1, -multiple))

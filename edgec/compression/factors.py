@@ -25,6 +25,7 @@ from edgec.passes.factorizations import Separable
 from edgec.passes.factorized_layers import alone, kernels, refusal, skeleton
 from edgec.passes.judging import judging
 from edgec.passes.layer_statistics import ExchangeRates, Statistics, statistics
+from edgec.passes.moved_samples import moved
 
 __all__ = ["KINDS", "Factorization"]
 
@@ -270,7 +271,7 @@ class _Measured:
 
     @cached_property
     def _rates(self) -> ExchangeRates:
-        judges = judging(self._samples)[:_JUDGES]
+        judges = moved(judging(self._samples))[:_JUDGES]
         return ExchangeRates(self._graph, self._statistics, Divergence(self._graph, judges))
 
     def missing(self, name: str) -> str | None:
