@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from edgec.targets.microcontroller.cores import Tier
-from edgec.targets.microcontroller.kernels import portable
+from edgec.targets.microcontroller.kernels import dsp, portable
 from edgec.targets.microcontroller.kernels.base import Code, Function, Kernel, Kind, Table
 
 __all__ = ["KERNELS", "Code", "Function", "Kernel", "Kind", "Table"]
 
-KERNELS: Mapping[Tier, tuple[Kernel, ...]] = MappingProxyType({"portable": portable.KERNELS})
+KERNELS: Mapping[Tier, tuple[Kernel, ...]] = MappingProxyType(
+    {"dsp": dsp.KERNELS, "portable": portable.KERNELS}
+)
 """By tier, as they are tried."""

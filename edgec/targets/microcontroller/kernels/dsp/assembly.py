@@ -1,0 +1,177 @@
+"""Functions in GNU assembly text, for the loops that compilers do not get right.
+
+All functions follow the procedure call standard: arguments in r0 to r3, r4 to r11 kept. Inner
+loops use every register but the stack pointer, so what they do not need at each step lies on
+the stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from edgec.targets.microcontroller.kernels.base import Function
+from edgec.targets.microcontroller.kernels.requantization import Rescaling
+
+__all__ = ["Assembly", "Output"]
+
+
+@dataclass(slots=True)
+class Assembly:
+    """The lines of one function.
+
+    Parameters
+    ----------
+    name
+        With its ``$``.
+    frame
+        Bytes of the stack for the function's own use, from ``sp`` on.
+    """
+
+    name: str
+    frame: int = 0
+    lines: list[str] = field(default_factory=list)
+
+    def __call__(self, *lines: str) -> None:
+        """Add instructions or labels."""
+        self.lines.extend(lines)
+
+    def advance(self, register: str, step: int) -> None:
+        """Add a constant of any size to a register; nothing for 0."""
+        sign, size = ("add", step) if step >= 0 else ("sub", -step)
+        for part in (size & 0xFFF, size & ~0xFFF):
+            while part:
+                # Thumb-2 takes 12 bits, or 8 bits anywhere.
+                low = part & -part
+                piece = part if part < 4096 else part & (low * 0xFF)
+                self(f"{sign}.w {register}, {register}, #{piece}")
+                part -= piece
+
+    def constant(self, register: str, value: int) -> None:
+        """Set a register."""
+        self(f"movw {register}, #{value & 0xFFFF}")
+        if value >> 16:
+            self(f"movt {register}, #{value >> 16 & 0xFFFF}")
+
+    def function(self, prototype: str) -> Function:
+        """Return the function; the text saves registers and returns."""
+        frame = (self.frame + 3) // 8 * 8 + 4  # with nine saved registers a multiple of 8
+        body = [
+            ".syntax unified",
+            ".thumb",
+            f'.pushsection .text.{self.name},"ax",%progbits',
+            f".global {self.name}",
+            f".type {self.name},%function",
+            ".p2align 2",
+            ".thumb_func",
+            f"{self.name}:",
+            "push {r4-r11, lr}",
+            *([f"sub sp, sp, #{frame}"] if self.frame else []),
+            *self.lines,
+            *([f"add sp, sp, #{frame}"] if self.frame else []),
+            "pop {r4-r11, pc}",
+            f".size {self.name}, .-{self.name}",
+            ".popsection",
+        ]
+        return Function(self.name, prototype, "\n".join(body) + "\n", assembly=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How accumulators become int8: the part of a rescaling that is code.
+
+    Parameters
+    ----------
+    shifts
+        In the form ``"shared"``: of the channels that come with scale 1 and 256.
+    """
+
+    form: str
+    shifts: tuple[int, ...]
+    clamp: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, rescaling: Rescaling) -> Output:
+        """Return that of a layer."""
+        return cls(rescaling.form, rescaling.shifts, rescaling.clamp)
+
+    @property
+    def label(self) -> str:
+        """For the names of functions; they are equal where the code is."""
+        parts = [self.form, *map(str, self.shifts)]
+        if self.clamp is not None:
+            parts += [str(end).replace("-", "m") for end in self.clamp]
+        return "_".join(parts)
+
+    @property
+    def words(self) -> int:
+        """How many words of constants a channel has."""
+        return 2 if self.form == "shared" else 3
+
+    def load(self, asm: Assembly, factor: str, addend: str, stream: str) -> None:
+        """Fetch factor and addend of the next channel."""
+        asm(f"ldrd {factor}, {addend}, [{stream}], #8")
+
+    def scale(
+        self, asm: Assembly, accumulators: Sequence[str], factor: str, addend: str
+    ) -> None:
+        """Multiply; for the exact forms, which round once."""
+        asm(*(f"smmla {a}, {a}, {factor}, {addend}" for a in accumulators))
+
+    def saturate(self, asm: Assembly, accumulators: Sequence[str], group: int) -> None:
+        """Shift by what the channels of a group share, and saturate."""
+        shift = self.shifts[group]
+        suffix = f", asr #{shift}" if shift else ""
+        asm(*(f"ssat {a}, #8, {a}{suffix}" for a in accumulators))
+
+    def channel(
+        self, asm: Assembly, accumulators: Sequence[str], group: int, free: tuple[str, str, str]
+    ) -> None:
+        """Bring all accumulators of one channel to int8.
+
+        Constants come from the stream at r0. `free` are three registers to use; in the form
+        ``"shared"`` two.
+        """
+        factor, addend, third = free
+        self.load(asm, factor, addend, "r0")
+        if self.form == "shared":
+            self.scale(asm, accumulators, factor, addend)
+            self.saturate(asm, accumulators, group)
+        elif self.form == "own":
+            self.scale(asm, accumulators, factor, addend)
+            asm(f"ldr {factor}, [r0], #4")
+            asm(*(f"asr {a}, {a}, {factor}" for a in accumulators))
+            asm(*(f"ssat {a}, #8, {a}" for a in accumulators))
+        else:
+            self._linear(asm, accumulators, group, factor, addend, third)
+        self._bring_into_clamp(asm, accumulators)
+
+    def _linear(
+        self,
+        asm: Assembly,
+        accumulators: Sequence[str],
+        group: int,
+        factor: str,
+        addend: str,
+        third: str,
+    ) -> None:
+        doubled = "lsl {0}, {0}, #1" if group == 0 else "asr {0}, {0}, #7"
+        for a in accumulators:
+            asm(
+                f"add {third}, {addend}, {a}, asr #31",
+                doubled.format(a),
+                f"smmlar {a}, {a}, {factor}, {third}",
+            )
+        asm(f"ldr {third}, [r0], #4")
+        for a in accumulators:
+            asm(f"asr {a}, {a}, {third}", f"ssat {a}, #8, {a}")
+
+    def _bring_into_clamp(self, asm: Assembly, accumulators: Sequence[str]) -> None:
+        if self.clamp is None:
+            return
+        least, greatest = self.clamp
+        for a in accumulators:
+            if least > -128:
+                asm(f"cmp {a}, #{least}", "it lt", f"movlt {a}, #{least}")
+            if greatest < 127:
+                asm(f"cmp {a}, #{greatest}", "it gt", f"movgt {a}, #{greatest}")

@@ -1,0 +1,132 @@
+"""Pixels of a row in tiles, and what reading and writing in turns allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from textwrap import dedent, indent
+
+from edgec.targets.microcontroller.kernels.base import Function
+from edgec.targets.microcontroller.kernels.dsp.gemm import Packed, Planes, Tile
+
+__all__ = ["Tiling", "block", "slack_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How a layer's pixels are cut into tiles.
+
+    Parameters
+    ----------
+    pixels
+        In a row; tiles do not reach over its end.
+    depth
+        Words of two inputs that a sum has.
+    filters
+        As the layer has them, even or odd.
+    """
+
+    pixels: int
+    depth: int
+    filters: int
+    packed: Packed
+    planes: Planes | None = None
+
+    @property
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """Sizes of tiles and how many of each, in their order."""
+        if self.pixels in (3, 6, 9):
+            return ((3, self.pixels // 3),)
+        fours, rest = divmod(self.pixels, 4)
+        runs = ((4, fours), (rest, 1))
+        return tuple((size, count) for size, count in runs if size and count)
+
+    @property
+    def staged(self) -> bool:
+        """Whether tiles write beside the result: with an odd number of filters they must."""
+        return self.filters % 2 == 1
+
+    def tile(self, pixels: int) -> Tile:
+        """Return the tile of a number of pixels."""
+        even = self.packed.filters
+        return Tile(
+            pixels, self.depth, even, even, self.packed.output, self.packed.raw, self.planes
+        )
+
+    @property
+    def possible(self) -> bool:
+        """Whether tiles reach what they touch."""
+        return all(self.tile(size).possible for size, _ in self.runs)
+
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        """The code of all tiles."""
+        return tuple(self.tile(size).function() for size, _ in self.runs)
+
+    @property
+    def staging(self) -> int:
+        """Bytes that tiles write to where they do not write to the result."""
+        return 4 * self.packed.filters if self.staged else 0
+
+    @property
+    def label(self) -> str:
+        """For the names of functions."""
+        return self.tile(self.runs[0][0]).name.removeprefix("$tile_")
+
+    def run(self, pixels: int, columns: str) -> str:
+        """Return statements in C that run a tile and move `output` on."""
+        name = self.tile(pixels).name
+        step = pixels * self.filters
+        if not self.staged:
+            return f"{name}(weights, {columns}, output);\noutput += {step};"
+        return dedent(f"""\
+            {name}(weights, {columns}, staging);
+            for (int32_t p = 0; p < {pixels}; p++) {{
+                for (int32_t c = 0; c < {self.filters}; c++) {{
+                    output[p * {self.filters} + c] = staging[p * {self.packed.filters} + c];
+                }}
+            }}
+            output += {step};""")
+
+    def across(self, columns: str, before: str = "", after: str = "") -> str:
+        """Return statements in C that run all tiles of a row.
+
+        Parameters
+        ----------
+        before, after
+            Statements around each tile, where ``$pixels`` is replaced by its number of pixels.
+        """
+        parts = []
+        for size, count in self.runs:
+            inner = "\n".join(
+                part
+                for part in (
+                    before.replace("$pixels", str(size)),
+                    self.run(size, columns),
+                    after.replace("$pixels", str(size)),
+                )
+                if part
+            )
+            if count > 1:
+                inner = block(f"for (int32_t tile = 0; tile < {count}; tile++)", inner)
+            parts.append(inner)
+        return "\n".join(parts)
+
+
+def block(head: str, body: str) -> str:
+    """Return a statement in C with its block."""
+    return f"{head} {{\n{indent(body, '    ')}\n}}"
+
+
+def slack_of(size: int, turns: Iterable[tuple[int, int]]) -> int:
+    """Return how far behind its operand's start a result may start.
+
+    Parameters
+    ----------
+    size
+        Bytes of the operand.
+    turns
+        In their order: the first byte of the operand that is still needed after some reading
+        (`size` if none is), and the end of what is written before more is read.
+    """
+    return min((read - written for read, written in turns if read < size), default=size)
