@@ -49,7 +49,6 @@ LAYERS = [
     "passes",
     "program",
     "targets",
-    "emulation",
     "data",
     "split",
     "recovery",

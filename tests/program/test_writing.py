@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec.emulation.oracle import oracle_runs
 from edgec.ir import Array, DType, QuantParams
 from edgec.program import Program, Step
 from edgec.program import operators as ops
 from edgec.program.reading import parse_program, read_program
 from edgec.program.writing import write_program
+from edgec.targets.microcontroller.emulation.oracle import oracle_runs
 from tests.program.files import FILES, MODELS, Sketch
 
 needs_data = pytest.mark.skipif(not FILES, reason=f"no .tflite in {MODELS}; set EDGEC_DATA")

@@ -12,11 +12,11 @@ pytest.importorskip("ziglang", reason="there is no compiler for microcontrollers
 pytest.importorskip("unicorn", reason="there is no emulator")
 pytest.importorskip("elftools", reason="there is no reader of ELF files")
 
-from edgec.emulation.machine import Machine
-from edgec.emulation.toolchain import compiler
 from edgec.program import Layer
 from edgec.targets.microcontroller import Core
 from edgec.targets.microcontroller.cores import load_core
+from edgec.targets.microcontroller.emulation.machine import Machine
+from edgec.targets.microcontroller.emulation.toolchain import compiler
 from edgec.targets.microcontroller.kernels import Code
 from edgec.targets.microcontroller.writing import all_functions, definition, table_definition
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
-from edgec.emulation.extra import require
 from edgec.errors import InternalError
+from edgec.targets.microcontroller.emulation.extra import require
 
 __all__ = ["Image", "Segment", "Symbol"]
 

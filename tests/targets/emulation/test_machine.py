@@ -11,12 +11,12 @@ pytest.importorskip("ziglang", reason="of the extra mcu")
 pytest.importorskip("unicorn", reason="of the extra mcu")
 pytest.importorskip("elftools", reason="of the extra mcu")
 
-from edgec.emulation import machine as machines
-from edgec.emulation.image import Image
-from edgec.emulation.machine import Count, Machine
-from edgec.emulation.toolchain import Build, compiler
 from edgec.errors import InternalError, NumericsError, OptionError
 from edgec.targets.microcontroller.cores import load_core
+from edgec.targets.microcontroller.emulation import machine as machines
+from edgec.targets.microcontroller.emulation.image import Image
+from edgec.targets.microcontroller.emulation.machine import Count, Machine
+from edgec.targets.microcontroller.emulation.toolchain import Build, compiler
 
 SOURCE = r"""
 #include <stdint.h>
@@ -183,7 +183,9 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(OptionError, match="gcc-arm-none-eabi"):
         compiler.__wrapped__("gcc")
-    monkeypatch.setattr("edgec.emulation.extra.find_spec", lambda name: None)
+    monkeypatch.setattr(
+        "edgec.targets.microcontroller.emulation.extra.find_spec", lambda name: None
+    )
     for make in (
         lambda: compiler.__wrapped__("zig"),
         lambda: Image.of(b""),

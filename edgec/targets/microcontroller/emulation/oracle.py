@@ -99,7 +99,14 @@ def oracle_runs(
 
 def _run(folder: Path, flags: Sequence[str], seconds: float) -> None:
     # -P: a numpy.py in the current folder is not ours.
-    command = [sys.executable, "-P", "-m", "edgec.emulation.oracle_worker", str(folder), *flags]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "edgec.targets.microcontroller.emulation.oracle_worker",
+        str(folder),
+        *flags,
+    ]
     above = str(Path(edgec.__file__).parent.parent)
     path = os.pathsep.join(filter(None, [above, os.environ.get("PYTHONPATH", "")]))
     try:

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from edgec.emulation.thumb import Block, decode
+from edgec.targets.microcontroller.emulation.thumb import Block, decode
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgec.emulation.oracle import oracle, oracle_runs
 from edgec.errors import NumericsError
 from edgec.ir import DType, QuantParams
 from edgec.program.reading import parse_program
+from edgec.targets.microcontroller.emulation.oracle import oracle, oracle_runs
 from tests.program.files import Sketch
 
 pytest.importorskip("tflite_micro", reason="what is compared needs edgec[mcu]")

@@ -17,11 +17,11 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from edgec.emulation.extra import require
-from edgec.emulation.image import Image
-from edgec.emulation.startup import LINKER_SCRIPT, MAIN, STARTUP
 from edgec.errors import Diagnostic, InternalError, OptionError
 from edgec.targets.microcontroller.cores import Core
+from edgec.targets.microcontroller.emulation.extra import require
+from edgec.targets.microcontroller.emulation.image import Image
+from edgec.targets.microcontroller.emulation.startup import LINKER_SCRIPT, MAIN, STARTUP
 
 __all__ = ["COMPILERS", "Build", "Compiler", "CompilerName", "compiler"]
 

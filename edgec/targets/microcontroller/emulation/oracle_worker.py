@@ -1,4 +1,4 @@
-"""The process that TFLite Micro runs in; see :mod:`edgec.emulation.oracle`."""
+"""The process that TFLite Micro runs in, started by ``oracle``."""
 
 from __future__ import annotations
 

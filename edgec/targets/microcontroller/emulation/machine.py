@@ -11,12 +11,18 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
-from edgec.emulation.extra import require
-from edgec.emulation.image import Image
-from edgec.emulation.startup import FLASH, HALT, RAM, STACK_BYTES, STACK_TOP
-from edgec.emulation.thumb import Block, decode
 from edgec.errors import InternalError, NumericsError, OptionError
 from edgec.targets.microcontroller.cores import Core
+from edgec.targets.microcontroller.emulation.extra import require
+from edgec.targets.microcontroller.emulation.image import Image
+from edgec.targets.microcontroller.emulation.startup import (
+    FLASH,
+    HALT,
+    RAM,
+    STACK_BYTES,
+    STACK_TOP,
+)
+from edgec.targets.microcontroller.emulation.thumb import Block, decode
 
 __all__ = ["Count", "Counts", "Machine"]
 
