@@ -21,7 +21,6 @@ from benchmarks.compression.channels import channels
 from benchmarks.compression.chooser import chooser
 from benchmarks.compression.factors import low_rank, separable
 from benchmarks.compression.latency import latency
-from benchmarks.compression.recovering import recovering
 from benchmarks.compression.sharing import sharing
 from benchmarks.compression.weights import weights
 
@@ -35,6 +34,9 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, help="folder for what takes long to make")
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--samples", type=int, help="test samples, at most")
+    parser.add_argument(
+        "--recover", action="store_true", help="train pruned models, too: takes hours"
+    )
     arguments = parser.parse_args()
     names = list(_COMMANDS) if "all" in arguments.commands else arguments.commands
     packages = ("onnx", "onnxruntime", "ai-edge-litert", "numpy", "torch")
@@ -46,7 +48,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         cache = arguments.cache or Path(folder)
         cache.mkdir(parents=True, exist_ok=True)
-        bench = Bench(cache, arguments.samples)
+        bench = Bench(cache, arguments.samples, arguments.recover)
         failures = sum(_COMMANDS[name](bench, arguments.models) for name in names)
     print(f"{failures} bounds failed" if failures else "all bounds hold")
     return int(failures > 0)
@@ -64,7 +66,6 @@ _COMMANDS: dict[str, Callable[[Bench, Sequence[str]], int]] = {
     "latency": latency,
     "sharing": sharing,
     "weights": weights,
-    "recover": recovering,
 }
 """Each prints its lines for those of the models that it is about, and returns how many bounds
 do not hold."""

@@ -22,10 +22,13 @@ class Bench:
         Folder for what takes long to make.
     samples
         Test samples, at most; ``None`` takes all.
+    recovers
+        Whether pruned models are trained without labels, too.
     """
 
     cache: Path
     samples: int | None
+    recovers: bool = False
     _cases: dict[str, Case] = field(default_factory=dict)
 
     def case(self, name: str) -> Case:
