@@ -1,14 +1,13 @@
-"""TFLite Micro's scaling of integers: in C, and on arrays for tables made at compile time."""
+"""TFLite Micro's scaling of integers in C, and how C writes real numbers."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from edgec.ir import Array
 from edgec.program.operators import Activation
 from edgec.targets.microcontroller.kernels.base import Function
 
-__all__ = ["RESCALE", "float_limits", "rounded_doubling_high", "rounded_shift"]
+__all__ = ["RESCALE", "float_limits", "float_literal"]
 
 
 def float_limits(activation: Activation) -> tuple[str, str]:
@@ -22,16 +21,10 @@ def float_limits(activation: Activation) -> tuple[str, str]:
     }[activation]
 
 
-def rounded_doubling_high(a: Array, b: Array | int) -> Array:
-    """Return ``a * b / 2 ** 31``, halves rounded up; of 32-bit integers held in int64."""
-    return np.asarray(np.minimum((a * np.int64(b) + (1 << 30)) >> 31, (1 << 31) - 1))
-
-
-def rounded_shift(a: Array, by: int) -> Array:
-    """Return ``a / 2 ** by``, halves rounded away from zero."""
-    if by == 0:
-        return a
-    return np.asarray((a + (1 << (by - 1)) - (a < 0)) >> by)
+def float_literal(value: float) -> str:
+    """Return a float32 as C writes it, exactly."""
+    text = np.format_float_scientific(np.float32(value), unique=True, trim="0")
+    return f"{text}f"
 
 
 RESCALE = Function(

@@ -36,7 +36,8 @@ def window_slack(
     batches, rows, columns, filters = y
     (top, _), (left, _) = pads
     first_row = [min(height, max(0, oy * strides[0] - top)) for oy in range(rows)] + [height]
-    least: int | None = None
+    everything = batches * height * width * channels
+    least = everything  # where all is read before anything is written
     for n in range(batches):
         for oy in range(rows):
             for ox in range(0, columns, at_once):
@@ -47,9 +48,11 @@ def window_slack(
                     column = min(width, max(0, next_x * strides[1] - left))
                     needed = min(needed, first_row[oy] * width + column)
                 dead = (n * height * width + needed) * channels
+                if dead == everything:
+                    continue  # there is nothing left to be kept
                 written = ((n * rows + oy) * columns + end) * filters
-                least = dead - written if least is None else min(least, dead - written)
-    return (least or 0) * itemsize
+                least = min(least, dead - written)
+    return least * itemsize
 
 
 def row_slack(rows: int, read: int, written: int) -> int:

@@ -2,59 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from edgec.ir import Array, DType
+from edgec.ir import DType
 from edgec.program import Layer
 from edgec.program.operators import Softmax
 from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.kernels.base import Code, Function, Table
+from edgec.targets.microcontroller.kernels.fixed_point import exp_of_negatives, input_radius
 from edgec.targets.microcontroller.kernels.requantization import Multiplier
-from edgec.targets.microcontroller.kernels.rounding import rounded_doubling_high, rounded_shift
 
-__all__ = ["exp_of_negatives", "softmax"]
-
-_INTEGER_BITS = 5
-"""Differences from the largest number are held with 5 bits before the point."""
-
-_HALVINGS = (
-    (24, 1672461947),
-    (25, 1302514674),
-    (26, 790015084),
-    (27, 290630308),
-    (28, 39332535),
-    (29, 720401),
-    (30, 242),
-)
-"""Bit of the difference, and ``exp(-2 ** (bit - 26))`` with 31 bits behind the point."""
-
-
-def exp_of_negatives(a: Array) -> Array:
-    """Return ``exp(a / 2 ** 26)`` with 31 bits behind the point, for ``a <= 0``.
-
-    A series for what is left of a quarter, times a constant for each bit above.
-
-    References
-    ----------
-    gemmlowp, fixedpoint/fixedpoint.h, exp_on_negative_values.
-    """
-    a = a.astype(np.int64)
-    quarter = 1 << 24
-    part = (a & (quarter - 1)) - quarter
-    x = part * 32 + (1 << 28)
-    x2 = rounded_doubling_high(x, x)
-    x3 = rounded_doubling_high(x2, x)
-    x4 = rounded_shift(rounded_doubling_high(x2, x2), 2)
-    series = rounded_shift(rounded_doubling_high(x4 + x3, 715827883) + x2, 1)
-    constant = 1895147668  # exp(-1 / 8)
-    result = constant + rounded_doubling_high(x + series, constant)
-    rest = part - a
-    for bit, factor in _HALVINGS:
-        result = np.where(rest & (1 << bit), rounded_doubling_high(result, factor), result)
-    return np.where(a == 0, (1 << 31) - 1, result)
-
+__all__ = ["softmax"]
 
 _HIGH = Function(
     "$doubling_high",
@@ -111,50 +69,46 @@ _RECIPROCAL = Function(
 )
 
 
-def _softmax(ctype: str) -> Function:
-    bits = 8 if ctype == "int8_t" else 16
-    least, most = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-    name = f"$softmax_to_{ctype.removesuffix('_t')}"
-    return Function(
-        name,
-        f"void {name}(const int8_t *x, {ctype} *y, int32_t rows, int32_t depth,\n"
-        "    const int32_t *exponentials, int32_t count)",
-        f"""\
-{{
+_SOFTMAX = Function(
+    "$softmax_int8",
+    "void $softmax_int8(const int8_t *x, int8_t *y, int32_t rows, int32_t depth,\n"
+    "    const int32_t *exponentials, int32_t count)",
+    """\
+{
     /* exponentials[d] is exp(-d * scale * beta), 31 bits behind the point; what is farther
        from the largest number than the table is long counts as nothing. */
-    while (rows-- > 0) {{
+    while (rows-- > 0) {
         int32_t largest = -128;
         int32_t sum = 0;
         int32_t bits;
-        for (int32_t i = 0; i < depth; i++) {{
+        for (int32_t i = 0; i < depth; i++) {
             largest = x[i] > largest ? x[i] : largest;
-        }}
-        for (int32_t i = 0; i < depth; i++) {{
+        }
+        for (int32_t i = 0; i < depth; i++) {
             const int32_t distance = largest - x[i];
-            if (distance < count) {{
+            if (distance < count) {
                 sum += (int32_t)(((uint32_t)exponentials[distance] + 2048u) >> 12);
-            }}
-        }}
+            }
+        }
         const int32_t scale = $reciprocal(sum, &bits);
-        const int32_t shift = bits + {31 - bits};
-        for (int32_t i = 0; i < depth; i++) {{
+        const int32_t shift = bits + 23;
+        for (int32_t i = 0; i < depth; i++) {
             const int32_t distance = largest - x[i];
-            int32_t value = {least};
-            if (distance < count) {{
+            int32_t value = -128;
+            if (distance < count) {
                 const int32_t share = $doubling_high(scale, exponentials[distance]);
                 value += (int32_t)(((uint32_t)share + (((uint32_t)1 << shift) >> 1)) >> shift);
-                value = value > {most} ? {most} : value;
-            }}
-            y[i] = ({ctype})value;
-        }}
+                value = value > 127 ? 127 : value;
+            }
+            y[i] = (int8_t)value;
+        }
         x += depth;
         y += depth;
-    }}
-}}
+    }
+}
 """,
-        needs=(_RECIPROCAL,),
-    )
+    needs=(_RECIPROCAL,),
+)
 
 
 def softmax(layer: Layer, core: Core) -> Code | None:
@@ -169,23 +123,18 @@ def softmax(layer: Layer, core: Core) -> Code | None:
     if not isinstance(op, Softmax):
         return None
     x, y = layer.input(0), layer.output
-    if x.dtype is not DType.INT8 or y.dtype not in (DType.INT8, DType.INT16):
+    if x.dtype is not DType.INT8 or y.dtype is not DType.INT8:
         return None
     real = min(float(np.float32(op.beta)) * x.scale * (1 << 26), (1 << 31) - 1.0)
     factor = Multiplier.of(real)
     if factor.shift < 0:
         return None  # TFLite Micro stops at scales like this
-    radius = math.floor(31 * (1 << 26) / (1 << factor.shift))
+    radius = input_radius(5, factor.shift)
     count = min(255, radius) + 1
     differences = factor.times(-np.arange(count, dtype=np.int64))
-    table = Table(exp_of_negatives(differences).astype(np.int32), {"other": 4 * count})
+    table = Table(exp_of_negatives(differences, 5).astype(np.int32), {"other": 4 * count})
     depth = x.shape[-1]
-    function = _softmax("int8_t" if y.dtype is DType.INT8 else "int16_t")
-    in_place = {0: 0} if y.dtype is DType.INT8 else {}
-    return Code(
-        f"{function.name}({{x0}}, {{y0}}, {x.size // depth}, {depth}, "
-        f"{{exponentials}}, {count});",
-        (function,),
-        {"exponentials": table},
-        slack=in_place,
+    call = (
+        f"$softmax_int8({{x0}}, {{y0}}, {x.size // depth}, {depth}, {{exponentials}}, {count});"
     )
+    return Code(call, (_SOFTMAX,), {"exponentials": table}, slack={0: 0})
