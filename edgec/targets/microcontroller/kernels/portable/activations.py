@@ -15,7 +15,15 @@ from edgec.targets.microcontroller.kernels.base import Code, Function, Table
 from edgec.targets.microcontroller.kernels.requantization import Multiplier, output_range
 from edgec.targets.microcontroller.kernels.rounding import RESCALE
 
-__all__ = ["activation_by_table", "clamp", "lookup_code", "relu_int16", "sigmoid_int16"]
+__all__ = [
+    "SIGMOID_INT16",
+    "TANH_INT16",
+    "activation_by_table",
+    "clamp",
+    "lookup_code",
+    "relu_int16",
+    "sigmoid_int16",
+]
 
 _LOOKUP = Function(
     "$lookup",
