@@ -60,12 +60,55 @@ _PATH = click.Path(path_type=Path)
     metavar="JSON",
     help="A report.json that the numbers are added to, for `edgec gate`.",
 )
+@click.option(
+    "--device",
+    metavar="CORE",
+    help="Measure on an emulated microcontroller, such as cortex-m4, instead of this machine: "
+    "exact instructions, flash and RAM. Takes .tflite files.",
+)
+@click.option(
+    "--board",
+    metavar="NAME",
+    help="Estimate the time on that board, such as nucleo-l4r5zi; implies its core.",
+)
+@click.option(
+    "--fit",
+    metavar="BOARD",
+    help="Tell whether it fits that board, and what would make it fit; implies --board.",
+)
+@click.option(
+    "--tier",
+    type=click.Choice(["portable", "dsp", "mve"]),
+    help="The best kernels that may be used; those of the core if not given.",
+)
+@click.option(
+    "--compiler",
+    type=click.Choice(["zig", "gcc"]),
+    default="zig",
+    show_default=True,
+    help="What compiles for a microcontroller.",
+)
 @json_option("the numbers")
-def command(file: Path, report: Path | None, as_json: bool, **settings: Any) -> None:
-    """Measure FILE, a .onnx or .tflite file, on this machine."""
+def command(
+    file: Path,
+    report: Path | None,
+    as_json: bool,
+    device: str | None,
+    board: str | None,
+    fit: str | None,
+    tier: Any,
+    compiler: Any,
+    **settings: Any,
+) -> None:
+    """Measure FILE, a .onnx or .tflite file, on this machine or an emulated microcontroller."""
     from edgec.files import json_bytes
     from edgec.profiling import profile_file
 
+    if device or board or fit:
+        from edgec.cli.emulation import emulate
+
+        emulate(file, settings["inputs"], device, board, fit, tier, compiler, as_json=as_json)
+        return
     # The report is read first, so that nobody waits for numbers that have nowhere to go.
     target = None if report is None else _target(report, file)
     profile = profile_file(file, **settings)

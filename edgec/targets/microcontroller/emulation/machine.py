@@ -5,7 +5,7 @@ Instructions are counted, never cycles: the emulator knows nothing of pipelines 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import MappingProxyType
@@ -24,7 +24,7 @@ from edgec.targets.microcontroller.emulation.startup import (
 )
 from edgec.targets.microcontroller.emulation.thumb import Block, decode
 
-__all__ = ["Count", "Counts", "Machine"]
+__all__ = ["Count", "Counts", "Machine", "require_emulator"]
 
 _SYSTEM = (0xE000_0000, 1 << 20)  # where the registers of the processor itself are
 _PAINT = b"\xa5"
@@ -62,6 +62,13 @@ class Counts:
     parts: Mapping[str, Count] = field(default_factory=lambda: MappingProxyType({}))
 
 
+def require_emulator(core: Core) -> None:
+    """Raise ``OptionError`` if a core cannot be emulated here."""
+    if not core.emulator:
+        raise OptionError(f"There is no emulator for {core.name} that pip installs.")
+    require("unicorn", "Emulating microcontrollers")
+
+
 class Machine:
     """A core with a program in its flash, started: ``main`` has returned.
 
@@ -72,18 +79,16 @@ class Machine:
     """
 
     def __init__(self, image: Image, core: Core, *, seconds: float = _SECONDS) -> None:
-        require("unicorn", "Emulating microcontrollers")
+        require_emulator(core)
         unicorn: Any = import_module("unicorn")
         arm_const: Any = import_module("unicorn.arm_const")
-        if not core.emulator:
-            raise OptionError(f"There is no emulator for {core.name} that pip installs.")
         self.image = image
         self._seconds = seconds
         self._blocks: dict[int, Block] = {}
         self._registers = arm_const
         self._errors: type[Exception] = unicorn.UcError
         self._block_hook = unicorn.UC_HOOK_BLOCK
-        self._intr_hook = unicorn.UC_HOOK_INTR
+        self._code_hook = unicorn.UC_HOOK_CODE
         mode = unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS
         self._uc = unicorn.Uc(unicorn.UC_ARCH_ARM, mode)
         self._uc.ctl_set_cpu_model(getattr(arm_const, f"UC_CPU_ARM_{core.emulator}"))
@@ -95,7 +100,7 @@ class Machine:
         for segment in image.segments:
             self._uc.mem_write(segment.address, segment.contents)
         self._stack = image.symbol(STACK_TOP).address
-        self._uc.hook_add(self._intr_hook, self._exception)
+        self._uc.hook_add(unicorn.UC_HOOK_INTR, self._exception)
         self._fault = ""
         if "-mfloat-abi=hard" in core.compiler:
             self._float_unit_on()
@@ -123,8 +128,18 @@ class Machine:
 
     # ---- running
 
-    def call(self, function: str, argument: int = 0) -> int:
+    def call(
+        self,
+        function: str,
+        argument: int = 0,
+        before: Mapping[str, Callable[[], None]] = MappingProxyType({}),
+    ) -> int:
         """Run a function and return what it returns.
+
+        Parameters
+        ----------
+        before
+            What to do when a function is entered, by its name.
 
         Raises
         ------
@@ -138,10 +153,14 @@ class Machine:
         self._uc.reg_write(registers.UC_ARM_REG_LR, halt | 1)
         self._uc.reg_write(registers.UC_ARM_REG_R0, argument)
         self._fault = ""
+        hooks = [self._entry_hook(name, action) for name, action in before.items()]
         try:
             self._uc.emu_start(entry | 1, halt, timeout=int(self._seconds * 1e6))
         except self._errors as error:
             self._fault = str(error)
+        finally:
+            for hook in hooks:
+                self._uc.hook_del(hook)
         at = self._uc.reg_read(registers.UC_ARM_REG_PC) & ~1
         if self._fault:
             raise NumericsError(
@@ -154,6 +173,13 @@ class Machine:
                 f"it was at {self.image.around(at)}"
             )
         return int(self._uc.reg_read(registers.UC_ARM_REG_R0))
+
+    def _entry_hook(self, name: str, action: Callable[[], None]) -> Any:
+        def entered(uc: object, address: int, size: int, data: object) -> None:
+            action()
+
+        at = self.image.symbol(name).address
+        return self._uc.hook_add(self._code_hook, entered, begin=at, end=at)
 
     def count(self, function: str, parts: Sequence[str] = (), argument: int = 0) -> Counts:
         """Run a function and return what it executed.

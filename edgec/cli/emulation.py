@@ -1,0 +1,60 @@
+"""``edgec profile --device``: a model on an emulated microcontroller."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgec.cli.render_emulation import print_fit, print_measurement
+from edgec.errors import Diagnostic, OptionError
+from edgec.files import json_bytes
+from edgec.program.reading import read_program
+from edgec.targets.microcontroller.boards import load_board
+from edgec.targets.microcontroller.cores import Tier, load_core
+from edgec.targets.microcontroller.emulation.fit import fit
+from edgec.targets.microcontroller.emulation.inputs import stored_inputs
+from edgec.targets.microcontroller.emulation.measure import Settings, measure
+from edgec.targets.microcontroller.emulation.toolchain import CompilerName
+
+__all__ = ["emulate"]
+
+
+def emulate(
+    file: Path,
+    inputs: Path | None,
+    device: str | None,
+    board: str | None,
+    fits: str | None,
+    tier: Tier | None,
+    compiler: CompilerName,
+    *,
+    as_json: bool,
+) -> None:
+    """Measure on an emulated microcontroller and print what was found."""
+    if file.suffix != ".tflite":
+        raise OptionError(
+            f"cannot measure {file} on a microcontroller: it is no .tflite file",
+            [Diagnostic("compile it first", hint="edgec compile MODEL.onnx -t tflite")],
+        )
+    if board and fits and board != fits:
+        raise OptionError(f"--board {board} and --fit {fits} name two boards; one is measured")
+    chosen = load_board(fits or board or "") if fits or board else None
+    core = chosen.core if chosen else load_core(device or "")
+    if chosen and device and load_core(device) != chosen.core:
+        raise OptionError(f"{chosen.name} has a {chosen.core.name}, not a {device}")
+    program, data = read_program(file), file.read_bytes()
+    tensors = [program.tensors[k] for k in program.inputs]
+    samples = () if inputs is None else stored_inputs(inputs, tensors)
+    settings = Settings(tier=tier, compiler=compiler)
+    measured = measure(program, data, core, samples=samples, board=chosen, settings=settings)
+    found = fit(program, data, chosen, measured, settings) if chosen and fits else None
+    if as_json:
+        both = measured.to_dict()
+        click.echo(
+            json_bytes(both if found is None else {**both, "fit": found.to_dict()}), nl=False
+        )
+        return
+    print_measurement(measured)
+    if found is not None:
+        print_fit(found)

@@ -1,0 +1,140 @@
+"""A generated model on an emulated core: feed it, run it, read what it says, count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from edgec.errors import InternalError, OptionError
+from edgec.ir import Array
+from edgec.targets.microcontroller.cores import Core
+from edgec.targets.microcontroller.emulation.machine import Counts, Machine
+from edgec.targets.microcontroller.emulation.toolchain import Build, Compiler
+from edgec.targets.microcontroller.files import Place
+from edgec.targets.microcontroller.generate import Generated
+
+__all__ = ["EmulatedModel", "build_model"]
+
+_GARBAGE = b"\x5a"
+
+
+def build_model(
+    generated: Generated, core: Core, compiler: Compiler, *, level: str = "-O2"
+) -> Build:
+    """Compile a generated model for a core.
+
+    Raises
+    ------
+    InternalError
+        If the compiler refuses it, or warns.
+    """
+    names = ["run", "input", "output"]
+    build = compiler.build(
+        generated.files, core, keep=[f"{generated.prefix}_{n}" for n in names], level=level
+    )
+    if build.warnings:
+        said = build.warnings.splitlines()[0]
+        raise InternalError(
+            f"{build.compiler} warns about the generated code: {said}",
+            dump={name: text.encode() for name, text in generated.files.items()},
+        )
+    return build
+
+
+class EmulatedModel:
+    """Runs one model; what it keeps from run to run starts as it does on a board.
+
+    Parameters
+    ----------
+    seconds
+        How long one run may take on this machine.
+    """
+
+    def __init__(
+        self, generated: Generated, build: Build, core: Core, *, seconds: float = 120.0
+    ) -> None:
+        self.generated = generated
+        self._prefix = generated.prefix
+        self._machine = Machine(build.image, core, seconds=seconds)
+        self._arena = build.image.symbol(f"{self._prefix}_arena")
+        self._keeps = f"{self._prefix}_reset" in build.image.symbols
+        if not self._keeps:  # what is read before it is written shows, from the first run on
+            self._machine.write(self._arena.address, _GARBAGE * self._arena.size)
+        self._inputs = self._addresses("input", generated.inputs)
+        self._outputs = self._addresses("output", generated.outputs)
+
+    def _addresses(self, what: str, places: Sequence[Place]) -> list[int]:
+        """Ask the program itself where its inputs or outputs lie."""
+        found = [self._machine.call(f"{self._prefix}_{what}", k) for k in range(len(places))]
+        planned = [self._arena.address + place.offset for place in places]
+        if found != planned:
+            raise InternalError(f"The {what}s of {self._prefix} do not lie where they should.")
+        return found
+
+    def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """Return the outputs for one set of inputs, without counting."""
+        self._feed(inputs)
+        self._machine.call(f"{self._prefix}_run")
+        return self._results()
+
+    def run_poisoned(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """Return the outputs of a run before each layer of which all that is dead is destroyed.
+
+        They differ from those of :meth:`run` if a layer reads what the plan of the memory does
+        not keep for it.
+        """
+        if self._keeps:
+            raise OptionError(f"{self._prefix} keeps a state, which would be destroyed too.")
+        self._feed(inputs)
+        layers = enumerate(self.generated.layers)
+        before = {layer.symbol: self._poison(step) for step, layer in layers if layer.symbol}
+        self._machine.call(f"{self._prefix}_run", before=before)
+        return self._results()
+
+    def _poison(self, step: int) -> Callable[[], None]:
+        dead = np.ones(self._arena.size, np.bool_)
+        plan = self.generated.arena.plan
+        for buffer in self.generated.arena.buffers:
+            if buffer.first < step <= buffer.last:
+                at = plan.offsets[buffer.name]
+                dead[at : at + buffer.size] = False
+        for place in self.generated.inputs if step == 0 else ():
+            dead[place.offset : place.offset + place.tensor.size_bytes] = False
+
+        def destroy() -> None:
+            contents = self._machine.read(self._arena.address, self._arena.size)
+            arena = np.frombuffer(contents, np.uint8).copy()
+            arena[dead] = (0x5A + step) % 256  # another byte each time
+            self._machine.write(self._arena.address, arena.tobytes())
+
+        return destroy
+
+    def count(self, inputs: Sequence[Array]) -> tuple[tuple[Array, ...], Counts]:
+        """Return the outputs, and what was executed from when the input lay ready."""
+        self._feed(inputs)
+        symbols = [layer.symbol for layer in self.generated.layers if layer.symbol]
+        counts = self._machine.count(f"{self._prefix}_run", symbols)
+        return self._results(), counts
+
+    def _feed(self, inputs: Sequence[Array]) -> None:
+        places = self.generated.inputs
+        if len(inputs) != len(places):
+            raise OptionError(f"The model has {len(places)} inputs, not {len(inputs)}.")
+        for address, place, given in zip(self._inputs, places, inputs, strict=True):
+            tensor = place.tensor
+            array = np.asarray(given)
+            if array.dtype != tensor.dtype.numpy or array.size != tensor.size:
+                raise OptionError(
+                    f"{tensor.name} takes {tensor.size} numbers of {tensor.dtype.numpy}, "
+                    f"not {array.size} of {array.dtype}."
+                )
+            self._machine.write(address, np.ascontiguousarray(array).tobytes())
+
+    def _results(self) -> tuple[Array, ...]:
+        found = []
+        for address, place in zip(self._outputs, self.generated.outputs, strict=True):
+            contents = self._machine.read(address, place.tensor.size_bytes)
+            flat = np.frombuffer(contents, place.tensor.dtype.numpy)
+            found.append(flat.reshape(place.tensor.shape))
+        return tuple(found)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+pytest.importorskip("ziglang", reason="of the extra mcu")
+pytest.importorskip("unicorn", reason="of the extra mcu")
+pytest.importorskip("tflite_micro", reason="of the extra mcu")
+
+from edgec.demo import MODEL
+from tests.targets.emulation.networks import residual_network
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(residual_network())
+    return path
+
+
+def test_measures_on_an_emulated_core(edgec: Run, network: Path) -> None:
+    result = edgec("profile", str(network), "--device", "cortex-m4")
+
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 0
+    assert lines[0].split() == ["instructions", "loaded", "words", "flash", "RAM", "stack"]
+    assert lines[1].startswith("net on cortex-m4  ")
+    assert any(line.startswith("net/first ") and " CONV_2D " in line for line in lines)
+    assert "every output bit equals that of tflite-micro" in result.stdout
+    assert "estimate" not in result.stdout
+
+
+def test_prints_instructions_as_json(edgec: Run, network: Path) -> None:
+    result = edgec("profile", str(network), "--device", "cortex-m4", "--json")
+
+    found = json.loads(result.stdout)
+    assert found["instructions"] > 10_000
+    assert found["device"] == "cortex-m4"
+    assert found["verification"]["exact"]
+    assert found["latency_estimate"] is None
+    assert "fit" not in found
+    assert result.stderr == ""
+
+
+def test_a_board_implies_its_core_and_gives_an_estimate(edgec: Run, network: Path) -> None:
+    result = edgec("profile", str(network), "--fit", "microbit-v1", "--tier", "portable")
+
+    assert result.exit_code == 0
+    assert "net on cortex-m0 " in result.stdout
+    assert "an estimate for microbit-v1 at 16 MHz, not measured" in result.stdout
+    assert "\nfits BBC micro:bit v1 (microbit-v1)\n" in result.stdout
+    as_json = edgec("profile", str(network), "--fit", "microbit-v1", "--json")
+    assert json.loads(as_json.stdout)["fit"]["fits"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--device", "cortex-a53"], "No core is called 'cortex-a53'"),
+        (["--board", "arduino"], "No board is called 'arduino'"),
+        (
+            ["--device", "cortex-m4", "--board", "microbit-v1"],
+            "has a cortex-m0, not a cortex-m4",
+        ),
+        (["--board", "microbit-v1", "--fit", "microbit-v2"], "name two boards"),
+        (["--device", "cortex-m55"], "no emulator for cortex-m55"),
+        (["--device", "cortex-m4", "--inputs", "gone.npz"], "cannot read the inputs gone.npz"),
+        (["--device", "cortex-m4", "--compiler", "gcc"], "gcc-arm-none-eabi"),
+    ],
+)
+def test_what_cannot_be_is_told(
+    edgec: Run,
+    network: Path,
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+
+    result = edgec("profile", str(network), *arguments)
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_only_tflite_runs_on_microcontrollers(edgec: Run) -> None:
+    result = edgec("profile", str(MODEL), "--device", "cortex-m4")
+
+    assert result.exit_code == 2
+    assert "it is no .tflite file" in result.stderr
