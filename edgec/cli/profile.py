@@ -100,7 +100,10 @@ def command(
     compiler: Any,
     **settings: Any,
 ) -> None:
-    """Measure FILE, a .onnx or .tflite file, on this machine or an emulated microcontroller."""
+    """Measure FILE, a .onnx or .tflite file, on this machine.
+
+    With --device, --board or --fit, on an emulated microcontroller.
+    """
     from edgec.files import json_bytes
     from edgec.profiling import profile_file
 

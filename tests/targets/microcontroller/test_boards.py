@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,23 @@ def test_cores_can_be_loaded(name: str) -> None:
     assert f"-mcpu={name}" in core.compiler
     assert core.cpi
     assert core.cpi.low <= core.cpi.typical <= core.cpi.high
+
+
+@pytest.mark.parametrize("name", [n for n in core_names() if "dsp" in load_core(n).tiers])
+def test_the_compiler_knows_which_cores_have_dsp(name: str) -> None:
+    pytest.importorskip("ziglang", reason="of the extra mcu")
+    command = [sys.executable, "-m", "ziglang", "cc", *load_core(name).zig]
+
+    macros = subprocess.run(
+        [*command, "-E", "-dM", "-x", "c", "-"],
+        input="",
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert "#define __ARM_FEATURE_DSP 1" in macros
+    assert "#define __ARM_FP " in macros
 
 
 @pytest.mark.parametrize("name", board_names())
