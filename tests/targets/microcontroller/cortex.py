@@ -70,7 +70,8 @@ def run(
         sizes["y0"] = layer.output.size
     else:
         sizes["x0"] = shift + max(inputs[0].size, where + layer.output.size)
-    sizes["scratch"] = code.scratch
+    if code.scratch:
+        sizes["scratch"] = code.scratch
     text = source(code, sizes | ({"y0": 0} if where is not None else {}))
     if where is not None:
         text = text.replace(f"(y0 + {_GUARD})", f"(x0 + {_GUARD + shift + where})")

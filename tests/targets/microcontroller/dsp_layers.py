@@ -11,6 +11,7 @@ from edgec.ir import DType, QuantParams
 from edgec.program import Layer, Tensor
 from edgec.program.operators import (
     Activation,
+    Add,
     Conv,
     DepthwiseConv,
     FullyConnected,
@@ -18,7 +19,11 @@ from edgec.program.operators import (
     Pads,
     Pair,
 )
-from edgec.targets.microcontroller.kernels.requantization import Requantization
+from edgec.targets.microcontroller.kernels.requantization import (
+    Multiplier,
+    Requantization,
+    output_range,
+)
 
 Ints = npt.NDArray[np.int64]
 Int8 = npt.NDArray[np.int8]
@@ -111,6 +116,32 @@ def dense_layer(
     x = _activations("x", (rows, inputs), 0.02, 11)
     weights = _weights(rng, (filters, inputs), 0, least)
     return _layer(FullyConnected(activation), x, weights, (rows, filters), rng)
+
+
+def add_layer(
+    size: int,
+    scales: tuple[float, float, float] = (0.05, 0.09, 0.11),
+    zeros: tuple[int, int, int] = (-128, 4, -128),
+    activation: Activation = "relu",
+) -> Layer:
+    """Return a sum of two tensors."""
+    grids = zip("aby", scales, zeros, strict=True)
+    a, b, y = (_activations(n, (1, size), float(np.float32(s)), z) for n, s, z in grids)
+    return Layer(Add(activation), (a, b), (y,), "layer")
+
+
+def sum_of(layer: Layer, a: int, b: int) -> int:
+    """Return one sum as TFLite Micro computes it, a step after the other."""
+    scales = [t.scale for t in (layer.input(0), layer.input(1), layer.output)]
+    twice = 2 * max(scales[:2])
+    shifted = [(v - layer.input(k).zero_point) << 20 for k, v in enumerate((a, b))]
+    parts = [
+        int(Multiplier.of(s / twice).times(v)) for s, v in zip(scales[:2], shifted, strict=True)
+    ]
+    total = int(Multiplier.of(twice / (2**20 * scales[2])).times(sum(parts)))
+    assert isinstance(layer.op, Add)
+    least, greatest = output_range(layer.op.activation, layer.output)
+    return min(max(total + layer.output.zero_point, least), greatest)
 
 
 def random_inputs(layer: Layer, seed: int = 0) -> list[Int8]:

@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 
 from edgec.program import Layer
-from edgec.program.operators import Activation
+from edgec.program.operators import Activation, Add
 from edgec.targets.microcontroller.kernels import Code
 from edgec.targets.microcontroller.kernels.dsp import KERNELS
+from edgec.targets.microcontroller.kernels.dsp.addition import exact_sums
 from tests.targets.microcontroller.cortex import M4, run
 from tests.targets.microcontroller.dsp_layers import (
     Shape,
+    add_layer,
     conv_layer,
     dense_layer,
     expected,
     random_inputs,
+    sum_of,
 )
 
 
@@ -39,6 +42,9 @@ def check(layer: Layer) -> int:
     if 0 in code.slack:
         over = run(code, layer, xs, where=code.slack[0] // 8 * 8)
         assert np.array_equal(over.output, wanted), "the slack is not true"
+    if 0 in code.in_place:
+        same = run(code, layer, xs, where=0)
+        assert np.array_equal(same.output, wanted), "it does not work in place"
     return apart.instructions
 
 
@@ -58,8 +64,90 @@ POINTWISE = [
 ]
 
 
+SAME = ((1, 1), (1, 1))
+
+ROWS = [
+    Shape(6, 8, 4, 4, (3, 3), pads=SAME),
+    Shape(5, 7, 8, 6, (3, 3), pads=SAME, activation="none"),  # tiles of four and of three
+    Shape(6, 6, 4, 5, (3, 3)),  # no padding, odd filters
+    Shape(8, 8, 8, 4, (3, 3), (2, 2), ((0, 1), (0, 1))),
+    Shape(9, 7, 4, 4, (3, 3), (2, 2), SAME, activation="none"),
+    Shape(7, 9, 12, 2, (5, 3), (1, 2), ((2, 2), (1, 0))),
+    Shape(9, 4, 4, 4, (5, 1), pads=((2, 2), (0, 0))),
+    Shape(4, 9, 4, 4, (1, 7), (1, 2), ((0, 0), (3, 3))),
+    Shape(2, 2, 8, 4, (3, 3), pads=((2, 2), (2, 2))),  # rows wholly beside the picture
+    Shape(6, 5, 16, 4, (2, 2), (2, 2), ((0, 0), (0, 1)), least=-128),
+    Shape(5, 12, 4, 4, (3, 3), (1, 1), ((1, 1), (0, 0))),
+]
+
+FIRST = [
+    Shape(8, 8, 3, 4, (3, 3), (2, 2), ((0, 1), (0, 1))),
+    Shape(7, 8, 3, 4, (3, 3), (1, 1), SAME, activation="none"),
+    Shape(13, 10, 1, 6, (10, 4), (2, 2), ((4, 4), (1, 1))),  # the picture as a whole
+    Shape(9, 5, 1, 3, (3, 3), pads=SAME),
+    Shape(6, 8, 1, 4, (5, 5), pads=((2, 2), (2, 2))),  # one byte left of each of five rows
+    Shape(6, 8, 2, 4, (3, 3), pads=SAME),  # two bytes left
+    Shape(5, 7, 5, 4, (2, 3), (1, 2)),  # three bytes left
+    Shape(40, 30, 3, 2, (3, 3), (2, 2)),
+    Shape(8, 4, 6, 4, (1, 1)),
+]
+
+GATHERED = [
+    Shape(9, 9, 4, 4, (3, 3), pads=((2, 2), (2, 2)), dilations=(2, 2)),
+    Shape(10, 11, 8, 3, (3, 3), (3, 3), ((1, 1), (0, 2))),
+    Shape(8, 6, 3, 4, (3, 2), (1, 1), ((2, 2), (1, 1)), (2, 2), "none"),
+    Shape(9, 5, 3, 4, (2, 2), (3, 2), ((0, 0), (0, 0))),
+    Shape(5, 5, 4, 4, (1, 1), (1, 1), SAME),
+    Shape(6, 1, 8, 4, (3, 1)),
+]
+
+DEPTHWISE = [
+    Shape(6, 6, 4, 4, (3, 3), pads=SAME, depthwise=True),
+    Shape(5, 5, 8, 8, (3, 3), pads=SAME, activation="none", depthwise=True),
+    Shape(7, 4, 4, 4, (3, 3), pads=SAME, activation="relu6", depthwise=True),
+    Shape(1, 1, 4, 4, (3, 3), pads=SAME, depthwise=True),
+    Shape(3, 2, 8, 8, (3, 3), pads=SAME, depthwise=True),
+    Shape(8, 8, 4, 4, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True),
+    Shape(9, 7, 4, 4, (3, 3), (2, 2), SAME, activation="none", depthwise=True),
+    Shape(6, 5, 4, 4, (3, 3), depthwise=True),
+    Shape(4, 4, 260, 260, (3, 3), pads=SAME, depthwise=True),  # steps beyond offsets
+    Shape(4, 20, 256, 256, (3, 3), (1, 1), ((1, 1), (1, 1)), depthwise=True),
+    Shape(4, 6, 4, 4, (3, 3), (1, 1), ((2, 2), (2, 2)), depthwise=True),
+    Shape(6, 6, 4, 4, (3, 3), (2, 2), ((0, 0), (0, 0)), depthwise=True, least=-128),
+]
+
+
+def kernel_of(layer: Layer) -> str:
+    return next(str(getattr(k, "__name__", k)) for k in KERNELS if k(layer, M4) is not None)
+
+
 @pytest.mark.parametrize("shape", POINTWISE, ids=str)
 def test_pointwise(shape: Shape) -> None:
+    assert kernel_of(conv_layer(shape)) == "pointwise"
+    check(conv_layer(shape))
+
+
+@pytest.mark.parametrize("shape", ROWS, ids=str)
+def test_rows(shape: Shape) -> None:
+    assert kernel_of(conv_layer(shape)) == "conv_rows"
+    check(conv_layer(shape))
+
+
+@pytest.mark.parametrize("shape", FIRST, ids=str)
+def test_first(shape: Shape) -> None:
+    assert kernel_of(conv_layer(shape)) == "conv_first"
+    check(conv_layer(shape))
+
+
+@pytest.mark.parametrize("shape", GATHERED, ids=str)
+def test_gathered(shape: Shape) -> None:
+    assert kernel_of(conv_layer(shape)) == "conv_gathered"
+    check(conv_layer(shape))
+
+
+@pytest.mark.parametrize("shape", DEPTHWISE, ids=str)
+def test_depthwise(shape: Shape) -> None:
+    assert kernel_of(conv_layer(shape)) == "depthwise"
     check(conv_layer(shape))
 
 
@@ -99,3 +187,35 @@ def test_an_instruction_a_multiply_accumulate() -> None:
 def test_equal_shapes_share_functions() -> None:
     codes = [code_of(conv_layer(Shape(4, 4, 16, 16), seed)) for seed in range(3)]
     assert len({code.functions for code in codes}) == 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "tables"),
+    [
+        (add_layer(261), False),
+        (add_layer(64, (0.05, 0.1, 0.1), (3, -9, 20), "none"), True),
+        (add_layer(67, (0.021, 0.4, 0.3), (-128, 17, 5), "relu"), True),
+        (add_layer(3), False),
+    ],
+    ids=["constants", "tables", "clamped", "short"],
+)
+def test_add(layer: Layer, tables: bool) -> None:
+    code, xs = code_of(layer), random_inputs(layer)
+    pairs = zip(*(x.ravel().tolist() for x in xs), strict=True)
+    wanted = np.array([sum_of(layer, a, b) for a, b in pairs]).reshape(layer.output.shape)
+
+    assert ("parts" in code.tables) == tables
+    for where in (None, 0):
+        assert np.array_equal(run(code, layer, xs, where=where).output, wanted)
+
+
+def test_add_of_all_pairs_is_seven_instructions_an_element() -> None:
+    layer = add_layer(65_536)
+    a, b = np.meshgrid(np.arange(-128, 128), np.arange(-128, 128))
+    xs = [x.astype(np.int8).reshape(layer.output.shape) for x in (a, b)]
+    ran = run(code_of(layer), layer, xs)
+    every = exact_sums(layer, layer.op) if isinstance(layer.op, Add) else None
+
+    assert every is not None
+    assert np.array_equal(ran.output.reshape(256, 256), every.T)
+    assert ran.instructions < 7 * 65_536

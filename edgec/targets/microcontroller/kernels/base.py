@@ -91,6 +91,9 @@ class Code:
         has been read for the last time. 0 for what works in place; the size of the operand if
         all of it was read before anything is written. Operands that are not named must not be
         overwritten. Where two results are written, there is no slack.
+    in_place
+        Operands over which the result may lie if both start at the same byte, though they have
+        no slack: channels are the outer loop, and no channel touches another's bytes.
     macs
         Multiply-accumulates.
     view
@@ -103,6 +106,7 @@ class Code:
     tables: Mapping[str, Table] = field(default_factory=lambda: MappingProxyType({}))
     scratch: int = 0
     slack: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    in_place: frozenset[int] = frozenset()
     macs: int = 0
     view: bool = False
 

@@ -5,10 +5,23 @@ gathers, and walks over the picture. Layers of equal shape share their functions
 """
 
 from edgec.targets.microcontroller.kernels.base import Kernel
+from edgec.targets.microcontroller.kernels.dsp.addition import add
 from edgec.targets.microcontroller.kernels.dsp.dense import dense
+from edgec.targets.microcontroller.kernels.dsp.depthwise import depthwise
+from edgec.targets.microcontroller.kernels.dsp.first import conv_first
+from edgec.targets.microcontroller.kernels.dsp.gather import conv_gathered
 from edgec.targets.microcontroller.kernels.dsp.pointwise import pointwise
+from edgec.targets.microcontroller.kernels.dsp.rows import conv_rows
 
 __all__ = ["KERNELS"]
 
-KERNELS: tuple[Kernel, ...] = (pointwise, dense)
+KERNELS: tuple[Kernel, ...] = (
+    pointwise,
+    conv_rows,
+    conv_first,
+    conv_gathered,
+    depthwise,
+    dense,
+    add,
+)
 """The first that gives code for a layer computes it."""

@@ -108,42 +108,38 @@ class Output:
         """How many words of constants a channel has."""
         return 2 if self.form == "shared" else 3
 
-    def load(self, asm: Assembly, factor: str, addend: str, stream: str) -> None:
-        """Fetch factor and addend of the next channel."""
-        asm(f"ldrd {factor}, {addend}, [{stream}], #8")
-
-    def scale(
-        self, asm: Assembly, accumulators: Sequence[str], factor: str, addend: str
-    ) -> None:
-        """Multiply; for the exact forms, which round once."""
-        asm(*(f"smmla {a}, {a}, {factor}, {addend}" for a in accumulators))
-
-    def saturate(self, asm: Assembly, accumulators: Sequence[str], group: int) -> None:
-        """Shift by what the channels of a group share, and saturate."""
-        shift = self.shifts[group]
-        suffix = f", asr #{shift}" if shift else ""
-        asm(*(f"ssat {a}, #8, {a}{suffix}" for a in accumulators))
-
     def channel(
-        self, asm: Assembly, accumulators: Sequence[str], group: int, free: tuple[str, str, str]
+        self,
+        asm: Assembly,
+        accumulators: Sequence[str],
+        group: int,
+        free: tuple[str, str, str],
+        constants: tuple[str, str] = ("[r0], #8", "[r0], #4"),
     ) -> None:
         """Bring all accumulators of one channel to int8.
 
-        Constants come from the stream at r0. `free` are three registers to use; in the form
-        ``"shared"`` two.
+        Parameters
+        ----------
+        group
+            0 for sums as they are, 1 for those that come multiplied with 256.
+        free
+            Three registers to use; the third only in the form ``"linear"``.
+        constants
+            Where factor and addend are, and then the shift, unless it is shared.
         """
-        factor, addend, third = free
-        self.load(asm, factor, addend, "r0")
-        if self.form == "shared":
-            self.scale(asm, accumulators, factor, addend)
-            self.saturate(asm, accumulators, group)
-        elif self.form == "own":
-            self.scale(asm, accumulators, factor, addend)
-            asm(f"ldr {factor}, [r0], #4")
-            asm(*(f"asr {a}, {a}, {factor}" for a in accumulators))
-            asm(*(f"ssat {a}, #8, {a}" for a in accumulators))
+        factor, addend, _ = free
+        pair, last = constants
+        asm(f"ldrd {factor}, {addend}, {pair}")
+        if self.form == "linear":
+            self._linear(asm, accumulators, group, free, last)
         else:
-            self._linear(asm, accumulators, group, factor, addend, third)
+            asm(*(f"smmla {a}, {a}, {factor}, {addend}" for a in accumulators))
+            if self.form == "own":
+                asm(f"ldr {factor}, {last}")
+                asm(*(f"asr {a}, {a}, {factor}" for a in accumulators))
+            shift = self.shifts[group] if self.form == "shared" else 0
+            suffix = f", asr #{shift}" if shift else ""
+            asm(*(f"ssat {a}, #8, {a}{suffix}" for a in accumulators))
         self._bring_into_clamp(asm, accumulators)
 
     def _linear(
@@ -151,10 +147,10 @@ class Output:
         asm: Assembly,
         accumulators: Sequence[str],
         group: int,
-        factor: str,
-        addend: str,
-        third: str,
+        free: tuple[str, str, str],
+        last: str,
     ) -> None:
+        factor, addend, third = free
         doubled = "lsl {0}, {0}, #1" if group == 0 else "asr {0}, {0}, #7"
         for a in accumulators:
             asm(
@@ -162,7 +158,7 @@ class Output:
                 doubled.format(a),
                 f"smmlar {a}, {a}, {factor}, {third}",
             )
-        asm(f"ldr {third}, [r0], #4")
+        asm(f"ldr {third}, {last}")
         for a in accumulators:
             asm(f"asr {a}, {a}, {third}", f"ssat {a}, #8, {a}")
 
