@@ -11,7 +11,7 @@ from edgec.ir import Array, DType, QuantParams
 from edgec.program import Program
 from tests.program.files import HALF, Sketch
 
-__all__ = ["FAMILIES", "feeds"]
+__all__ = ["FAMILIES", "REAL_FAMILY", "feeds"]
 
 I8, I16 = DType.INT8, DType.INT16
 UNIT = QuantParams((1 / 256,), (-128,))
@@ -284,6 +284,136 @@ def ints(*numbers: int) -> Array:
     return np.array(numbers, np.int32)
 
 
+WIDE_GRID = grid(0.001)
+
+
+def weighted(
+    code: str,
+    shape: Sequence[int],
+    kernel: Sequence[int],
+    result: Sequence[int],
+    *,
+    dtype: DType,
+    bias: type[np.generic] | None = None,
+    axis: int | None = 0,
+    **options: int,
+) -> bytes:
+    """A file of a convolution or a dense layer on other numbers than int8."""
+    real = dtype is DType.FLOAT32
+    channels = result[-1]
+
+    def more(s: Sketch) -> Sequence[int]:
+        if real:
+            numbers = s.rng.normal(0, 0.5, kernel).astype(np.float32)
+            found = [s.constant(numbers)]
+            if bias is not None:
+                found.append(s.constant(s.rng.normal(0, 1, channels).astype(np.float32)))
+            return found
+        found = [s.weights(*kernel, axis=axis)]
+        if bias is not None:
+            on = s.model.tensors[found[0]].quant
+            assert on is not None
+            numbers = s.rng.integers(-99999, 99999, channels).astype(bias)
+            found.append(s.constant(numbers, grid(WIDE_GRID.scale[0] * on.scale[0])))
+        return found
+
+    on = None if real else WIDE_GRID
+    table = {
+        "CONV_2D": "Conv2D", "DEPTHWISE_CONV_2D": "DepthwiseConv2D",
+        "FULLY_CONNECTED": "FullyConnected",
+    }[code]  # fmt: skip
+    window = {
+        "padding": 0,
+        "strideH": 1,
+        "strideW": 1,
+        "dilationHFactor": 1,
+        "dilationWFactor": 1,
+    }
+    if code == "FULLY_CONNECTED":
+        window = {}
+    elif code == "DEPTHWISE_CONV_2D":
+        window["depthMultiplier"] = channels // shape[-1]
+    return one(
+        code, shape, result, x=on, y=on, dtypes=(dtype, dtype), more=more, table=table,
+        options=window | options,
+    )  # fmt: skip
+
+
+def several(dtype: DType, *biases: type[np.generic] | None) -> list[bytes]:
+    """Files of all weighted layers."""
+    files = []
+    for bias in biases:
+        files += [
+            weighted(
+                "CONV_2D", (1, 7, 6, 3), (5, 3, 3, 3), (1, 7, 6, 5), dtype=dtype, bias=bias
+            ),
+            weighted(
+                "CONV_2D",
+                (1, 7, 6, 4),
+                (6, 3, 2, 2),
+                (1, 4, 3, 6),
+                dtype=dtype,
+                bias=bias,
+                strideH=2,
+                strideW=2,
+                fusedActivationFunction=1,
+            ),
+            weighted(
+                "FULLY_CONNECTED",
+                (3, 20),
+                (7, 20),
+                (3, 7),
+                dtype=dtype,
+                bias=bias,
+                axis=None,
+                fusedActivationFunction=3,
+            ),
+        ]
+        if bias is not np.int32:
+            files += [
+                weighted(
+                    "DEPTHWISE_CONV_2D",
+                    (1, 7, 6, 3),
+                    (1, 3, 3, 6),
+                    (1, 7, 6, 6),
+                    dtype=dtype,
+                    bias=bias,
+                    axis=3,
+                ),
+                weighted(
+                    "DEPTHWISE_CONV_2D",
+                    (1, 9, 9, 3),
+                    (1, 3, 3, 3),
+                    (1, 9, 9, 3),
+                    dtype=dtype,
+                    bias=bias,
+                    axis=3,
+                    dilationHFactor=2,
+                    dilationWFactor=2,
+                ),
+            ]
+    return files
+
+
+REAL = (DType.FLOAT32, DType.FLOAT32)
+
+
+def real(code: str, shape: Sequence[int], result: Sequence[int], **more: Any) -> bytes:
+    return one(code, shape, result, x=None, y=None, dtypes=REAL, **more)
+
+
+def real_binary(code: str, a: Sequence[int], b: Sequence[int], activation: int) -> bytes:
+    sketch = Sketch(2)
+    given = [
+        sketch.value(*shape, dtype=DType.FLOAT32, grid=None, name=name)
+        for shape, name in ((a, "a"), (b, "b"))
+    ]
+    sketch.model.inputs += [("a", given[0]), ("b", given[1])]
+    y = sketch.value(*np.broadcast_shapes(a, b), dtype=DType.FLOAT32, grid=None)
+    sketch.op(code, given, [y], code.title(), {"fusedActivationFunction": activation})
+    return sketch.data(y)
+
+
 FAMILIES: dict[str, list[bytes]] = {
     "conv": [
         conv((1, 7, 6, 3), (5, 3, 3, 3), (1, 7, 6, 5)),
@@ -521,7 +651,69 @@ FAMILIES: dict[str, list[bytes]] = {
         lstm(True, 2),
         lstm(False, 2, 0.5),
     ],
+    "int16": [
+        *several(I16, np.int64, np.int32, None),
+        *(
+            one(
+                "SOFTMAX",
+                (5, n),
+                (5, n),
+                x=grid(scale),
+                y=grid(2**-15),
+                dtypes=(I16, I16),
+                table="Softmax",
+                options={"beta": beta},
+            )
+            for n, scale, beta in ((10, 0.001, 1.0), (300, 0.0001, 1.0), (2, 0.0005, 0.5))
+        ),
+    ],
 }
+
+REAL_FAMILY: list[bytes] = [
+    *several(DType.FLOAT32, np.float32, None),
+    *(
+        real_binary(code, a, b, activation)
+        for code in ("ADD", "SUB", "MUL")
+        for a, b, activation in (
+            ((1, 4, 5, 3), (1, 4, 5, 3), 1),
+            ((2, 1, 4), (3, 1), 0),
+            ((3,), (2, 3), 3),
+        )
+    ),
+    *(
+        real(
+            f"{kind}_POOL_2D",
+            (1, 6, 7, 3),
+            (1, 3, 4, 3),
+            table="Pool2D",
+            options={
+                "padding": 0,
+                "strideH": 2,
+                "strideW": 2,
+                "filterHeight": 3,
+                "filterWidth": 3,
+            },
+        )
+        for kind in ("AVERAGE", "MAX")
+    ),
+    *(
+        real(code, (1, 500), (1, 500))
+        for code in ("LOGISTIC", "TANH", "HARD_SWISH", "RELU", "RELU6")
+    ),
+    real("LEAKY_RELU", (1, 50), (1, 50), table="LeakyRelu", options={"alpha": 0.3}),
+    real("SOFTMAX", (3, 12), (3, 12), table="Softmax", options={"beta": 0.7}),
+    real(
+        "MEAN",
+        (1, 4, 5, 6),
+        (1, 6),
+        more=constants(ints(1, 2)),
+        table="Reducer",
+        options={"keepDims": False},
+    ),
+    moved("TRANSPOSE", (2, 3, 4), (4, 3, 2), ints(2, 1, 0), dtype=DType.FLOAT32),
+    moved("PAD", (2, 3), (3, 6), pairs((1, 0), (1, 2)), dtype=DType.FLOAT32),
+]
+"""Layers of real numbers, which are equal but for the last digits."""
 
 
 def feeds(program: Program, seed: int) -> list[Array]:

@@ -27,13 +27,27 @@ from edgec.targets.microcontroller.kernels.portable.moves import (
     split,
     transpose,
 )
+from edgec.targets.microcontroller.kernels.portable.plain import (
+    plain_conv,
+    plain_dense,
+    plain_depthwise,
+)
 from edgec.targets.microcontroller.kernels.portable.pool import pool
+from edgec.targets.microcontroller.kernels.portable.real import (
+    real_binary,
+    real_function,
+    real_matmul,
+    real_mean,
+    real_pool,
+    real_softmax,
+)
 from edgec.targets.microcontroller.kernels.portable.reduce import mean
 from edgec.targets.microcontroller.kernels.portable.resize import (
     resize_bilinear,
     resize_nearest,
 )
 from edgec.targets.microcontroller.kernels.portable.softmax import softmax
+from edgec.targets.microcontroller.kernels.portable.softmax_int16 import softmax_int16
 from edgec.targets.microcontroller.kernels.portable.svdf import svdf
 
 __all__ = ["KERNELS"]
@@ -68,5 +82,15 @@ KERNELS: tuple[Kernel, ...] = (
     batch_matmul,
     svdf,
     lstm,
+    softmax_int16,
+    plain_conv,
+    plain_depthwise,
+    plain_dense,
+    real_binary,
+    real_function,
+    real_pool,
+    real_mean,
+    real_softmax,
+    real_matmul,
 )
 """The first that gives code for a layer computes it."""

@@ -18,7 +18,7 @@ from edgec.targets.microcontroller.kernels.portable.strides import (
 from edgec.targets.microcontroller.kernels.requantization import Multiplier
 from edgec.targets.microcontroller.kernels.rounding import RESCALE
 
-__all__ = ["mean"]
+__all__ = ["mean", "mean_loops"]
 
 _C_TYPES = {DType.INT8: "int8_t", DType.INT16: "int16_t"}
 
