@@ -1,0 +1,1 @@
+"""What models take on emulated microcontrollers: a file for each command."""

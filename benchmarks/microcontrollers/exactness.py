@@ -1,0 +1,57 @@
+"""Generated code beside TFLite Micro, bit for bit: every model on every core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks.microcontrollers.cases import CASES, bound, named
+from edgec.targets.microcontroller.cores import load_core
+from edgec.targets.microcontroller.emulation.model import EmulatedModel, build_model
+from edgec.targets.microcontroller.emulation.oracle import oracle_runs
+from edgec.targets.microcontroller.emulation.toolchain import CompilerName
+from edgec.targets.microcontroller.emulation.toolchain import compiler as compiler_named
+from edgec.targets.microcontroller.generate import generate
+
+__all__ = ["exact", "keywords"]
+
+_CORES = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33")
+_INPUTS = 100
+_KEYWORDS = 1000
+
+
+def exact(models: Sequence[str], compiler: CompilerName) -> int:
+    """Run models on 100 inputs on each core and tier; count the runs that differ."""
+    failures = 0
+    for case in named(models):
+        samples = case.samples(_INPUTS)
+        expected = [r.outputs for r in oracle_runs(case.data, samples, keep_state=True)]
+        for name in _CORES:
+            core = load_core(name)
+            for tier in core.tiers:
+                generated = generate(case.program, core, tier=tier)
+                build = build_model(generated, core, compiler_named(compiler))
+                model = EmulatedModel(generated, build, core)
+                differing = 0
+                for sample, wanted in zip(samples, expected, strict=True):
+                    for want, got in zip(wanted, model.run(sample), strict=True):
+                        differing += int(np.count_nonzero(want.reshape(got.shape) != got))
+                text = f"{case.name} on {name}, {tier}, {_INPUTS} inputs: numbers that differ"
+                failures += bound(text, differing, 0)
+    return failures
+
+
+def keywords(models: Sequence[str], compiler: CompilerName) -> int:
+    """Classify all 1,000 keywords on Cortex-M4; count classes other than TFLite Micro's."""
+    if "KWS" not in models:
+        return 0
+    case, core = CASES["KWS"], load_core("cortex-m4")
+    samples = case.samples(_KEYWORDS)
+    generated = generate(case.program, core)
+    build = build_model(generated, core, compiler_named(compiler))
+    model = EmulatedModel(generated, build, core)
+    found = [int(model.run(sample)[0].argmax()) for sample in samples]
+    wanted = [int(run.outputs[0].argmax()) for run in oracle_runs(case.data, samples)]
+    differing = sum(a != b for a, b in zip(found, wanted, strict=True))
+    return bound(f"KWS, classes of {len(found)} inputs that differ", differing, 0)
