@@ -50,5 +50,7 @@ def seconds(models: Sequence[str], compiler: CompilerName) -> int:
     for case in named(models):
         start = time.perf_counter()
         measure(case.program, case.data, core, settings=Settings(compiler=compiler))
-        failures += bound(f"{case.name}, seconds", time.perf_counter() - start, _SECONDS)
+        failures += bound(
+            f"{case.name}, seconds", round(time.perf_counter() - start, 1), _SECONDS
+        )
     return failures
