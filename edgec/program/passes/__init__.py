@@ -1,0 +1,18 @@
+"""Passes on programs; all are lossless: every output stays what it was, to the bit."""
+
+from __future__ import annotations
+
+from edgec.program.passes.base import Change, Outcome, ProgramPass, run_passes
+from edgec.program.passes.constant_channels import RemoveConstantChannels
+from edgec.program.passes.dead_code import RemoveDeadCode
+from edgec.program.passes.reshapes import FoldReshapes
+
+__all__ = [
+    "Change",
+    "FoldReshapes",
+    "Outcome",
+    "ProgramPass",
+    "RemoveConstantChannels",
+    "RemoveDeadCode",
+    "run_passes",
+]
