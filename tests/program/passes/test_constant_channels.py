@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgec.emulation.oracle import OracleRun, oracle_runs
 from edgec.ir import Array, QuantParams
 from edgec.program import Program
 from edgec.program import operators as ops
@@ -26,6 +25,7 @@ from edgec.program.passes import (
 )
 from edgec.program.reading import parse_program, read_program
 from edgec.program.writing import write_program
+from edgec.targets.microcontroller.emulation.oracle import OracleRun, oracle_runs
 from tests.program.files import MODELS, Sketch
 from tests.program.networks import networks
 
@@ -63,7 +63,7 @@ def equal_outputs(
 
 
 @needs_oracle
-@settings(max_examples=14)
+@settings(max_examples=8)
 @given(networks(), st.sampled_from((1, 4)))
 def test_outputs_stay_what_they_are(data: bytes, multiple: int) -> None:
     program = parse_program(data, "net")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgec.emulation.oracle import oracle
 from edgec.ir import QuantParams
 from edgec.program import Program
 from edgec.program import operators as ops
@@ -13,6 +12,7 @@ from edgec.program.checking import faults_of
 from edgec.program.passes import FoldReshapes, RemoveDeadCode
 from edgec.program.reading import parse_program
 from edgec.program.writing import write_program
+from edgec.targets.microcontroller.emulation.oracle import oracle
 from tests.program.files import HALF, Sketch
 
 
