@@ -131,16 +131,21 @@ def _overlays(
             continue
         result = roots[step.outputs[0]]
         slacks: dict[int, int | None] = {}
+        exact: set[int] = set()
         for position, tensor in enumerate(step.inputs):
             root = roots.get(tensor)
             if root is None:
                 continue
             slack = code.slack.get(position)
+            if slack is None and position in code.in_place:
+                slack = 0
+                exact.add(root)
             before = slacks.get(root, slack)
             # An operand that is read twice is overwritten as late as either reading allows.
             slacks[root] = None if slack is None or before is None else min(slack, before)
         for root, slack in slacks.items():
             dies = spans[root][1] == k and root not in kept and root != result
             if slack is not None and dies:
-                found.append(Overlay(f"tensor {result}", f"tensor {root}", slack))
+                overlay = Overlay(f"tensor {result}", f"tensor {root}", slack, root in exact)
+                found.append(overlay)
     return found

@@ -71,11 +71,14 @@ class Overlay:
     ----------
     result, operand
         Names of buffers.
+    exact
+        It may only if both start at the same byte; `slack` is 0 then.
     """
 
     result: str
     operand: str
     slack: int
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ def check(plan: Plan, buffers: Sequence[Buffer], overlays: Sequence[Overlay] = (
         With everything that is wrong.
     """
     wrong: list[Diagnostic] = []
-    allowed = {(o.result, o.operand): o.slack for o in overlays}
+    allowed = {(o.result, o.operand): o for o in overlays}
     for buffer in buffers:
         at = plan.offsets.get(buffer.name)
         if at is None:
@@ -177,10 +180,12 @@ def _may_cover(
     operand: Buffer,
     read: int,
     written: int,
-    allowed: Mapping[tuple[str, str], int],
+    allowed: Mapping[tuple[str, str], Overlay],
 ) -> bool:
-    slack = allowed.get((result.name, operand.name))
-    return slack is not None and operand.last == result.first and written <= read + slack
+    overlay = allowed.get((result.name, operand.name))
+    if overlay is None or operand.last != result.first:
+        return False
+    return written == read if overlay.exact else written <= read + overlay.slack
 
 
 def _alive_together(buffers: Sequence[Buffer]) -> Iterator[tuple[Buffer, Buffer]]:
@@ -227,6 +232,7 @@ class _Search:
         if len(index) != len(self.buffers):
             raise InternalError("Two buffers have the same name.")
         self.slack = self._usable(index, overlays)
+        self.exact = {(index[o.result], index[o.operand]) for o in overlays if o.exact}
         self.needs = self._needs()
         self.bound = max(self.needs.values(), default=0)
         self.best: list[int] = [0] * len(self.buffers)
@@ -367,7 +373,11 @@ class _Search:
             if at < 0:
                 continue
             low, high = at - size + 1, at + self.sizes[other]
-            if (slack := slacks.get((k, other))) is not None:
+            if self.exact and ((k, other) in self.exact or (other, k) in self.exact):
+                if (k, other) in slacks or (other, k) in slacks:
+                    taken.append((low, at))
+                    low = at + 1
+            elif (slack := slacks.get((k, other))) is not None:
                 low = max(low, at + slack + 1)
             elif (slack := slacks.get((other, k))) is not None:
                 high = min(high, at - slack)

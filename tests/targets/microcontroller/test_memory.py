@@ -105,6 +105,20 @@ def test_a_result_over_two_operands_keeps_both_distances() -> None:
     assert both.offsets["sum"] == min(both.offsets["a"], both.offsets["b"])
 
 
+def test_an_exact_overlay_starts_where_its_operand_does() -> None:
+    buffers = [Buffer("state", 64, 0, 2), Buffer("x", 800, 0, 1), Buffer("y", 200, 1, 2)]
+    overlay = Overlay("y", "x", 0, exact=True)
+    plan = place(buffers, [overlay])
+
+    assert plan.size == plan.bound == 864
+    assert plan.offsets["y"] == plan.offsets["x"]
+
+    shifted = Plan({"state": 808, "x": 8, "y": 0}, 872, 864)
+    check(shifted, buffers, [Overlay("y", "x", 0)])
+    with pytest.raises(InternalError):
+        check(shifted, buffers, [overlay])
+
+
 def test_nothing_lies_over_what_is_needed_later() -> None:
     buffers = [Buffer("a", 64, 0, 2), Buffer("b", 64, 1, 2)]
 
@@ -172,7 +186,13 @@ def problems(draw: st.DrawFn) -> tuple[list[Buffer], list[Overlay]]:
         if x.last == r.first and x.first < r.first
     ]
     chosen = draw(st.lists(st.sampled_from(pairs), unique=True)) if pairs else []
-    return buffers, [Overlay(r, x, draw(st.integers(-120, 120))) for r, x in chosen]
+    overlays = [
+        Overlay(r, x, 0, exact=True)
+        if draw(st.booleans())
+        else Overlay(r, x, draw(st.integers(-120, 120)))
+        for r, x in chosen
+    ]
+    return buffers, overlays
 
 
 @settings(max_examples=60, deadline=None)
@@ -187,6 +207,7 @@ def test_any_buffers_are_placed_without_contradiction(
 
     check(plan, buffers, overlays)  # raises
     allowed = {(o.result, o.operand): o.slack for o in overlays}
+    exact = {(o.result, o.operand) for o in overlays if o.exact}
     for b in buffers:
         assert plan.offsets[b.name] % ALIGNMENT == 0
         for other in buffers:
@@ -198,6 +219,9 @@ def test_any_buffers_are_placed_without_contradiction(
             over = allowed.get((b.name, other.name), -10_000)
             under = allowed.get((other.name, b.name), -10_000)
             assert low >= high or distance <= over or -distance <= under
+            if low < high and distance:
+                assert (b.name, other.name) not in exact
+                assert (other.name, b.name) not in exact
     assert plan.bound <= plan.size <= greedy_size(buffers)
     assert plan.bound <= plain.bound <= plain.size <= greedy_size(buffers)
     assert place(list(buffers), list(overlays)) == plan
