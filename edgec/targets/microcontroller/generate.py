@@ -88,6 +88,10 @@ class Generated:
         Contents by name.
     inputs, outputs
         Where the user puts and finds numbers.
+    reentrant
+        The caller gives the arena with every call.
+    keeps_state
+        There is a function that resets what runs leave to those after them.
     """
 
     prefix: str
@@ -96,6 +100,8 @@ class Generated:
     inputs: tuple[Place, ...]
     outputs: tuple[Place, ...]
     arena: Arena
+    reentrant: bool
+    keeps_state: bool
 
 
 def generate(
@@ -161,7 +167,16 @@ def generate(
         f"{prefix}_weights.c": weights_text(parts),
     }
     files = {name: _named(text, prefix) for name, text in files.items()}
-    return Generated(prefix, MappingProxyType(files), tuple(layers), inputs, outputs, arena)
+    return Generated(
+        prefix,
+        MappingProxyType(files),
+        tuple(layers),
+        inputs,
+        outputs,
+        arena,
+        options.reentrant,
+        bool(program.variables),
+    )
 
 
 def _named(text: str, prefix: str) -> str:
