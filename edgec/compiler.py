@@ -90,7 +90,7 @@ def compile_model(
     """
     say = progress or (lambda stage, done, total: None)
     clock = _Clock()
-    targets = targets_for(options)
+    targets = [target.named(model.stem) for target in targets_for(options)]
     check_structure(options)
     loaded = load(model, options.shapes)
     check_interface(loaded.graph, targets)
@@ -130,6 +130,11 @@ def compile_model(
                 error.summary, (*error.diagnostics, *suspicions(told))
             ) from error
         clock.lap("prove")
+        compiled = [
+            replace(c, measured=target.measured(c.artifact, data.first()))
+            for target, c in zip(targets, compiled, strict=True)
+        ]
+        clock.lap("measure")
         speeds, structure = _speeds(targets, compiled, runners, data, options, say)
         runners.clear()
     clock.lap("time")
@@ -150,7 +155,7 @@ def compile_model(
         structure=structure,
         seconds=clock.seconds,
     )
-    files = {f"{stem}{c.artifact.suffix}": c.artifact.data for c in compiled}
+    files = {name: data for c in compiled for name, data in c.artifact.inside(stem).items()}
     if proof.golden is not None:
         files[f"{stem}.golden.npz"] = proof.golden
     files["report.json"] = json_bytes(report)
@@ -158,7 +163,12 @@ def compile_model(
     besides = [c.artifact.outside for c in compiled if c.artifact.outside is not None]
     large = {beside.file: beside.contents for beside in besides}
     sources = tuple(p for p in given if isinstance(p, Path))
-    return Result(report, files, sources, large, _refused(compiled))
+    over = [
+        problem
+        for target, c in zip(targets, compiled, strict=True)
+        for problem in target.over_budget(c.measured or {})
+    ]
+    return Result(report, files, sources, large, _refused(compiled, over))
 
 
 class _Clock:
@@ -228,8 +238,8 @@ def _drop(
     return Drop(original, data, labelled, options)
 
 
-def _refused(compiled: Sequence[Compiled]) -> EdgecError | None:
-    """Return why artifacts lose more than allowed, or miss the goal, if some do."""
+def _refused(compiled: Sequence[Compiled], over: Sequence[Diagnostic]) -> EdgecError | None:
+    """Return why artifacts lose more than allowed, or take more, if some do."""
     problems = [
         Diagnostic(
             f"loses {told['loses']} at best, where {told['max_drop']:g} is allowed",
@@ -254,6 +264,10 @@ def _refused(compiled: Sequence[Compiled]) -> EdgecError | None:
         for c in compiled
         if c.compression is not None and not c.compression["holds"]
     ]
+    if over:
+        return UnsupportedError(
+            "the model does not fit the device; what was made is written", [*over, *missed]
+        )
     if not missed:
         return None
     return UnsupportedError("the goal is out of reach; the nearest found is written", missed)

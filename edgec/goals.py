@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from edgec.errors import OptionError
 
-__all__ = ["MEASURES", "Goal", "Measure"]
+__all__ = ["MEASURES", "Goal", "Measure", "bytes_of"]
 
 Measure = Literal["macs", "size", "latency", "ram"]
 """Multiply-accumulates, bytes of the artifact, seconds of one inference, bytes of activations
@@ -97,3 +97,24 @@ class Goal:
     def most(self, whole: float) -> float:
         """Return the most that may be left of something that is whole now."""
         return self.value * whole if self.relative else self.value
+
+
+_BYTES = {"": 1, "B": 1, "k": 1000, "kB": 1000, "M": 1_000_000, "MB": 1_000_000}
+
+
+def bytes_of(option: str, text: str | None) -> int | None:
+    """Return how many bytes a text such as ``48k`` says; ``None`` for none.
+
+    Raises
+    ------
+    OptionError
+        If it says no number above 0.
+    """
+    if text is None:
+        return None
+    found = _NUMBER.fullmatch(text)
+    if found is None or found[2] not in _BYTES or not float(found[1]):
+        raise OptionError(
+            f"{option} {text!r} says nothing: write bytes above 0, such as 48k or '48 kB'"
+        )
+    return int(float(found[1]) * _BYTES[found[2]])

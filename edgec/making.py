@@ -52,6 +52,8 @@ class Compiled:
         What sharing of weights saved and lost, if that was asked for.
     observed
         What the samples showed of the float graph, if ranges were calibrated.
+    measured
+        What it takes on its device, where that can be counted.
     """
 
     target: str
@@ -67,6 +69,7 @@ class Compiled:
     uncompressed: Artifact | None = None
     sharing: Mapping[str, Any] | None = None
     observed: CalibrationReport | None = None
+    measured: Mapping[str, Any] | None = None
 
     @property
     def is_lossy(self) -> bool:

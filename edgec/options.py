@@ -11,14 +11,15 @@ from typing import get_args
 from edgec.calibration import DEFAULT, METHODS, MinMax, Percentile, RangeMethod
 from edgec.differentiable import require_torch
 from edgec.errors import OptionError
-from edgec.goals import MEASURES, Goal
+from edgec.goals import MEASURES, Goal, bytes_of
 from edgec.ir import Dim, Graph
 from edgec.passes import RECIPES, STATIC_INT8, SchemeWishes, recipe_named, scheme_wishes
 from edgec.passes.sparse_weights import Sparsity
 from edgec.proof import Limits
 from edgec.split import Source
-from edgec.targets import TARGETS, OnnxRuntime, Target, Tflite
-from edgec.targets.device import names_of
+from edgec.targets import TARGETS, Microcontroller, OnnxRuntime, Target, Tflite
+from edgec.targets.microcontroller.cores import core_names, load_core
+from edgec.targets.microcontroller.target import DEFAULT_CORE, Budget
 from edgec.targets.onnxruntime.devices import DEVICES, device_named
 from edgec.targets.tflite.devices import DEVICES as TFLITE_DEVICES
 from edgec.targets.tflite.devices import device_named as tflite_device
@@ -112,6 +113,8 @@ class CompileOptions:
     channel_multiple
         What the number of channels that a layer keeps is a multiple of; the target's if
         ``None``.
+    max_ram, max_flash
+        The most that target "microcontroller" may take, such as "48k" or "48 kB".
     max_drop
         Largest loss of an artifact that is quantized or made smaller, in points of accuracy
         where there are labels, in units of the user's metric where there is one, else in points
@@ -157,6 +160,8 @@ class CompileOptions:
     target_ram: str | None = None
     techniques: tuple[str, ...] = ()
     channel_multiple: int | None = None
+    max_ram: str | None = None
+    max_flash: str | None = None
 
     @property
     def goal(self) -> Goal | None:
@@ -301,6 +306,7 @@ def _check(options: CompileOptions) -> None:
     if options.max_drop is not None:
         _check_max_drop(options, options.max_drop)
     _check_goal(options)
+    _check_budget(options)
     sharing_asked(options)
     pruning_asked(options)
     _check_device(options)
@@ -347,6 +353,14 @@ def _check_goal(options: CompileOptions) -> None:
         raise OptionError("--target-latency times the artifacts, which --no-proof leaves out")
 
 
+def _check_budget(options: CompileOptions) -> None:
+    for name, given in (("--max-ram", options.max_ram), ("--max-flash", options.max_flash)):
+        if given is not None and Microcontroller.name not in options.targets:
+            raise OptionError(f"{name} goes with target {Microcontroller.name} only")
+        if given is not None and not options.prove:
+            raise OptionError(f"{name} runs the artifact, which --no-proof leaves out")
+
+
 def check_structure(options: CompileOptions) -> None:
     """Raise ``OptionError`` if something is said about structure, and all of it stays."""
     given = {
@@ -358,24 +372,28 @@ def check_structure(options: CompileOptions) -> None:
             raise OptionError(f"{name} goes with one of the --target-… options only")
 
 
-_DEVICES = {Tflite.name: TFLITE_DEVICES, OnnxRuntime.name: DEVICES}
+_DEVICES: Mapping[str, tuple[str, ...]] = {
+    Tflite.name: tuple(d.name for d in TFLITE_DEVICES),
+    OnnxRuntime.name: tuple(d.name for d in DEVICES),
+    Microcontroller.name: core_names(),
+}
 
 
 def _device(options: CompileOptions, target: str) -> str:
     """Return the device of a target: what was asked for may be one of another."""
     name = options.device or _AUTO
-    return name if any(device.name == name for device in _DEVICES[target]) else _AUTO
+    return name if name in _DEVICES[target] else _AUTO
 
 
 def _check_device(options: CompileOptions) -> None:
     """Raise if no target has the device asked for."""
     known = {t: _DEVICES[t] for t in options.targets if t in _DEVICES}
-    if options.device in (None, _AUTO, *(d.name for found in known.values() for d in found)):
+    if options.device in (None, _AUTO, *(name for found in known.values() for name in found)):
         return
-    told = "; ".join(f"{target} has {names_of(found)}" for target, found in known.items())
-    owner = next(
-        (t for t, found in _DEVICES.items() if any(d.name == options.device for d in found)), ""
+    told = "; ".join(
+        f"{target} has {', '.join((_AUTO, *found))}" for target, found in known.items()
     )
+    owner = next((t for t, found in _DEVICES.items() if options.device in found), "")
     other = f"is one of target {owner}, which is not asked for" if owner else "is not known"
     raise OptionError(f"device {options.device!r} {other}; {told}")
 
@@ -406,6 +424,19 @@ def targets_for(options: CompileOptions) -> list[Target]:
             case OnnxRuntime.name:
                 device = device_named(_device(options, name))
                 found.append(OnnxRuntime(device, recipe, wishes))
+            case Microcontroller.name:
+                core = _device(options, name)
+                found.append(
+                    Microcontroller(
+                        load_core(DEFAULT_CORE if core == _AUTO else core),
+                        recipe,
+                        wishes,
+                        Budget(
+                            bytes_of("--max-ram", options.max_ram),
+                            bytes_of("--max-flash", options.max_flash),
+                        ),
+                    )
+                )
             case _:
                 known = ", ".join(t.name for t in TARGETS)
                 raise OptionError(f"there is no target {name!r}; known: {known}")

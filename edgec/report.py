@@ -189,12 +189,15 @@ def _artifact(
 ) -> dict[str, Any]:
     value = evaluation.artifacts[c.target] if evaluation else None
     own = evaluation is not None and evaluation.metric != "accuracy"
+    file, *beside = c.artifact.inside(stem)
     return {
         "target": c.target,
-        "file": f"{stem}{c.artifact.suffix}",
+        "file": file,
         "sha256": hashlib.sha256(c.artifact.data).hexdigest(),
         **({} if c.artifact.outside is None else {"weights": c.artifact.outside.file}),
         "bytes": c.artifact.size_bytes,
+        **({"beside": beside} if beside else {}),
+        **({} if c.measured is None else {"device": dict(c.measured)}),
         "operators": dict(c.artifact.operators),
         "transposes": [name for code, name in c.artifact.layers if code == "TRANSPOSE"],
         "quantized": c.is_quantized,

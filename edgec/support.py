@@ -80,7 +80,8 @@ def _target(name: str) -> Target:
 def refusals(target: Target, graph: Graph) -> tuple[tuple[Diagnostic, ...], Artifact | None]:
     """Return what keeps a target from expressing a model, or else the artifact.
 
-    The artifact is loaded into its runtime, which may refuse what the target did not.
+    The artifact is loaded into its runtime, which may refuse what the target did not; but not
+    into an emulator.
 
     Parameters
     ----------
@@ -93,7 +94,8 @@ def refusals(target: Target, graph: Graph) -> tuple[tuple[Diagnostic, ...], Arti
         if problems := target.check(ready):
             return tuple(problems), None
         artifact = target.emit(ready)
-        target.load(artifact)
+        if not target.is_emulated:
+            target.load(artifact)
     except InternalError:
         raise
     except EdgecError as error:

@@ -34,6 +34,8 @@ _DEVICES = (
     "auto",
     *("x86-64-vnni", "x86-64", "arm64"),
     *("xnnpack", "ethos-u55", "ethos-u65", "ethos-u85"),
+    *("cortex-m0", "cortex-m0plus", "cortex-m3", "cortex-m33", "cortex-m4", "cortex-m55"),
+    "cortex-m7",
 )
 
 _EXAMPLE = """\b
@@ -49,7 +51,7 @@ Example:
     "-t",
     "--target",
     "targets",
-    type=click.Choice(["tflite", "onnxruntime"]),
+    type=click.Choice(["tflite", "onnxruntime", "microcontroller"]),
     multiple=True,
     required=True,
     help="What to compile for; may be repeated.",
@@ -130,8 +132,8 @@ Example:
     "--device",
     type=click.Choice(_DEVICES),
     help="What the artifact is for: a kind of CPU for onnxruntime; for tflite xnnpack, a CPU, "
-    "or an NPU of the family ethos-u. Only the target that has it heeds it; auto is the CPU "
-    "here.",
+    "or an NPU of the family ethos-u; for microcontroller a core, cortex-m4 if none is named. "
+    "Only the target that has it heeds it; auto is the CPU here.",
 )
 @click.option(
     "--recover",
@@ -176,6 +178,17 @@ Example:
     "the metric with --metric, else of agreement with the float model. Layers get more bits, "
     "the cheapest first, or more of the structure stays, until it holds; exit code 6 with the "
     "best found if it never does.",
+)
+@click.option(
+    "--max-ram",
+    metavar="BYTES",
+    help="The most RAM that target microcontroller may take, arena, variables and stack, such "
+    "as 48k; exit code 5 with what it takes if that is more.",
+)
+@click.option(
+    "--max-flash",
+    metavar="BYTES",
+    help="The most flash that target microcontroller may take, constants and code.",
 )
 @click.option(
     "--share-weights",

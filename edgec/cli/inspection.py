@@ -35,7 +35,8 @@ def inspect_model(path: Path, shapes: Mapping[str, Sequence[Dim]]) -> dict[str, 
         "operators": _operators(graph, simplified),
         "quantization": _quantization(graph),
         "simplified": _cost(simplified),
-        "targets": {t.name: _refusals(t(), graph) for t in TARGETS},
+        # What a microcontroller takes is best asked of the integers: edgec compile tells.
+        "targets": {t.name: _refusals(t(), graph) for t in TARGETS if not t().is_emulated},
     }
 
 

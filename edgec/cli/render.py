@@ -15,6 +15,7 @@ from edgec.cli.names import short
 from edgec.cli.numbers import at, bytes_text, change_text, count_text, share_text
 from edgec.cli.problems import problems
 from edgec.cli.render_compression import compression_lines
+from edgec.cli.render_device import device_lines
 from edgec.cli.render_search import search_lines
 from edgec.cli.render_sharing import sharing_lines
 from edgec.files import json_bytes
@@ -71,6 +72,7 @@ def print_report(
     out.print(_artifacts(report))
     for artifact in report["artifacts"]:
         for text in (
+            *device_lines(artifact),
             *compression_lines(report, artifact),
             *search_lines(artifact),
             *sharing_lines(artifact),
@@ -81,6 +83,7 @@ def print_report(
     for line in _diagnostics(report):
         out.print(line)
     names = [str(a[k]) for a in report["artifacts"] for k in ("file", "weights") if k in a]
+    names += [str(name) for a in report["artifacts"] for name in a.get("beside") or ()]
     golden = report.get("golden")
     names += [str(golden)] if golden else []
     out.print(f"\nwrote {', '.join([*names, 'report.json'])} to {folder}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 __all__ = ["METRICS", "TARGET_NAMES", "Metric", "metric"]
 
-TARGET_NAMES = ("tflite", "onnxruntime")
+TARGET_NAMES = ("tflite", "onnxruntime", "microcontroller")
 """Targets that a budget can name; here too, so that the gate loads no compiler."""
 
 Report = Mapping[str, Any]
@@ -77,6 +77,11 @@ def _counted(key: str, report: Report, artifact: Report) -> float | None:
     return _at(artifact, key)
 
 
+def _on_device(keys: Sequence[str], report: Report, artifact: Report) -> float | None:
+    del report
+    return _at(artifact, "device", *keys)
+
+
 def _accuracy_drop(report: Report, artifact: Report) -> float | None:
     before, after = _at(report, "evaluation", "float"), _at(artifact, "accuracy")
     return None if before is None or after is None else before - after
@@ -100,12 +105,20 @@ def _count(name: str, unit: str, description: str, *, key: str = "") -> Metric:
     return Metric(name, unit, "lower", description, partial(_counted, key or name))
 
 
+def _device(name: str, unit: str, description: str, *parts: str) -> Metric:
+    keys = (*parts, "total") if parts else (name,)
+    return Metric(name, unit, "lower", description, partial(_on_device, keys))
+
+
 METRICS: tuple[Metric, ...] = (
     _profile("latency_ms", "ms", "median time of one inference (edgec profile --report)"),
     _profile("latency_p95_ms", "ms", "95th percentile of the time of one inference"),
     _profile("cold_ms", "ms", "time from opening the artifact to its first result"),
     _profile("peak_rss_bytes", "bytes", "most memory of the process that ran the artifact"),
     _count("size_bytes", "bytes", "size of the artifact's files", key="bytes"),
+    _device("instructions", "", "instructions of one inference on the emulated core"),
+    _device("ram_bytes", "bytes", "arena, variables and stack on a microcontroller", "ram"),
+    _device("flash_bytes", "bytes", "constants and code on a microcontroller", "flash"),
     Metric(
         "size_ratio", "", "lower", "size of the artifact over that of the model", _size_ratio
     ),

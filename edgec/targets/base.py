@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -103,9 +103,13 @@ class Artifact:
         """Bytes of both files."""
         return len(self.data) + (self.outside.contents.size if self.outside else 0)
 
+    def inside(self, stem: str) -> dict[str, bytes]:
+        """Return the artifact itself, by name of the file; the first is the one to name."""
+        return {f"{stem}{self.suffix}": self.data}
+
     def files(self, stem: str) -> dict[str, Contents]:
-        """Return the contents of the files by name."""
-        found: dict[str, Contents] = {f"{stem}{self.suffix}": self.data}
+        """Return the contents of all files by name."""
+        found: dict[str, Contents] = {**self.inside(stem)}
         if self.outside is not None:
             found[self.outside.file] = self.outside.contents
         return found
@@ -151,12 +155,22 @@ class Target(ABC):
         return True
 
     @property
+    def is_emulated(self) -> bool:
+        """Whether artifacts run in an emulator, which takes seconds to prepare."""
+        return False
+
+    @property
     def channel_multiple(self) -> int:
         """Channels that kernels compute at a time: a layer with fewer takes as long."""
         return 8
 
     def for_floats(self) -> Target:
         """Return the target with options that a model in float32 can have."""
+        return self
+
+    def named(self, stem: str) -> Target:
+        """Return the target for a model, whose name may be in what is emitted."""
+        del stem
         return self
 
     def precisions(self, op: Op | None = None) -> Mapping[Precision, float]:
@@ -197,6 +211,18 @@ class Target(ABC):
         NumericsError
             If the runtime refuses it.
         """
+
+    def measured(
+        self, artifact: Artifact, feeds: Mapping[str, Array]
+    ) -> Mapping[str, Any] | None:
+        """Return what an artifact takes on its device, as JSON, where that can be counted."""
+        del artifact, feeds
+        return None
+
+    def over_budget(self, measured: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
+        """Return which limits of the user's an artifact breaks, given what it takes."""
+        del measured
+        return ()
 
     def left_out(self, artifact: Artifact) -> tuple[Diagnostic, ...]:
         """What of an artifact the device it is made for does not run itself."""

@@ -50,6 +50,8 @@ class Options:
     channel_multiple: int | None = None
     share_weights: str | None = None
     prune_weights: str | None = None
+    max_ram: str | None = None
+    max_flash: str | None = None
 
 
 @dataclass

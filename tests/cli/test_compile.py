@@ -255,7 +255,10 @@ def test_a_metric_of_ones_own_is_shown_as_it_is(compiler: FakeCompiler, edgec: R
         ("compile net.onnx -o out", "Missing option '-t' / '--target'. Choose from:"),
         ("compile net.onnx -t tflite", "Missing option '-o' / '--output'."),
         ("compile -t tflite -o out", "Missing argument 'MODEL'."),
-        ("compile net.onnx -t tfl -o out", "'tfl' is not one of 'tflite', 'onnxruntime'."),
+        (
+            "compile net.onnx -t tfl -o out",
+            "'tfl' is not one of 'tflite', 'onnxruntime', 'microcontroller'.",
+        ),
         (
             "compile net.onnx -t tflite -o out --shape 1,3",
             "Invalid value for --shape: '1,3' is not NAME=1,3,224,224: an input, '=', and "

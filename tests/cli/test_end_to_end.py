@@ -94,6 +94,7 @@ def test_the_options_are_those_of_the_compiler() -> None:
     from edgec.options import TECHNIQUES
     from edgec.passes import RECIPES, SCHEME_WORDS
     from edgec.targets import TARGETS
+    from edgec.targets.microcontroller.cores import core_names
     from edgec.targets.onnxruntime.devices import DEVICES
     from edgec.targets.tflite.devices import DEVICES as TFLITE_DEVICES
 
@@ -110,7 +111,8 @@ def test_the_options_are_those_of_the_compiler() -> None:
     told = scheme.help or ""
     assert all(word in told for word in SCHEME_WORDS)
     assert sorted(choices["ranges"]) == sorted(METHODS)
-    assert choices["device"] == ["auto", *(d.name for d in (*DEVICES, *TFLITE_DEVICES))]
+    cpus = [d.name for d in (*DEVICES, *TFLITE_DEVICES)]
+    assert choices["device"] == ["auto", *cpus, *core_names()]
     assert choices["techniques"] == list(TECHNIQUES)
     for name in ("io_dtype", "io_layout", "label_offset", "max_float_error", "min_sqnr_db"):
         (option,) = (p for p in command.params if p.name == name)

@@ -29,7 +29,7 @@ def test_lists_the_metrics(edgec: Run) -> None:
 
 
 def test_lists_the_metrics_as_json(edgec: Run) -> None:
-    assert json.loads(edgec("gate", "--list", "--json").stdout)[6] == {
+    assert json.loads(edgec("gate", "--list", "--json").stdout)[9] == {
         "name": "accuracy",
         "unit": "share",
         "better": "higher",

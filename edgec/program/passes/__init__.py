@@ -8,6 +8,7 @@ from edgec.program.passes.dead_code import RemoveDeadCode
 from edgec.program.passes.reshapes import FoldReshapes
 
 __all__ = [
+    "LOSSLESS",
     "Change",
     "FoldReshapes",
     "Outcome",
@@ -16,3 +17,10 @@ __all__ = [
     "RemoveDeadCode",
     "run_passes",
 ]
+
+LOSSLESS: tuple[ProgramPass, ...] = (
+    FoldReshapes(),
+    RemoveConstantChannels(multiple=4),  # which kernels take at a time
+    RemoveDeadCode(),
+)
+"""What is done to every program before code is generated."""

@@ -1,0 +1,259 @@
+"""C for Cortex-M: the TFLite target's integers, as code that needs no runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from typing_extensions import override
+
+from edgec.errors import Diagnostic, OptionError
+from edgec.ir import Array, Graph, Op
+from edgec.ops import Quantize
+from edgec.passes import STATIC_INT8, Pass, Precision, Recipe, Scheme, SchemeWishes
+from edgec.program import Program
+from edgec.program.passes import LOSSLESS, run_passes
+from edgec.program.reading import parse_program
+from edgec.targets.base import Artifact, Runner, Target
+from edgec.targets.microcontroller.cores import Core, load_core
+from edgec.targets.microcontroller.generate import Generated, Options, generate
+from edgec.targets.tflite import Tflite
+from edgec.targets.tflite.interface import IoDtype
+
+__all__ = ["DEFAULT_CORE", "Budget", "Microcontroller", "Sources"]
+
+DEFAULT_CORE = "cortex-m4"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources(Artifact):
+    """A model as C files.
+
+    Parameters
+    ----------
+    program
+        What they compute.
+    flatbuffer
+        The ``.tflite`` file it was read from.
+    """
+
+    program: Program = field(kw_only=True)
+    flatbuffer: bytes = field(kw_only=True, repr=False)
+    generated: Generated = field(kw_only=True)
+    core: Core = field(kw_only=True)
+
+    @property
+    @override
+    def size_bytes(self) -> int:
+        """Bytes of constants in flash; what the code takes is known when it is compiled."""
+        return sum(sum(layer.flash.values()) for layer in self.generated.layers)
+
+    @override
+    def inside(self, stem: str) -> dict[str, bytes]:
+        del stem  # names in C are chosen when it is generated
+        main = f"{self.generated.prefix}{self.suffix}"
+        texts = {main: self.generated.files[main], **self.generated.files}
+        return {name: text.encode() for name, text in texts.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The most that a model may take on its device, in bytes; ``None`` for no limit.
+
+    Parameters
+    ----------
+    ram
+        Arena, variables and stack.
+    flash
+        Constants and code.
+    """
+
+    ram: int | None = None
+    flash: int | None = None
+
+    def over(self, ram: int, flash: int) -> tuple[Diagnostic, ...]:
+        """Return what does not fit, and by how much."""
+        pairs = (
+            ("RAM", self.ram, ram, "--max-ram"),
+            ("flash", self.flash, flash, "--max-flash"),
+        )
+        return tuple(
+            Diagnostic(
+                f"takes {taken:,} bytes of {what}, {taken - most:,} more than the "
+                f"{most:,} of {option}",
+                Microcontroller.name,
+                "a smaller model helps: --target-ram, --target-macs or --target-size",
+            )
+            for what, most, taken, option in pairs
+            if most is not None and taken > most
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Microcontroller(Target):
+    """Emits C99 for one core.
+
+    Parameters
+    ----------
+    core
+        What the code is for.
+    recipe
+        What models are quantized to, if they are.
+    wishes
+        What the user chose of the scheme.
+    budget
+        What the model may take.
+    prefix
+        Of names in C and of files; the model's name if there is none.
+    """
+
+    name: ClassVar[str] = "microcontroller"
+    description: ClassVar[str] = "C99 for Cortex-M, without a runtime: firmware"
+    core: Core = field(default_factory=lambda: load_core(DEFAULT_CORE))
+    recipe: Recipe = STATIC_INT8
+    wishes: SchemeWishes = field(default_factory=SchemeWishes)
+    budget: Budget = Budget()
+    prefix: str = ""
+
+    @property
+    def _tflite(self) -> Tflite:
+        return Tflite(recipe=self.recipe, wishes=self.wishes)
+
+    @override
+    def named(self, stem: str) -> Microcontroller:
+        return replace(self, prefix=stem)
+
+    @override
+    def scheme(self) -> Scheme:
+        if not self.recipe.needs_samples:
+            raise OptionError(
+                f"recipe {self.recipe.name} leaves activations in float, which cores without a "
+                f"large float unit compute slowly: take {STATIC_INT8.name}, or no recipe"
+            )
+        return self._tflite.scheme()
+
+    @property
+    @override
+    def runs_here(self) -> bool:
+        return False
+
+    @property
+    @override
+    def is_emulated(self) -> bool:
+        return True
+
+    @property
+    @override
+    def channel_multiple(self) -> int:
+        return 4  # kernels take four channels from a word
+
+    @override
+    def precisions(self, op: Op | None = None) -> Mapping[Precision, float]:
+        return {"int8": 1.0}
+
+    @override
+    def settings(self) -> dict[str, str]:
+        kernels = ", ".join(self.core.tiers)
+        return {
+            "device": self.core.name,
+            "why": f"kernels: {kernels}",
+            "scheme": str(self.scheme()),
+        }
+
+    @override
+    def prepare(self) -> tuple[Pass, ...]:
+        return self._tflite.prepare()
+
+    @override
+    def finish(self) -> tuple[Pass, ...]:
+        return self._tflite.finish()
+
+    @override
+    def check(self, graph: Graph) -> tuple[Diagnostic, ...]:
+        return self._tflite.check(graph)
+
+    @override
+    def emit(self, graph: Graph) -> Artifact:
+        made = replace(self._tflite, io_dtype=self._io_dtype(graph), io_layout="nhwc").emit(
+            graph
+        )
+        name = self.prefix or graph.name
+        program = parse_program(made.data, name, "what was made of the model")
+        program, changes = _without_waste(program)
+        generated = generate(program, self.core, options=Options(name))
+        main = generated.files[f"{generated.prefix}.c"]
+        return Sources(
+            main.encode(),
+            ".c",
+            made.inputs,
+            made.outputs,
+            made.operators,
+            (*made.notes, *changes),
+            made.layers,
+            program=program,
+            flatbuffer=made.data,
+            generated=generated,
+            core=self.core,
+        )
+
+    def _io_dtype(self, graph: Graph) -> IoDtype:
+        """Return what inputs and outputs are: nothing is converted on the device."""
+        if not any(isinstance(node.op, Quantize) for node in graph.nodes):
+            return "float32"
+        return "int16" if self.recipe.activations == "int16" else "int8"
+
+    @override
+    def load(self, artifact: Artifact) -> Runner:
+        return _Emulated(artifact)
+
+    @override
+    def measured(self, artifact: Artifact, feeds: Mapping[str, Array]) -> Mapping[str, Any]:
+        from edgec.targets.microcontroller.emulation.measure import Settings, measure
+
+        assert isinstance(artifact, Sources)
+        sample = [port.encode(feeds[port.name]) for port in artifact.inputs]
+        settings = Settings(options=Options(artifact.generated.prefix))
+        found = measure(
+            artifact.program,
+            artifact.flatbuffer,
+            self.core,
+            samples=[sample],
+            settings=settings,
+        )
+        return found.to_dict()
+
+    @override
+    def over_budget(self, measured: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
+        return self.budget.over(measured["ram"]["total"], measured["flash"]["total"])
+
+
+def _without_waste(program: Program) -> tuple[Program, tuple[Diagnostic, ...]]:
+    """Return the program without what no output needs, and what was done to each layer."""
+    outcome = run_passes(program, LOSSLESS)
+    notes = tuple(
+        Diagnostic(f"{change.done}: no output changes", change.layer)
+        for change in outcome.changes
+        if change.macs[0] != change.macs[1]
+    )
+    return outcome.program, notes
+
+
+class _Emulated(Runner):
+    """Generated code on the emulated core, without counting."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        from edgec.targets.microcontroller.emulation.model import EmulatedModel, build_model
+        from edgec.targets.microcontroller.emulation.toolchain import compiler
+
+        super().__init__(artifact)
+        assert isinstance(artifact, Sources)
+        build = build_model(artifact.generated, artifact.core, compiler("zig"))
+        self._model = EmulatedModel(artifact.generated, build, artifact.core)
+
+    @override
+    def raw(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        found = self._model.run([feeds[port.name] for port in self.artifact.inputs])
+        return {
+            port.name: array for port, array in zip(self.artifact.outputs, found, strict=True)
+        }

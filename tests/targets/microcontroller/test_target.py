@@ -1,0 +1,97 @@
+"""The target as users have it: from an ONNX model to C that ran on an emulated core."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgec.compiler import CompileOptions, compile_model
+from edgec.demo import CALIBRATION, MODEL, TEST
+from edgec.errors import OptionError, UnsupportedError
+from edgec.gate import METRICS
+from edgec.goals import bytes_of
+
+pytest.importorskip("ziglang", reason="needs edgec[mcu]")
+pytest.importorskip("unicorn", reason="needs edgec[mcu]")
+
+
+def options(**given: object) -> CompileOptions:
+    settings = {"recipe": "static_wi8_ai8", "calibration": CALIBRATION, **given}
+    return CompileOptions(("microcontroller",), **settings)  # type: ignore[arg-type]
+
+
+def test_a_model_becomes_c_that_computes_what_it_should_on_the_core(tmp_path: Path) -> None:
+    pytest.importorskip("tflite_micro", reason="needs edgec[mcu]")
+    result = compile_model(MODEL, options(evaluation=TEST))
+    names = {"digits.c", "digits.h", "digits_weights.c", "digits.golden.npz", "report.json"}
+    assert set(result.files) == names
+    assert result.refused is None
+    (artifact,) = result.report["artifacts"]
+    assert artifact["file"] == "digits.c"
+    assert sorted(artifact["beside"]) == ["digits.h", "digits_weights.c"]
+    assert artifact["accuracy"] > 0.97
+    found = artifact["device"]
+    assert found["device"] == "cortex-m4"
+    assert found["verification"]["exact"]
+    assert found["verification"]["oracle"].startswith("tflite-micro ")
+    assert 0.5 * found["macs"] < found["instructions"] < 2 * found["macs"]
+    assert set(result.report["digests"]) == names - {"report.json"}
+    result.save(tmp_path)
+    assert "digits_run" in (tmp_path / "digits.h").read_text()
+
+    again = compile_model(MODEL, options(evaluation=TEST))
+    for name in names - {"report.json"}:
+        assert again.files[name] == result.files[name]
+    assert again.report["artifacts"] == result.report["artifacts"]
+
+    read = {m.name: m.read(result.report, artifact) for m in METRICS}
+    assert read["instructions"] == found["instructions"]
+    assert read["ram_bytes"] == found["ram"]["total"]
+    assert read["flash_bytes"] == found["flash"]["total"]
+
+
+def test_a_float_model_stays_float() -> None:
+    result = compile_model(MODEL, options(recipe=None, calibration=None))
+    (artifact,) = result.report["artifacts"]
+    assert artifact["fidelity"]["max_relative_error"] < 1e-4
+    assert '#include "digits.h"' in result.files["digits.c"].decode()
+
+
+def test_what_takes_more_than_there_is_is_written_and_refused() -> None:
+    result = compile_model(MODEL, options(max_ram="1k", max_flash="64 kB"))
+    (artifact,) = result.report["artifacts"]
+    taken = artifact["device"]["ram"]["total"]
+    assert isinstance(result.refused, UnsupportedError)
+    assert result.refused.exit_code == 5
+    (problem,) = result.refused.diagnostics
+    assert f"takes {taken:,} bytes of RAM, {taken - 1000:,} more than the 1,000" in str(problem)
+    assert "digits.c" in result.files
+    assert compile_model(MODEL, options(max_ram="64k", max_flash="64k")).refused is None
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"max_ram": "much"}, "--max-ram 'much' says nothing"),
+        ({"max_flash": "0"}, "--max-flash '0' says nothing"),
+        ({"max_ram": "1k", "prove": False}, "--no-proof leaves out"),
+        ({"device": "cortex-a53"}, "microcontroller has auto, cortex-m0"),
+        ({"recipe": "dynamic_wi8_afp32", "calibration": None}, "leaves activations in float"),
+    ],
+)
+def test_options_that_make_no_sense_are_told(given: dict[str, object], says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        compile_model(MODEL, options(**given))
+
+
+def test_a_budget_is_for_microcontrollers() -> None:
+    with pytest.raises(OptionError, match="goes with target microcontroller only"):
+        compile_model(MODEL, CompileOptions(("tflite",), max_ram="1k"))
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("48k", 48000), ("48 kB", 48000), ("1.5M", 1_500_000), ("12", 12)]
+)
+def test_bytes_are_read(text: str, count: int) -> None:
+    assert bytes_of("--max-ram", text) == count
