@@ -24,9 +24,10 @@ import edgec
 from edgec.errors import Diagnostic, NumericsError, OptionError
 from edgec.ir import Array
 
-__all__ = ["OracleRun", "oracle", "oracle_runs", "require_oracle"]
+__all__ = ["OracleRun", "oracle", "oracle_runs", "require_oracle", "run_worker"]
 
 _SECONDS = 300.0
+_WORKER = "edgec.targets.microcontroller.emulation.oracle_worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +98,22 @@ def oracle_runs(
             return [_collected(results, i) for i in range(len(samples))]
 
 
-def _run(folder: Path, flags: Sequence[str], seconds: float) -> None:
-    # -P: a numpy.py in the current folder is not ours.
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "edgec.targets.microcontroller.emulation.oracle_worker",
-        str(folder),
-        *flags,
-    ]
+def run_worker(
+    module: str, arguments: Sequence[str], seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a module in a process of its own, and return what became of it.
+
+    Raises
+    ------
+    NumericsError
+        If it takes longer than so many seconds.
+    """
     above = str(Path(edgec.__file__).parent.parent)
     path = os.pathsep.join(filter(None, [above, os.environ.get("PYTHONPATH", "")]))
     try:
-        done = subprocess.run(
-            command,
+        return subprocess.run(
+            # -P: a numpy.py in the current folder is not ours.
+            [sys.executable, "-P", "-m", module, *arguments],
             capture_output=True,
             text=True,
             errors="replace",
@@ -121,6 +123,10 @@ def _run(folder: Path, flags: Sequence[str], seconds: float) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise NumericsError(f"TFLite Micro ran for more than {seconds:g} s") from error
+
+
+def _run(folder: Path, flags: Sequence[str], seconds: float) -> None:
+    done = run_worker(_WORKER, [str(folder), *flags], seconds)
     if done.returncode == 0 and (folder / "results.npz").exists():
         return
     how = f"ended with exit code {done.returncode}"
