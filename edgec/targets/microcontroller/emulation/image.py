@@ -90,6 +90,11 @@ class Image:
                 continue
             address = entry["st_value"] & ~1 if is_function else entry["st_value"]
             symbols[entry.name] = Symbol(entry.name, address, entry["st_size"], is_function)
+        for name in list(symbols):
+            # GCC renames functions of which it makes one for the arguments that they get.
+            plain, _, rest = name.partition(".")
+            if rest.startswith(("constprop", "isra")):
+                symbols.setdefault(plain, symbols[name])
         sections = {s.name: int(s["sh_size"]) for s in file.iter_sections() if s.name}
         return cls(segments, MappingProxyType(symbols), MappingProxyType(sections))
 

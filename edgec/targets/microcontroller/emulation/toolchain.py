@@ -118,7 +118,7 @@ class Compiler:
         flags = self.flags(core, level)
         linking = ["-Wl,--gc-sections", "-Wl,-e,edgec_reset", "-T", "edgec.ld"]
         if self.name == "gcc":
-            linking += ["-nostartfiles", "--specs=nosys.specs", "-Wl,--no-warn-rwx-segments"]
+            linking += ["-nostdlib", "-lc", "-lgcc"]
         linking += [f"-Wl,-u,{name}" for name in keep]
         sources = [name for name in texts if name.endswith(".c")]
         with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
