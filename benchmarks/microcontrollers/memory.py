@@ -31,7 +31,7 @@ def memory(models: Sequence[str], compiler: CompilerName) -> int:
             ram = found.ram
             print(
                 f"  {'with' if overlap else 'without'} overlap: RAM {ram.total:,} bytes: arena "
-                f"{ram.arena:,} (bound {found.arena_bound:,}), stack {ram.stack:,}, other "
+                f"{ram.arena:,} (bound {found.arena.bound:,}), stack {ram.stack:,}, other "
                 f"{ram.other:,}; {found.instructions:,} instructions",
                 flush=True,
             )

@@ -8,14 +8,14 @@ import click
 
 from edgec.cli.render_emulation import print_fit, print_measurement
 from edgec.errors import Diagnostic, OptionError
-from edgec.files import json_bytes
+from edgec.files import json_bytes, write_files
 from edgec.program.reading import read_program
 from edgec.targets.microcontroller.boards import load_board
-from edgec.targets.microcontroller.cores import Tier, load_core
+from edgec.targets.microcontroller.cores import load_core
 from edgec.targets.microcontroller.emulation.fit import fit
 from edgec.targets.microcontroller.emulation.inputs import stored_inputs
 from edgec.targets.microcontroller.emulation.measure import Settings, measure
-from edgec.targets.microcontroller.emulation.toolchain import CompilerName
+from edgec.targets.microcontroller.timeline import picture
 
 __all__ = ["emulate"]
 
@@ -23,15 +23,22 @@ __all__ = ["emulate"]
 def emulate(
     file: Path,
     inputs: Path | None,
-    device: str | None,
-    board: str | None,
-    fits: str | None,
-    tier: Tier | None,
-    compiler: CompilerName,
+    where: tuple[str | None, str | None, str | None],
+    settings: Settings,
+    svg: Path | None,
     *,
     as_json: bool,
 ) -> None:
-    """Measure on an emulated microcontroller and print what was found."""
+    """Measure on an emulated microcontroller and print what was found.
+
+    Parameters
+    ----------
+    where
+        The names of the core, of a board to estimate the time for, and of one to fit.
+    svg
+        Where to draw the arena over time.
+    """
+    device, board, fits = where
     if file.suffix != ".tflite":
         raise OptionError(
             f"cannot measure {file} on a microcontroller: it is no .tflite file",
@@ -46,9 +53,11 @@ def emulate(
     program, data = read_program(file), file.read_bytes()
     tensors = [program.tensors[k] for k in program.inputs]
     samples = () if inputs is None else stored_inputs(inputs, tensors)
-    settings = Settings(tier=tier, compiler=compiler)
     measured = measure(program, data, core, samples=samples, board=chosen, settings=settings)
     found = fit(program, data, chosen, measured, settings) if chosen and fits else None
+    if svg is not None:
+        drawing = picture(measured.model, measured.arena).encode()
+        write_files(svg.parent, {svg.name: drawing}, protect=[file])
     if as_json:
         both = measured.to_dict()
         click.echo(

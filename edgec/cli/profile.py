@@ -88,6 +88,21 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="What compiles for a microcontroller.",
 )
+@click.option(
+    "--opt-level",
+    "level",
+    type=click.Choice(["O2", "O3", "Os"]),
+    default="O2",
+    show_default=True,
+    help="Of the compiler for a microcontroller: Os gives smaller code.",
+)
+@click.option(
+    "--memory-svg",
+    "svg",
+    type=_PATH,
+    metavar="FILE",
+    help="Draw the RAM of a microcontroller over the layers of the model.",
+)
 @json_option("the numbers")
 def command(
     file: Path,
@@ -98,6 +113,8 @@ def command(
     fit: str | None,
     tier: Any,
     compiler: Any,
+    level: str,
+    svg: Path | None,
     **settings: Any,
 ) -> None:
     """Measure FILE, a .onnx or .tflite file, on this machine.
@@ -107,10 +124,14 @@ def command(
     from edgec.files import json_bytes
     from edgec.profiling import profile_file
 
-    if device or board or fit:
+    emulated = (device, board, fit)
+    _refuse_others(emulated, report, svg, tier)
+    if any(emulated):
         from edgec.cli.emulation import emulate
+        from edgec.targets.microcontroller.emulation.measure import Settings
 
-        emulate(file, settings["inputs"], device, board, fit, tier, compiler, as_json=as_json)
+        made = Settings(tier=tier, compiler=compiler, level=f"-{level}")
+        emulate(file, settings["inputs"], emulated, made, svg, as_json=as_json)
         return
     # The report is read first, so that nobody waits for numbers that have nowhere to go.
     target = None if report is None else _target(report, file)
@@ -125,6 +146,21 @@ def command(
     print_profile(file, profile)
     if report is not None:
         click.echo(f"added to {report} as run.profile.{target}")
+
+
+def _refuse_others(
+    emulated: tuple[str | None, ...], report: Path | None, svg: Path | None, tier: str | None
+) -> None:
+    """Raise for options of one way to measure that are given with the other."""
+    from edgec.errors import OptionError
+
+    if any(emulated) and report is not None:
+        raise OptionError(
+            "--report takes times of this machine: leave out --device, --board and --fit"
+        )
+    if not any(emulated) and (svg is not None or tier is not None):
+        name = "--memory-svg" if svg is not None else "--tier"
+        raise OptionError(f"{name} is about microcontrollers: give a --device, too")
 
 
 def _target(report: Path, file: Path) -> str:

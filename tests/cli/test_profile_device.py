@@ -89,6 +89,38 @@ def test_what_cannot_be_is_told(
     assert said in result.stderr
 
 
+def test_draws_the_memory(edgec: Run, network: Path, tmp_path: Path) -> None:
+    drawing = tmp_path / "memory.svg"
+
+    result = edgec(
+        "profile", str(network), "--device", "cortex-m3", "--memory-svg", str(drawing), "--json"
+    )
+
+    assert result.exit_code == 0
+    assert "net/second: 288 bytes from" in drawing.read_text()
+    assert json.loads(result.stdout)["arena"]["layers"][0]["layer"] == "net/first"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--memory-svg", "m.svg"], "--memory-svg is about microcontrollers"),
+        (["--tier", "dsp"], "--tier is about microcontrollers"),
+        (
+            ["--device", "cortex-m4", "--report", "r.json"],
+            "--report takes times of this machine",
+        ),
+    ],
+)
+def test_options_of_the_other_way_are_refused(
+    edgec: Run, network: Path, arguments: list[str], said: str
+) -> None:
+    result = edgec("profile", str(network), *arguments)
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
 def test_only_tflite_runs_on_microcontrollers(edgec: Run) -> None:
     result = edgec("profile", str(MODEL), "--device", "cortex-m4")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from xml.sax.saxutils import escape
 
 from edgec.targets.microcontroller.memory import Buffer, Plan
@@ -13,11 +14,22 @@ _LEFT, _TOP, _WIDTH, _HEIGHT = 70, 40, 860, 420
 _COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#999999")
 
 
-def memory_svg(plan: Plan, buffers: Sequence[Buffer], *, title: str = "") -> str:
+def memory_svg(
+    plan: Plan,
+    buffers: Sequence[Buffer],
+    *,
+    title: str = "",
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Return a picture with a box for each buffer: steps from left to right, bytes upwards.
 
     What lies over something else can be seen through, so that overlays show. Each box tells
     its name, size, place and steps where a browser points at it.
+
+    Parameters
+    ----------
+    labels
+        What to call buffers, by their names.
     """
     start = min((b.first for b in buffers), default=0)
     steps = max((b.last for b in buffers), default=0) - start + 1
@@ -31,6 +43,7 @@ def memory_svg(plan: Plan, buffers: Sequence[Buffer], *, title: str = "") -> str
     ]
     for k, buffer in enumerate(sorted(buffers, key=lambda b: (b.first, b.last, b.name))):
         at = plan.offsets[buffer.name]
+        label = labels.get(buffer.name, buffer.name)
         lines.append(
             _box(
                 x=_LEFT + (buffer.first - start) * across,
@@ -38,8 +51,8 @@ def memory_svg(plan: Plan, buffers: Sequence[Buffer], *, title: str = "") -> str
                 width=(buffer.last - buffer.first + 1) * across,
                 height=buffer.size * up,
                 colour=_COLOURS[k % len(_COLOURS)],
-                label=buffer.name,
-                tip=f"{buffer.name}: {buffer.size:,} bytes from {at:,}, "
+                label=label,
+                tip=f"{label}: {buffer.size:,} bytes from {at:,}, "
                 f"steps {buffer.first} to {buffer.last}",
             )
         )

@@ -30,9 +30,12 @@ from edgec.targets.microcontroller.emulation.measurement import (
 )
 from edgec.targets.microcontroller.emulation.model import EmulatedModel, build_model
 from edgec.targets.microcontroller.emulation.oracle import oracle_runs
+from edgec.targets.microcontroller.emulation.selftest import run_selftest
 from edgec.targets.microcontroller.emulation.toolchain import compiler
 from edgec.targets.microcontroller.generate import Generated, Options, generate
 from edgec.targets.microcontroller.memory import Plan
+from edgec.targets.microcontroller.selftest import Golden
+from edgec.targets.microcontroller.timeline import picture
 from tests.program.files import FILES, MODELS
 from tests.targets.emulation.networks import residual_network
 
@@ -125,6 +128,17 @@ def test_other_outputs_than_the_oracle_s_are_an_error() -> None:
         measure(dataclasses.replace(right, tensors=tensors), DATA, load_core("cortex-m4"))
 
     assert "Of 3 numbers 1 differ" in str(caught.value)
+
+
+def test_the_self_test_runs_as_on_a_board() -> None:
+    generated = generate(program(), load_core("cortex-m0"))
+    samples = random_inputs([place.tensor for place in generated.inputs], 1)
+    (run,) = oracle_runs(DATA, samples)
+    right = Golden(tuple(samples[0]), run.outputs)
+    wrong = Golden(tuple(samples[0]), tuple(np.roll(y, 1) for y in run.outputs))
+
+    assert run_selftest(generated, right, load_core("cortex-m0"), compiler()) == 0
+    assert run_selftest(generated, wrong, load_core("cortex-m0"), compiler()) == 1
 
 
 # ---- dead memory
@@ -308,4 +322,25 @@ def test_inputs_lie_where_the_plan_says() -> None:
 
 def test_plans_have_bounds() -> None:
     assert isinstance(generate(program(), load_core("cortex-m4")).arena.plan, Plan)
-    assert once().arena_bound <= once().ram.arena
+    assert once().arena.bound <= once().arena.size <= once().ram.arena
+
+
+def test_the_arena_over_time_has_the_users_names() -> None:
+    found = once().arena
+
+    assert [fill.layer for fill in found.layers] == [layer.name for layer in once().layers]
+    assert max(fill.top for fill in found.layers) <= found.size
+    tensors = {o.name: o for o in found.occupants if not o.is_scratch}
+    assert set(tensors) == {
+        "image",
+        "other",
+        "net/first",
+        "net/second",
+        "net/sum",
+        "net/logits",
+    }
+    assert (tensors["other"].first, tensors["other"].last) == (0, 2)
+    assert tensors["net/logits"].size == 3
+    drawn = picture("net", found)
+    assert "net/second: 288 bytes from" in drawn
+    assert "scratch of net/first" in drawn

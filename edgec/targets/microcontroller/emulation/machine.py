@@ -72,6 +72,11 @@ def require_emulator(core: Core) -> None:
 class Machine:
     """A core with a program in its flash, started: ``main`` has returned.
 
+    Attributes
+    ----------
+    exit_code
+        What ``main`` returned.
+
     Raises
     ------
     OptionError
@@ -104,7 +109,7 @@ class Machine:
         self._fault = ""
         if "-mfloat-abi=hard" in core.compiler:
             self._float_unit_on()
-        self.call("edgec_reset")
+        self.exit_code = self.call("edgec_reset")
 
     def _float_unit_on(self) -> None:
         # The emulator has no register CPACR in memory, which the start-up code writes.

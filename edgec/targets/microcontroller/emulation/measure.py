@@ -28,6 +28,7 @@ from edgec.targets.microcontroller.emulation.model import EmulatedModel, build_m
 from edgec.targets.microcontroller.emulation.oracle import oracle_runs
 from edgec.targets.microcontroller.emulation.toolchain import Build, CompilerName, compiler
 from edgec.targets.microcontroller.generate import Generated, Options, generate
+from edgec.targets.microcontroller.timeline import timeline
 
 __all__ = ["Settings", "measure"]
 
@@ -101,7 +102,7 @@ def measure(
         layers=_layers(generated, counts),
         flash=_flash(generated, build),
         ram=_ram(generated, build, counts),
-        arena_bound=generated.arena.plan.bound,
+        arena=timeline(program, generated.arena),
         compiler=build.compiler,
         flags=build.flags,
         emulator=f"Unicorn {version('unicorn')}",

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgec.targets.microcontroller.boards import Board
 from edgec.targets.microcontroller.cores import Tier
+from edgec.targets.microcontroller.timeline import Timeline
 
 __all__ = ["Flash", "Latency", "LayerCost", "Measurement", "Ram", "Verification", "estimate"]
 
@@ -156,8 +157,8 @@ class Measurement:
         From when the input lies ready to when the output can be read.
     outside
         The part of the instructions that belongs to no layer.
-    arena_bound
-        The least that the arena can be, whatever lies where.
+    arena
+        What lies where in it, and how full it is at each layer.
     compiler, flags, emulator
         What the numbers hold for: other compilers, versions and flags give others.
     latency
@@ -176,7 +177,7 @@ class Measurement:
     layers: tuple[LayerCost, ...]
     flash: Flash
     ram: Ram
-    arena_bound: int
+    arena: Timeline
     compiler: str
     flags: tuple[str, ...]
     emulator: str
@@ -194,7 +195,8 @@ class Measurement:
             "outside_layers": self.outside,
             "macs": self.macs,
             "flash": self.flash.to_dict(),
-            "ram": {**self.ram.to_dict(), "arena_bound": self.arena_bound},
+            "ram": self.ram.to_dict(),
+            "arena": self.arena.to_dict(),
             "layers": [layer.to_dict() for layer in self.layers],
             "compiler": {"name": self.compiler, "flags": list(self.flags)},
             "emulator": self.emulator,

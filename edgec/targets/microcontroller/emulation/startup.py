@@ -50,11 +50,11 @@ extern uint32_t edgec_stack_top[], edgec_data_load[];
 extern uint32_t edgec_data_start[], edgec_data_end[], edgec_bss_start[], edgec_bss_end[];
 int main(void);
 void edgec_reset(void);
-void edgec_halt(void);
+void edgec_halt(int code);
 
-__attribute__((noinline, noreturn, used, section(".startup"))) void edgec_halt(void) {
+__attribute__((noinline, noreturn, used, section(".startup"))) void edgec_halt(int code) {
     for (;;) {
-        __asm__ volatile("nop");
+        __asm__ volatile("nop" : : "r"(code)); /* where the emulator finds it */
     }
 }
 
@@ -71,8 +71,7 @@ __attribute__((noinline, noreturn, used, section(".startup"))) void edgec_reset(
     for (to = edgec_bss_start; to < edgec_bss_end;) {
         *to++ = 0;
     }
-    (void)main();
-    edgec_halt();
+    edgec_halt(main());
 }
 
 __attribute__((used, section(".vectors"))) const void *const edgec_vectors[16] = {
