@@ -49,8 +49,8 @@ def conv_first(layer: Layer, core: Core) -> Code | None:
     weights = packed(sums, columns)
     if weights is None:
         return None
-    pixels = window.places if copy.whole else window.columns
-    tiling = Tiling(pixels, len(order) // 2, window.filters, weights)
+    rows, pixels = (1, window.places) if copy.whole else (window.rows, window.columns)
+    tiling = Tiling(pixels, len(order) // 2, window.filters, rows, weights)
     if not tiling.possible:
         return None
     driver = (_whole_driver if copy.whole else _ring_driver)(tiling, copy, sums.zero)
@@ -296,7 +296,7 @@ def _function(kind: str, tiling: Tiling, copy: Copy, zero: int, text: str) -> Fu
         name,
         f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
         "    int8_t *scratch)",
-        block("", text).lstrip(),
+        block("", tiling.shapes + text).lstrip(),
         needs=(
             _copy_bytes(),
             *(copy.gather(size) for size, _ in tiling.runs),

@@ -37,7 +37,7 @@ def conv_gathered(layer: Layer, core: Core) -> Code | None:
     weights = packed(sums, interleaved(np.pad(flat, ((0, 0), (0, padded - inputs)))))
     if weights is None:
         return None
-    tiling = Tiling(window.columns, padded // 2, window.filters, weights)
+    tiling = Tiling(window.columns, padded // 2, window.filters, window.rows, weights)
     if not tiling.possible:
         return None
     driver = (_by_taps if whole else _by_bytes)(tiling, window, sums.zero)
@@ -151,7 +151,7 @@ def _function(
         name,
         f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
         "    int8_t *scratch)",
-        block("", text).lstrip(),
+        block("", tiling.shapes + text).lstrip(),
         needs=(*needs, *tiling.functions),
     )
 

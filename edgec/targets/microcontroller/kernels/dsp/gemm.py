@@ -81,6 +81,9 @@ class Tile:
         Whether the second filter is multiplied by the raw word.
     planes
         ``None`` if pixels are gathered as ``[depth][pixels]`` words.
+    shared
+        Whether the function serves all depths, filters and strides, which it then gets as a
+        fourth argument; some 6 instructions more for every two filters.
     """
 
     pixels: int
@@ -90,18 +93,21 @@ class Tile:
     output: Output
     raw: bool = True
     planes: Planes | None = None
+    shared: bool = False
 
     @property
     def possible(self) -> bool:
         """Whether immediate offsets reach all that the tile touches."""
         reachable = self.planes is None or self.planes.reachable
-        return reachable and 3 * self.stride + 1 < 4096
+        return reachable and (self.shared or 3 * self.stride + 1 < 4096)
 
     @property
     def name(self) -> str:
         """It says all that the code depends on."""
-        parts = [f"$tile_{self.pixels}x2", f"k{2 * self.depth}", f"n{self.filters}"]
-        if self.stride != self.filters:
+        parts = [f"$tile_{self.pixels}x2"]
+        if not self.shared:
+            parts += [f"k{2 * self.depth}", f"n{self.filters}"]
+        if not self.shared and self.stride != self.filters:
             parts.append(f"by{self.stride}")
         if self.planes is not None:
             p = self.planes
@@ -112,7 +118,25 @@ class Tile:
     def prototype(self) -> str:
         """In C."""
         columns = "const uint32_t *" if self.planes is None else "uint32_t *const *"
-        return f"void {self.name}(const uint32_t *weights, {columns}columns, int8_t *output)"
+        shape = ", const int32_t *shape" if self.shared else ""
+        return (
+            f"void {self.name}(const uint32_t *weights, {columns}columns,\n"
+            f"    int8_t *output{shape})"
+        )
+
+    @property
+    def _weights_size(self) -> int:
+        """Bytes of all weights and constants."""
+        return 4 * (2 + self.depth + 2 * self.output.words) * self.filters // 2
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """What a shared function is told: bytes of columns and weights, entry, stride."""
+        loads = len(self._loads(None, backwards=False))
+        step = 4 * (2 + (not self.raw) + loads + 2 * self.pixels)  # bytes; none is short
+        passed = (self.depth - 1) % _UNROLLED
+        entry = _UNROLLED - passed if passed or self.depth == 1 else 0
+        return 4 * self.depth * self.pixels, self._weights_size, step * entry, self.stride
 
     def _accumulator(self, pixel: int, which: int) -> str:
         return f"r{4 + 2 * pixel + which}"
@@ -120,16 +144,24 @@ class Tile:
     def function(self) -> Function:
         """Return the code."""
         segments = 1 if self.planes is None else self.planes.rows
-        asm = Assembly(self.name, frame=12 + 4 * segments)
-        # On the stack: output, end of the inner loop, end of the weights, columns.
+        asm = Assembly(self.name, frame=24 if self.shared else 16 + 4 * segments)
+        # On the stack: output, end of the inner loop, end of the weights, columns or which of
+        # the rows, and then the rows, the last first, or entry of the loop and stride.
         asm("str r2, [sp]")
-        asm.constant("r3", 4 * (2 + self.depth + 2 * self.output.words) * self.filters // 2)
-        asm("add r3, r3, r0", "str r3, [sp, #8]")
-        for k in range(segments if self.planes is not None else 0):
-            asm(f"ldr r3, [r1, #{4 * k}]", f"str r3, [sp, #{12 + 4 * k}]")
-        if self.planes is None:
+        if self.shared:
+            asm("str r1, [sp, #12]", "ldm r3, {r4, r5, r6, r7}")
+            asm("add r4, r4, r1", "add r5, r5, r0", "strd r4, r5, [sp, #4]")
+            asm("adr.w r3, 2f", "add r6, r6, r3", "orr r6, r6, #1", "strd r6, r7, [sp, #16]")
+        else:
+            asm.constant("r3", self._weights_size)
+            asm("add r3, r3, r0", "str r3, [sp, #8]")
+        if self.planes is not None:
+            for k in range(segments):
+                at = 16 + 4 * (segments - 1 - k)
+                asm(f"ldr r3, [r1, #{4 * k}]", f"str r3, [sp, #{at}]")
+        elif not self.shared:
             asm("str r1, [sp, #12]")
-            if self.depth > 2 * _UNROLLED:
+            if not self._unrolled:
                 asm("mov r3, r1")
                 asm.advance("r3", 4 * self.depth * self.pixels)
                 asm("str r3, [sp, #4]")
@@ -146,23 +178,42 @@ class Tile:
             mine = [self._accumulator(p, which) for p in range(self.pixels)]
             group = which if self.raw else 0
             self.output.channel(asm, mine, group, ("r12", "lr", "r3"))
-        asm("ldr lr, [sp]")
-        for p in range(self.pixels):
-            for which in range(2):
-                asm(f"strb {self._accumulator(p, which)}, [lr, #{p * self.stride + which}]")
-        asm("add lr, lr, #2", "str lr, [sp]", "ldr r3, [sp, #8]", "cmp r0, r3", "bne 1b")
+        self._store(asm)
+        asm("ldr r3, [sp, #8]", "cmp r0, r3", "bne 1b")
         return asm.function(self.prototype)
 
+    def _store(self, asm: Assembly) -> None:
+        asm("ldr lr, [sp]")
+        if self.shared:
+            asm("ldr r12, [sp, #20]", "add r3, lr, #2", "str r3, [sp]")
+        for p in range(self.pixels):
+            at = 0 if self.shared else p * self.stride
+            for which in range(2):
+                asm(f"strb {self._accumulator(p, which)}, [lr, #{at + which}]")
+            if self.shared and p + 1 < self.pixels:
+                asm("add lr, lr, r12")
+        if not self.shared:
+            asm("add lr, lr, #2", "str lr, [sp]")
+
+    @property
+    def _unrolled(self) -> bool:
+        """Whether a sum of gathered pixels has no loop."""
+        return self.depth < 2 * _UNROLLED
+
     def _gathered(self, asm: Assembly) -> None:
-        if self.depth <= 2 * _UNROLLED:
-            self._step(asm, None, first=True)
+        self._step(asm, None, first=True)
+        if self.shared:
+            # The first pass of the loop does what is not a whole pass.
+            asm("ldr r12, [sp, #16]", "bx r12", "2:")
+            for _ in range(_UNROLLED):
+                self._step(asm, None)
+        elif self._unrolled:
             for _ in range(self.depth - 1):
                 self._step(asm, None)
         else:
-            # What does not fill a pass of the loop comes before it; the first step is one of
-            # its own, and if nothing else remains the loop is entered behind its first.
+            # What does not fill a pass of the loop comes before it; if that is only the first
+            # step, the loop is entered behind its first.
             straight = self.depth % _UNROLLED
-            self._step(asm, None, first=True)
             for _ in range(straight - 1):
                 self._step(asm, None)
             if not straight:
@@ -172,36 +223,47 @@ class Tile:
             asm("3:")
             for _ in range(_UNROLLED - 1):
                 self._step(asm, None)
+        if self.shared or not self._unrolled:
             asm("ldr r12, [sp, #4]", "cmp r1, r12", "bne 2b")
         asm("ldr r1, [sp, #12]")
 
     def _from_planes(self, asm: Assembly, planes: Planes) -> None:
+        """Go through the rows of the kernel, and in each through the planes.
+
+        The first step of all is one of its own, and then the loop is entered behind its first.
+        """
         unrolled = planes.unrolled
         loops = planes.count > unrolled
-        for row in range(planes.rows):
-            asm(f"ldr r1, [sp, #{12 + 4 * row}]")
+
+        def enter() -> None:
             if loops:
                 asm("mov r3, r1")
                 asm.advance("r3", planes.count * planes.stride)
                 asm("str r3, [sp, #4]")
-            for n in range(unrolled):
-                for k, tap in enumerate(planes.taps):
-                    if n == 0 and k == 0:
-                        if row == 0:
-                            self._step(asm, tap, first=True)
-                            if loops:
-                                asm("b 3f")
-                        if loops:
-                            asm("2:")
-                        if row > 0 or loops:
-                            self._step(asm, tap)
-                        if row == 0 and loops:
-                            asm("3:")
-                    else:
-                        self._step(asm, n * planes.stride + tap)
-            if loops:
-                asm.advance("r1", unrolled * planes.stride)
-                asm("ldr r12, [sp, #4]", "cmp r1, r12", "bne 2b")
+
+        if planes.rows > 1:
+            asm(f"mov r12, #{4 * (planes.rows - 1)}", "str r12, [sp, #12]")
+        asm(f"ldr r1, [sp, #{16 + 4 * (planes.rows - 1)}]")
+        enter()
+        self._step(asm, planes.taps[0], first=True)
+        if loops or planes.rows > 1:
+            asm("b 3f")
+        if planes.rows > 1:
+            asm("4:", "str r12, [sp, #12]", "add r1, sp, r12", "ldr r1, [r1, #16]")
+            enter()
+        if loops:
+            asm("2:")
+        if loops or planes.rows > 1:
+            self._step(asm, planes.taps[0])
+            asm("3:")
+        for n in range(unrolled):
+            for tap in planes.taps[1:] if n == 0 else planes.taps:
+                self._step(asm, n * planes.stride + tap)
+        if loops:
+            asm.advance("r1", unrolled * planes.stride)
+            asm("ldr r12, [sp, #4]", "cmp r1, r12", "bne 2b")
+        if planes.rows > 1:
+            asm("ldr r12, [sp, #12]", "subs r12, r12, #4", "bpl 4b")
 
     def _step(self, asm: Assembly, offset: int | None, *, first: bool = False) -> None:
         """Multiply one word of weights with all pixels.

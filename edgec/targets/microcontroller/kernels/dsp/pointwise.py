@@ -35,7 +35,7 @@ def pointwise(layer: Layer, core: Core) -> Code | None:
     flat = window.strides == (1, 1)
     rows, pixels = (1, window.places) if flat else (window.rows, window.columns)
     step = window.strides[1] * window.channels
-    tiling = Tiling(pixels, window.channels // 2, window.filters, weights)
+    tiling = Tiling(pixels, window.channels // 2, window.filters, rows, weights)
     if not tiling.possible:
         return None
     row = window.strides[0] * window.width * window.channels
@@ -69,7 +69,8 @@ def _driver(tiling: Tiling, window: Window, rows: int, step: int, row: int) -> F
         f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
         "    int8_t *scratch)",
         block(
-            "", f"uint32_t *columns = (uint32_t *)(void *)scratch;\n{staging}{walk}"
+            "",
+            f"{tiling.shapes}uint32_t *columns = (uint32_t *)(void *)scratch;\n{staging}{walk}",
         ).lstrip(),
         needs=(*(expand(size) for size in sizes), *tiling.functions),
     )

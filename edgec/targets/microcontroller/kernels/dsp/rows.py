@@ -44,7 +44,7 @@ def conv_rows(layer: Layer, core: Core) -> Code | None:
     if weights is None:
         return None
     depth = kh * kw * window.channels // 2
-    tiling = Tiling(window.columns, depth, window.filters, weights, ring.planes)
+    tiling = Tiling(window.columns, depth, window.filters, window.rows, weights, ring.planes)
     if not tiling.possible:
         return None
     driver = _driver(tiling, ring, sums.zero)
@@ -231,7 +231,7 @@ def _driver(tiling: Tiling, ring: Ring, zero: int) -> Function:
         name,
         f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
         "    int8_t *scratch)",
-        block("", start + walk).lstrip(),
+        block("", tiling.shapes + start + walk).lstrip(),
         needs=(expand, *tiling.functions),
     )
 

@@ -11,6 +11,12 @@ from edgec.targets.microcontroller.kernels.dsp.gemm import Packed, Planes, Tile
 
 __all__ = ["Tiling", "block", "slack_of"]
 
+_DEEP = 32
+"""Words of a sum from which on sharing costs less than a hundredth."""
+
+_FEW = 2000
+"""Tiles times pairs of filters up to which a function of one's own is not worth its flash."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
@@ -24,11 +30,14 @@ class Tiling:
         Words of two inputs that a sum has.
     filters
         As the layer has them, even or odd.
+    rows
+        How many rows there are.
     """
 
     pixels: int
     depth: int
     filters: int
+    rows: int
     packed: Packed
     planes: Planes | None = None
 
@@ -46,12 +55,16 @@ class Tiling:
         """Whether tiles write beside the result: with an odd number of filters they must."""
         return self.filters % 2 == 1
 
+    @property
+    def shared(self) -> bool:
+        """Whether tiles of other layers may serve: it costs little, or the layer is small."""
+        runs = self.rows * sum(count for _, count in self.runs) * self.packed.filters // 2
+        return self.planes is None and (self.depth >= _DEEP or runs <= _FEW)
+
     def tile(self, pixels: int) -> Tile:
         """Return the tile of a number of pixels."""
-        even = self.packed.filters
-        return Tile(
-            pixels, self.depth, even, even, self.packed.output, self.packed.raw, self.planes
-        )
+        even, output, raw = self.packed.filters, self.packed.output, self.packed.raw
+        return Tile(pixels, self.depth, even, even, output, raw, self.planes, self.shared)
 
     @property
     def possible(self) -> bool:
@@ -71,22 +84,35 @@ class Tiling:
     @property
     def label(self) -> str:
         """For the names of functions."""
-        return self.tile(self.runs[0][0]).name.removeprefix("$tile_")
+        tile = self.tile(self.runs[0][0]).name.removeprefix("$tile_")
+        return f"{2 * self.depth}_{self.filters}_{tile}" if self.shared else tile
 
     def run(self, pixels: int, columns: str) -> str:
         """Return statements in C that run a tile and move `output` on."""
         name = self.tile(pixels).name
         step = pixels * self.filters
+        shape = f", shape_{pixels}" if self.shared else ""
         if not self.staged:
-            return f"{name}(weights, {columns}, output);\noutput += {step};"
+            return f"{name}(weights, {columns}, output{shape});\noutput += {step};"
         return dedent(f"""\
-            {name}(weights, {columns}, staging);
+            {name}(weights, {columns}, staging{shape});
             for (int32_t p = 0; p < {pixels}; p++) {{
                 for (int32_t c = 0; c < {self.filters}; c++) {{
                     output[p * {self.filters} + c] = staging[p * {self.packed.filters} + c];
                 }}
             }}
             output += {step};""")
+
+    @property
+    def shapes(self) -> str:
+        """What shared functions are told, as declarations in C."""
+        if not self.shared:
+            return ""
+        return "".join(
+            f"static const int32_t shape_{size}[4] = "
+            f"{{{', '.join(map(str, self.tile(size).shape))}}};\n"
+            for size, _ in self.runs
+        )
 
     def across(self, columns: str, before: str = "", after: str = "") -> str:
         """Return statements in C that run all tiles of a row.
