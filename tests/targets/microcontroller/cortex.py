@@ -45,6 +45,7 @@ def source(code: Code, sizes: dict[str, int]) -> str:
         "#define $ALIGNED(n) __attribute__((aligned(n)))",
         *(f"{f.prototype};" for f in functions if f.assembly),
         *(f"static {table_definition(f'$table_{k}', t)}" for k, t in code.tables.items()),
+        *dict.fromkeys(t for f in functions for t in f.types),
         *(definition(function) for function in functions),
         *(f"int8_t {k}[{v + 2 * _GUARD}] $ALIGNED(8);" for k, v in sizes.items()),
     ]

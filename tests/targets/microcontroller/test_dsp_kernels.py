@@ -8,8 +8,9 @@ import pytest
 from edgec.program import Layer
 from edgec.program.operators import Activation, Add
 from edgec.targets.microcontroller.kernels import Code
-from edgec.targets.microcontroller.kernels.dsp import KERNELS
+from edgec.targets.microcontroller.kernels.dsp import KERNELS, tiling
 from edgec.targets.microcontroller.kernels.dsp.addition import exact_sums
+from edgec.targets.microcontroller.writing import all_functions
 from tests.targets.microcontroller.cortex import M4, run
 from tests.targets.microcontroller.dsp_layers import (
     Shape,
@@ -52,6 +53,7 @@ POINTWISE = [
     Shape(5, 5, 16, 8),  # six tiles of four and one of one
     Shape(3, 3, 8, 6, activation="none"),  # three of three
     Shape(2, 3, 36, 4),  # 18 words: two before the loop of eight steps
+    Shape(5, 5, 32, 4),  # 16 words: the loop is entered behind its first step
     Shape(1, 3, 64, 4),
     Shape(2, 1, 4, 2),
     Shape(4, 8, 8, 5),  # an odd number of filters
@@ -127,6 +129,19 @@ def test_pointwise(shape: Shape) -> None:
     check(conv_layer(shape))
 
 
+@pytest.mark.parametrize("shape", [*POINTWISE[:6], *FIRST[:3]], ids=str)
+def test_tiles_of_one_layer(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers that are large enough have tiles for their shape alone."""
+    layer = conv_layer(shape)
+    shared = {f.name for f in all_functions(code_of(layer).functions) if "tile" in f.name}
+    monkeypatch.setattr(tiling, "_FEW", 0)
+    monkeypatch.setattr(tiling, "_DEEP", 1000)
+    own = {f.name for f in all_functions(code_of(layer).functions) if "tile" in f.name}
+
+    assert not own & shared
+    check(layer)
+
+
 @pytest.mark.parametrize("shape", ROWS, ids=str)
 def test_rows(shape: Shape) -> None:
     assert kernel_of(conv_layer(shape)) == "conv_rows"
@@ -142,6 +157,20 @@ def test_first(shape: Shape) -> None:
 @pytest.mark.parametrize("shape", GATHERED, ids=str)
 def test_gathered(shape: Shape) -> None:
     assert kernel_of(conv_layer(shape)) == "conv_gathered"
+    check(conv_layer(shape))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape(8, 8, 1, 8, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True),
+        Shape(9, 7, 1, 3, (5, 4), (2, 2), ((2, 2), (1, 1)), depthwise=True),
+        Shape(5, 5, 1, 1, (3, 3), pads=SAME, activation="none", depthwise=True),
+    ],
+    ids=str,
+)
+def test_depthwise_of_one_channel(shape: Shape) -> None:
+    assert kernel_of(conv_layer(shape)) == "depthwise_of_one"
     check(conv_layer(shape))
 
 

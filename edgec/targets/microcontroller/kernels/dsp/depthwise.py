@@ -23,7 +23,7 @@ from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.kernels.base import Code, Function
 from edgec.targets.microcontroller.kernels.dsp.assembly import Assembly, Output
 from edgec.targets.microcontroller.kernels.dsp.sums import Ints, Sums, Window
-from edgec.targets.microcontroller.kernels.dsp.tiling import block, slack_of
+from edgec.targets.microcontroller.kernels.dsp.tiling import slack_of
 from edgec.targets.microcontroller.kernels.requantization import Rescaling
 
 __all__ = ["depthwise"]
@@ -41,18 +41,18 @@ def depthwise(layer: Layer, core: Core) -> Code | None:
     if window.strides not in ((1, 1), (2, 2)):
         return None
     planes = Planes.of(window)
-    if not planes.reachable:
+    if planes.filled <= 0:
         return None
     rescaling = sums.rescaling((1,))
     if rescaling is None:
         return None
     output = Output.of(rescaling)
-    driver = _driver(window, planes, output, sums.zero)
-    turns = _turns(window, planes)
+    call, functions = _call(window, planes, output, sums.zero)
+    turns = _turns(window)
     pixels = window.height * window.width
     return Code(
-        f"{driver.name}({{x0}}, {{y0}}, {{weights}}, {{scratch}});",
-        (driver,),
+        call,
+        functions,
         {"weights": sums.table(_stream(sums, rescaling, window.strides[0]), rescaling)},
         scratch=planes.size,
         in_place=frozenset({0} if slack_of(pixels, turns) >= 0 else ()),
@@ -94,11 +94,6 @@ class Planes:
     def size(self) -> int:
         """Bytes of all."""
         return 4 * self.stride
-
-    @property
-    def reachable(self) -> bool:
-        """Whether immediate offsets reach the last plane."""
-        return self.filled > 0 and 3 * self.stride < 4096
 
 
 def _stream(sums: Sums, rescaling: Rescaling, stride: int) -> Ints:
@@ -249,156 +244,179 @@ class Rows:
             asm.advance("r1", 2 * self.step)
 
 
-def _pair(window: Window, planes: Planes, zero: int, *, upper: bool, lower: bool) -> Function:
-    """Return the function that spreads a pair of rows over the planes.
+_SHAPE = """\
+typedef struct {
+    int32_t channels;
+    int32_t height, row;   /* of the input: rows, and bytes of a row */
+    int32_t top;           /* rows of padding before the picture */
+    int32_t passes, step;  /* over the output's rows, and bytes of it in each */
+    int32_t width, left;   /* columns of the planes, and those before the picture */
+    int32_t words;         /* of weights and constants of four channels */
+    uint32_t zero;         /* what stands for zero, twice */
+    int32_t spread[4];     /* bytes filled in a plane, channels, bytes of a plane, zero */
+    void (*both)(const int8_t *upper, const int8_t *lower, uint32_t *plane,
+        const int32_t *spread);
+    void (*rows[3])(const uint32_t *planes, const uint32_t *weights, int8_t *output);
+} $depthwise_shape;
+"""
 
-    A row outside the picture is a constant.
-    """
-    channels = window.channels
-    which = {(True, True): "both", (True, False): "upper", (False, True): "lower"}
-    name = f"$pair_{which[upper, lower]}_{planes.filled}x{channels}_{planes.stride}"
-    name += "" if upper and lower else f"_z{zero & 0xFF}"
+
+def _both(channels: int) -> Function:
+    """Return the function that spreads two rows of four channels over the planes."""
+    name = f"$spread_both_{channels}"
     asm = Assembly(name)
-    rows = [("r0", "r4", "r6", "r8"), ("r1", "r5", "r7", "r9")]
-    inside = [row for row, is_in in zip(rows, (upper, lower), strict=True) if is_in]
-    outside = [row for row, is_in in zip(rows, (upper, lower), strict=True) if not is_in]
-    for _, _, even, odd in outside:
-        asm.constant(even, (zero & 0xFFFF) * 0x10001)
-        asm(f"mov {odd}, {even}")
-    asm("mov r3, r2")
-    asm.advance("r3", 8 * planes.filled)
-    asm("1:")
-    for _ in range(1 if planes.filled % 2 else 2):
-        for pointer, word, _, _ in inside:
-            if channels < 256:
-                asm(f"ldr {word}, [{pointer}], #{channels}")
-            else:
-                asm(f"ldr {word}, [{pointer}]")
-                asm.advance(pointer, channels)
-        for _, word, even, odd in inside:
-            asm(f"sxtb16 {even}, {word}", f"sxtb16 {odd}, {word}, ror #8")
-        # Channels 0 and 2 lie in the even bytes, 1 and 3 in the odd ones.
-        asm("pkhtb r10, r7, r6, asr #16", f"str r10, [r2, #{2 * planes.stride}]")
-        asm("pkhbt r10, r8, r9, lsl #16", f"str r10, [r2, #{planes.stride}]")
-        asm("pkhtb r10, r9, r8, asr #16", f"str r10, [r2, #{3 * planes.stride}]")
-        asm("pkhbt r10, r6, r7, lsl #16", "str r10, [r2], #8")
-    asm("cmp r2, r3", "bne 1b")
+    asm("ldr r4, [r3]", "ldr r11, [r3, #8]", "add r3, r2, r4")
+    asm("lsl r12, r11, #1", "add lr, r12, r11", "1:")
+    for pointer, word in (("r0", "r4"), ("r1", "r5")):
+        if channels < 256:
+            asm(f"ldr {word}, [{pointer}], #{channels}")
+        else:
+            asm(f"ldr {word}, [{pointer}]")
+            asm.advance(pointer, channels)
+    for word, even, odd in (("r4", "r6", "r8"), ("r5", "r7", "r9")):
+        asm(f"sxtb16 {even}, {word}", f"sxtb16 {odd}, {word}, ror #8")
+    _store_pairs(asm, ("r6", "r8"), ("r7", "r9"))
     return asm.function(
-        f"void {name}(const int8_t *upper, const int8_t *lower, uint32_t *plane)"
+        f"void {name}(const int8_t *upper, const int8_t *lower, uint32_t *plane,\n"
+        "    const int32_t *spread)"
     )
 
 
-def _pairs(window: Window) -> int:
+def _single(which: str) -> Function:
+    """Return the function for a pair of which only the upper or the lower row is inside."""
+    name = f"$spread_{which}"
+    asm = Assembly(name)
+    asm("mov r12, r2", "mov r2, r1", "ldm r12, {r4, r5, r11, lr}", "mov r10, r5", "mov r7, lr")
+    asm("add r3, r2, r4", "lsl r12, r11, #1", "add lr, r12, r11", "1:")
+    asm("ldr r4, [r0]", "add r0, r0, r10", "sxtb16 r6, r4", "sxtb16 r8, r4, ror #8")
+    inside, outside = ("r6", "r8"), ("r7", "r7")
+    pair = (inside, outside) if which == "upper" else (outside, inside)
+    _store_pairs(asm, *pair)
+    return asm.function(
+        f"void {name}(const int8_t *row, uint32_t *plane, const int32_t *spread)"
+    )
+
+
+def _store_pairs(asm: Assembly, upper: tuple[str, str], lower: tuple[str, str]) -> None:
+    """Store a word of each of four channels at r2, planes being r11 bytes apart, and loop.
+
+    Channels 0 and 2 lie in the even bytes, 1 and 3 in the odd ones.
+    """
+    (even, odd), (even_below, odd_below) = upper, lower
+    asm(f"pkhtb r4, {even_below}, {even}, asr #16", "str r4, [r2, r12]")
+    asm(f"pkhbt r4, {odd}, {odd_below}, lsl #16", "str r4, [r2, r11]")
+    asm(f"pkhtb r4, {odd_below}, {odd}, asr #16", "str r4, [r2, lr]")
+    asm(f"pkhbt r4, {even}, {even_below}, lsl #16", "str r4, [r2], #8")
+    asm("cmp r2, r3", "bne 1b")
+
+
+_SPREAD = Function(
+    "$spread_pair",
+    "void $spread_pair(const int8_t *input, int32_t row, int32_t slot, uint32_t *planes,\n"
+    "    const $depthwise_shape *shape)",
+    """\
+{
+    /* A row and the one below it; what lies outside the picture stands for zero. */
+    uint32_t *plane = planes + 2 * shape->left + slot;
+    if (0 <= row && row + 1 < shape->height) {
+        input += row * shape->row;
+        shape->both(input, input + shape->row, plane, shape->spread);
+    } else if (row + 1 == 0) {
+        $spread_lower(input, plane, shape->spread);
+    } else if (row + 1 == shape->height) {
+        $spread_upper(input + row * shape->row, plane, shape->spread);
+    } else {
+        for (int32_t i = 0; i < 4 * shape->width; i++) {
+            planes[2 * i + slot] = shape->zero;
+        }
+    }
+}
+""",
+    needs=(_single("lower"), _single("upper")),
+    types=(_SHAPE,),
+)
+
+_WALK = Function(
+    "$depthwise_3x3",
+    "void $depthwise_3x3(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
+    "    int8_t *scratch, const $depthwise_shape *shape)",
+    """\
+{
+    uint32_t *planes = (uint32_t *)(void *)scratch;
+    /* Columns beside the picture keep what stands for zero. */
+    for (int32_t i = 0; i < 8 * shape->width; i++) {
+        planes[i] = shape->zero;
+    }
+    for (int32_t c = 0; c < shape->channels; c += 4) {
+        int8_t *result = output + c;
+        $spread_pair(input + c, -shape->top, 0, planes, shape);
+        for (int32_t j = 0; j < shape->passes; j++) {
+            const int32_t next = j + 1;
+            $spread_pair(input + c, 2 * next - shape->top, next & 1, planes, shape);
+            shape->rows[next == shape->passes ? 2 : j & 1](planes, weights, result);
+            result += shape->step;
+        }
+        weights += shape->words;
+    }
+}
+""",
+    needs=(_SPREAD,),
+)
+
+
+def _passes(window: Window) -> int:
     """Return how many times rows are computed: one or two of the result each time."""
     return window.rows if window.strides[0] == 2 else (window.rows + 1) // 2
 
 
-def _driver(window: Window, planes: Planes, output: Output, zero: int) -> Function:
-    stride, top = window.strides[0], window.pads[0][0]
-    row = window.width * window.channels
-    pairs = _pairs(window)
-    firsts = [2 * j - top for j in range(pairs + 1)]
-    height = window.height
-
-    def used(upper: bool, lower: bool) -> bool:
-        return any(
-            (0 <= first < height, 0 <= first + 1 < height) == (upper, lower) for first in firsts
-        )
-
-    both = _pair(window, planes, zero, upper=True, lower=True)
-    below = _pair(window, planes, zero, upper=False, lower=True)
-    above = _pair(window, planes, zero, upper=True, lower=False)
-    cases = [("0 <= row && row + 1 < $height", both, used(True, True))]
-    cases += [("row + 1 == 0", below, used(False, True))]
-    cases += [("row + 1 == $height", above, used(True, False))]
-    needs: list[Function] = []
-    fill = [
-        f"for (int32_t i = 0; i < {4 * planes.width}; i++) {{",
-        f"    planes[2 * i + slot] = {(zero & 0xFFFF) * 0x10001:#x}u;",
-        "}",
-    ]
-    text: list[str] = []
-    for condition, function, is_used in cases:
-        if is_used:
-            needs.append(function)
-            head = "} else if" if text else "if"
-            text.append(f"{head} ({condition.replace('$height', str(height))}) {{")
-            upper = f"input + row * {row}" if function is not below else "input"
-            lower = f"input + (row + 1) * {row}" if function is not above else "input"
-            text.append(f"    {function.name}({upper}, {lower}, plane);")
-    if used(False, False) or not text:
-        text = [*text, "} else {", *(f"    {line}" for line in fill), "}"] if text else fill
-    else:
-        text.append("}")
-    plane = f"uint32_t *plane = planes + {2 * planes.left} + slot;\n"
-    shape = f"{height}x{window.width}x{window.channels}_p{planes.left}_{planes.width}"
-    name = f"$rows_of_four_{shape}_z{zero & 0xFF}_{stride}_{top}_{window.rows}"
-    spread = Function(
-        name,
-        f"void {name}(const int8_t *input, int32_t row, int32_t slot, uint32_t *planes)",
-        block("", plane + "\n".join(text)).lstrip(),
-        needs=tuple(needs),
-    )
-    return _walk(window, planes, output, zero, spread)
-
-
-def _walk(
-    window: Window, planes: Planes, output: Output, zero: int, spread: Function
-) -> Function:
-    stride, top = window.strides[0], window.pads[0][0]
-    pairs, rows = _pairs(window), 1 if window.strides[0] == 2 else 2
-    step = rows * window.columns * window.channels
+def _call(
+    window: Window, planes: Planes, output: Output, zero: int
+) -> tuple[str, tuple[Function, ...]]:
+    """Return the call, and what it needs."""
+    stride, passes = window.strides[0], _passes(window)
+    rows = 1 if stride == 2 else 2
     shape = (window.columns, window.channels, planes.stride, output)
-    last = window.rows % 2 if stride == 1 else 0  # of the pairs is a single row
-    tiles = [Rows(stride, rows, odd, *shape) for odd in (False, True)[: pairs - last]]
-    calls = [f"{tile.name}(planes, weights, result);" for tile in tiles]
-    if len(tiles) == 2:
-        calls = [
-            "if ((j & 1) != 0) {",
-            f"    {calls[1]}",
-            "} else {",
-            f"    {calls[0]}",
-            "}",
-        ]
-    lines = [
-        f"{spread.name}(input + c, 2 * j + {2 - top}, (j + 1) & 1, planes);",
-        *calls,
-        f"result += {step};",
+    pair = [Rows(stride, rows, odd, *shape) for odd in (False, True)]
+    last = pair[(passes - 1) & 1]
+    if stride == 1 and window.rows % 2:
+        last = Rows(stride, 1, last.swapped, *shape)
+    # A function that no pass calls is not written.
+    called = [pair[k] if passes > k + 1 else last for k in range(2)] + [last]
+    both = _both(window.channels)
+    numbers = [
+        window.channels,
+        window.height,
+        window.width * window.channels,
+        window.pads[0][0],
+        passes,
+        rows * window.columns * window.channels,
+        planes.width,
+        planes.left,
+        4 * (4 + output.words),
+        f"{(zero & 0xFFFF) * 0x10001:#x}u",
     ]
-    loop = block(f"for (int32_t j = 0; j < {pairs - last}; j++)", "\n".join(lines))
-    parts = [
-        "int8_t *result = output + c;",
-        f"{spread.name}(input + c, {-top}, 0, planes);",
-        *([loop] if pairs > last else []),
-    ]
-    if last:
-        tail = Rows(stride, 1, (pairs - 1) % 2 == 1, *shape)
-        tiles.append(tail)
-        parts.append(f"{spread.name}(input + c, {2 * pairs - top}, {pairs & 1}, planes);")
-        parts.append(f"{tail.name}(planes, weights, result);")
-    parts.append(f"weights += {4 * (4 + output.words)};")
-    start = [
-        "uint32_t *planes = (uint32_t *)(void *)scratch;",
-        "/* Columns beside the picture keep what stands for zero. */",
-        f"for (int32_t i = 0; i < {8 * planes.width}; i++) {{",
-        f"    planes[i] = {(zero & 0xFFFF) * 0x10001:#x}u;",
-        "}",
-        block(f"for (int32_t c = 0; c < {window.channels}; c += 4)", "\n".join(parts)),
-    ]
-    label = f"{tiles[0].name.removeprefix('$depthwise_')}_{spread.name.removeprefix('$rows_')}"
-    name = f"$depthwise_{label}"
-    return Function(
-        name,
-        f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
-        "    int8_t *scratch)",
-        block("", "\n".join(start)).lstrip(),
-        needs=(spread, *(tile.function() for tile in tiles)),
+    word = (zero & 0xFFFF) * 0x10001
+    signed = word - 2**32 if word >= 2**31 else word
+    spread = [8 * planes.filled, window.channels, planes.stride, signed]
+    rows_of = ", ".join(part.name for part in called)
+    table = (
+        (
+            "static const $depthwise_shape shape = {\n"
+            f"    {', '.join(map(str, numbers))},\n"
+            f"    {{{', '.join(map(str, spread))}}}, {both.name},\n"
+            f"    {{{rows_of}}}\n}};\n"
+        )
+        .replace("{", "{{")
+        .replace("}", "}}")
     )
+    text = table + "$depthwise_3x3({x0}, {y0}, {weights}, {scratch}, &shape);"
+    functions = [both, *(rows.function() for rows in dict.fromkeys(called)), _WALK]
+    return text, tuple(functions)
 
 
-def _turns(window: Window, planes: Planes) -> Iterator[tuple[int, int]]:
+def _turns(window: Window) -> Iterator[tuple[int, int]]:
     """Yield what is still needed and what was written, of one channel, in pixels."""
     rows = 1 if window.strides[0] == 2 else 2
-    for j in range(_pairs(window)):
+    for j in range(_passes(window)):
         read = min(max(2 * j + 4 - window.pads[0][0], 0), window.height)
         yield read * window.width, min((j + 1) * rows, window.rows) * window.columns

@@ -63,7 +63,7 @@ def _driver(tiling: Tiling, window: Window, rows: int, step: int, row: int) -> F
     if rows > 1:
         walk = block(f"for (int32_t y = 0; y < {rows}; y++)", f"{walk}\ninput += {row};")
     staging = f"int8_t *staging = scratch + {8 * channels};\n" if tiling.staged else ""
-    name = f"$pointwise_{rows}x{tiling.pixels}_{step}_{tiling.label}"
+    name = f"$pointwise_{rows}x{tiling.pixels}_{row}_{step}_{tiling.label}"
     return Function(
         name,
         f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
