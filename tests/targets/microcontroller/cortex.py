@@ -15,6 +15,7 @@ pytest.importorskip("elftools", reason="there is no reader of ELF files")
 from edgec.program import Layer
 from edgec.targets.microcontroller import Core
 from edgec.targets.microcontroller.cores import load_core
+from edgec.targets.microcontroller.emulation.image import Image
 from edgec.targets.microcontroller.emulation.machine import Machine
 from edgec.targets.microcontroller.emulation.toolchain import compiler
 from edgec.targets.microcontroller.kernels import Code
@@ -36,8 +37,16 @@ class Ran:
     code_size: int
 
 
-def source(code: Code, sizes: dict[str, int]) -> str:
-    """Return C for one layer, whose buffers stand alone with guards around them."""
+def source(code: Code, entries: dict[str, dict[str, str]], sizes: dict[str, int]) -> str:
+    """Return C for one layer.
+
+    Parameters
+    ----------
+    entries
+        Functions to write, each with the places of what the call names.
+    sizes
+        Of the buffers, which stand alone with guards around them.
+    """
     functions = all_functions(code.functions)
     text = [
         "#include <stdint.h>",
@@ -49,37 +58,70 @@ def source(code: Code, sizes: dict[str, int]) -> str:
         *(definition(function) for function in functions),
         *(f"int8_t {k}[{v + 2 * _GUARD}] $ALIGNED(8);" for k, v in sizes.items()),
     ]
-    places = {name: f"({name} + {_GUARD})" for name in sizes}
-    places |= {name: f"$table_{name}" for name in code.tables}
-    text.append(f"void run(void);\nvoid run(void) {{ {code.call.format(**places)} }}")
+    tables = {name: f"$table_{name}" for name in code.tables}
+    for name, places in entries.items():
+        call = code.call.format(**places, **tables)
+        text.append(f"void {name}(void);\nvoid {name}(void) {{ {call} }}")
     return "\n".join(text).replace("$", "m_").replace("static m_ALIGNED(4) ", "static ")
 
 
 def run(
-    code: Code, layer: Layer, inputs: list[Int8], *, where: int | None = None, on: Core = M4
-) -> Ran:
-    """Build and run one layer; what lies around its buffers must stay as it was.
+    code: Code,
+    layer: Layer,
+    inputs: list[Int8],
+    wheres: tuple[int | None, ...] = (None,),
+    on: Core = M4,
+) -> list[Ran]:
+    """Build one layer and run it; what lies around its buffers must stay as it was.
 
     Parameters
     ----------
-    where
-        How far behind the start of the first operand the result starts; apart if ``None``.
+    wheres
+        How far behind the start of the first operand the result starts, run by run; apart from
+        it if ``None``.
     """
+    shift = max(-min((w for w in wheres if w is not None), default=0), 0)
+    ends = [w + layer.output.size for w in wheres if w is not None]
     sizes = {f"x{k}": x.size for k, x in enumerate(inputs)}
-    shift = 0 if where is None else max(-where, 0)  # room in front of the operand
-    if where is None:
-        sizes["y0"] = layer.output.size
-    else:
-        sizes["x0"] = shift + max(inputs[0].size, where + layer.output.size)
+    sizes["x0"] = shift + max(inputs[0].size, *ends, 0)
+    sizes["y0"] = layer.output.size
     if code.scratch:
         sizes["scratch"] = code.scratch
-    text = source(code, sizes | ({"y0": 0} if where is not None else {}))
-    if where is not None:
-        text = text.replace(f"(y0 + {_GUARD})", f"(x0 + {_GUARD + shift + where})")
-        text = text.replace(f"(x0 + {_GUARD})", f"(x0 + {_GUARD + shift})", 1)
-    built = compiler("zig").build({"layer.c": text}, on, keep=["run"])
+    base = {name: f"({name} + {_GUARD})" for name in sizes}
+    base["x0"] = f"(x0 + {_GUARD + shift})"
+    entries = {
+        f"run_{k}": base if where is None else base | {"y0": f"(x0 + {_GUARD + shift + where})"}
+        for k, where in enumerate(wheres)
+    }
+    text = source(code, entries, sizes)
+    built = compiler("zig").build({"layer.c": text}, on, keep=[*entries, *sizes])
     assert not built.warnings, built.warnings
     machine = Machine(built.image, on)
+    found = []
+    for where, name in zip(wheres, entries, strict=True):
+        place = "y0" if where is None else "x0"
+        at = _GUARD + (0 if where is None else shift + where)
+        counts, memory = _run(machine, name, inputs, sizes, shift, place)
+        raw = memory[at : at + layer.output.size]
+        output = np.frombuffer(raw, np.int8).reshape(layer.output.shape)
+        found.append(Ran(output, counts, _code_size(built.image)))
+    return found
+
+
+def _code_size(image: Image) -> int:
+    own = (s for s in image.symbols.values() if s.is_function)
+    return sum(s.size for s in own if not s.name.startswith(("edgec_", "main", "run_")))
+
+
+def _run(
+    machine: Machine,
+    function: str,
+    inputs: list[Int8],
+    sizes: dict[str, int],
+    shift: int,
+    place: str,
+) -> tuple[int, bytes]:
+    """Return the instructions of a run, and what is then where the result is."""
     rng = np.random.default_rng(0)
     before = {}
     for name, size in sizes.items():
@@ -89,18 +131,16 @@ def run(
             start = _GUARD + (shift if name == "x0" else 0)
             noise[start : start + data.size] = data
         before[name] = noise.tobytes()
-        machine.write(built.image.symbol(name).address, before[name])
-    counts = machine.count("run")
-    place = "y0" if where is None else "x0"
+        machine.write(machine.image.symbol(name).address, before[name])
+    counts = machine.count(function)
+    after = {
+        name: machine.read(machine.image.symbol(name).address, len(old))
+        for name, old in before.items()
+    }
     for name, old in before.items():
-        new = machine.read(built.image.symbol(name).address, len(old))
+        new = after[name]
         assert new[:_GUARD] == old[:_GUARD], f"{name} was written before its start"
         assert new[-_GUARD:] == old[-_GUARD:], f"{name} was written behind its end"
         if name.startswith("x") and name != place:
             assert new == old, f"{name} was written"
-    at = built.image.symbol(place).address + _GUARD + (0 if where is None else shift + where)
-    raw = machine.read(at, layer.output.size)
-    own = (s for s in built.image.symbols.values() if s.is_function)
-    size = sum(s.size for s in own if not s.name.startswith("edgec_") and s.name != "main")
-    output = np.frombuffer(raw, np.int8).reshape(layer.output.shape)
-    return Ran(output, counts.total.instructions, size)
+    return counts.total.instructions, after[place]

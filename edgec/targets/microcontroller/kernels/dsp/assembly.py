@@ -44,7 +44,7 @@ class Assembly:
                 # Thumb-2 takes 12 bits, or 8 bits anywhere.
                 low = part & -part
                 piece = part if part < 4096 else part & (low * 0xFF)
-                self(f"{sign}.w {register}, {register}, #{piece}")
+                self(f"{sign} {register}, {register}, #{piece}")
                 part -= piece
 
     def constant(self, register: str, value: int) -> None:
