@@ -117,6 +117,16 @@ DEPTHWISE = [
 ]
 
 
+TAPS = [
+    Shape(6, 5, 8, 8, (5, 5), pads=((2, 2), (2, 2)), depthwise=True),
+    Shape(9, 1, 12, 12, (3, 1), depthwise=True, activation="none"),
+    Shape(9, 7, 4, 4, (3, 3), pads=((2, 2), (2, 2)), dilations=(2, 2), depthwise=True),
+    Shape(8, 9, 4, 4, (2, 3), (1, 2), ((1, 0), (1, 1)), depthwise=True, activation="relu6"),
+    Shape(7, 7, 4, 4, (7, 7), depthwise=True, least=-128),
+    Shape(10, 10, 4, 4, (3, 3), (3, 3), depthwise=True),
+]
+
+
 def kernel_of(layer: Layer) -> str:
     return next(str(getattr(k, "__name__", k)) for k in KERNELS if k(layer, M4) is not None)
 
@@ -155,6 +165,12 @@ def test_first(shape: Shape) -> None:
 @pytest.mark.parametrize("shape", GATHERED, ids=str)
 def test_gathered(shape: Shape) -> None:
     assert kernel_of(conv_layer(shape)) == "conv_gathered"
+    check(conv_layer(shape))
+
+
+@pytest.mark.parametrize("shape", TAPS, ids=str)
+def test_depthwise_taps(shape: Shape) -> None:
+    assert kernel_of(conv_layer(shape)) == "depthwise_taps"
     check(conv_layer(shape))
 
 

@@ -14,6 +14,7 @@ from edgec.targets.microcontroller.kernels.base import Code, Kernel
 from edgec.targets.microcontroller.kernels.dsp.addition import add
 from edgec.targets.microcontroller.kernels.dsp.dense import dense
 from edgec.targets.microcontroller.kernels.dsp.depthwise import depthwise
+from edgec.targets.microcontroller.kernels.dsp.depthwise_taps import depthwise_taps
 from edgec.targets.microcontroller.kernels.dsp.first import conv_first
 from edgec.targets.microcontroller.kernels.dsp.gather import conv_gathered
 from edgec.targets.microcontroller.kernels.dsp.pointwise import pointwise
@@ -47,6 +48,7 @@ KERNELS: tuple[Kernel, ...] = (
     *_CONVOLUTIONS,
     depthwise_of_one,
     depthwise,
+    depthwise_taps,
     dense,
     add,
 )

@@ -9,7 +9,6 @@ so that tiles may reach over the ends of rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,12 @@ from edgec.targets.microcontroller.kernels.dsp.assembly import Assembly
 from edgec.targets.microcontroller.kernels.dsp.expand import store_words
 from edgec.targets.microcontroller.kernels.dsp.gemm import packed
 from edgec.targets.microcontroller.kernels.dsp.sums import Sums, Window
-from edgec.targets.microcontroller.kernels.dsp.tiling import Tiling, block, slack_of
+from edgec.targets.microcontroller.kernels.dsp.tiling import (
+    Tiling,
+    block,
+    slack_of,
+    turns_by_rows,
+)
 
 __all__ = ["conv_first"]
 
@@ -60,7 +64,7 @@ def conv_first(layer: Layer, core: Core) -> Code | None:
         (driver,),
         {"weights": weights.table},
         scratch=copy.size + 8 * len(order) + tiling.staging,
-        slack={0: size if copy.whole else slack_of(size, _turns(window))},
+        slack={0: size if copy.whole else slack_of(size, turns_by_rows(window))},
         macs=window.macs,
     )
 
@@ -288,10 +292,7 @@ def _columns(tiling: Tiling, copy: Copy) -> str:
 
 def _function(kind: str, tiling: Tiling, copy: Copy, zero: int, text: str) -> Function:
     window = copy.window
-    shape = f"{window.height}x{window.width}x{window.channels}_{window.rows}x{window.columns}"
-    pads = f"p{window.pads[0][0]}_{window.pads[1][0]}_s{window.strides[0]}_{window.strides[1]}"
-    kernel = f"{window.kernel[0]}x{window.kernel[1]}"
-    name = f"$conv_{kind}_{shape}_{kernel}_{pads}_z{zero & 0xFF}_{tiling.label}"
+    name = f"$conv_{kind}_{window.label}_z{zero & 0xFF}_{tiling.label}"
     return Function(
         name,
         f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
@@ -303,13 +304,3 @@ def _function(kind: str, tiling: Tiling, copy: Copy, zero: int, text: str) -> Fu
             *tiling.functions,
         ),
     )
-
-
-def _turns(window: Window) -> Iterator[tuple[int, int]]:
-    """Yield what is still needed, and what is written, row by row of the result."""
-    row = window.width * window.channels
-    for y in range(window.rows):
-        read = y * window.strides[0] - window.pads[0][0] + window.kernel[0]
-        last = y + 1 == window.rows
-        done = window.height if last else min(max(read, 0), window.height)
-        yield done * row, (y + 1) * window.columns * window.filters

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from edgec.program import Layer
@@ -13,9 +11,14 @@ from edgec.targets.microcontroller.kernels.base import Code, Function
 from edgec.targets.microcontroller.kernels.dsp.expand import expand, expand_taps
 from edgec.targets.microcontroller.kernels.dsp.gemm import interleaved, packed
 from edgec.targets.microcontroller.kernels.dsp.sums import Sums, Window
-from edgec.targets.microcontroller.kernels.dsp.tiling import Tiling, block, slack_of
+from edgec.targets.microcontroller.kernels.dsp.tiling import (
+    Tiling,
+    block,
+    slack_of,
+    turns_within_rows,
+)
 
-__all__ = ["conv_gathered"]
+__all__ = ["conv_gathered", "place_of_tap"]
 
 _LARGEST = 16_384
 """Bytes of gathered pixels; what would need more is left to portable code."""
@@ -47,7 +50,7 @@ def conv_gathered(layer: Layer, core: Core) -> Code | None:
         (driver,),
         {"weights": weights.table},
         scratch=8 * padded + (bytes_ + 7) // 8 * 8 + tiling.staging,
-        slack={0: slack_of(layer.input(0).size, _turns(window))},
+        slack={0: slack_of(layer.input(0).size, turns_within_rows(window))},
         macs=window.macs,
     )
 
@@ -58,7 +61,7 @@ def _by_taps(tiling: Tiling, window: Window, zero: int) -> Function:
     depth = 8 * tiling.depth * 2
     tap = (
         "for (int32_t p = 0; p < $pixels; p++) {\n"
-        f"{_indented(_place(window))}\n"
+        f"{_indented(place_of_tap(window, '(x + p)')[1])}\n"
         f"    taps[p] = inside ? input + place * {channels} : zeros;\n"
         "}\n"
         f"$expand_taps_$pixels(taps, to, {channels});\n"
@@ -81,7 +84,7 @@ def _by_bytes(tiling: Tiling, window: Window, zero: int) -> Function:
     """Any number of channels: bytes are copied, then expanded."""
     channels, padded = window.channels, 2 * tiling.depth
     tap = (
-        f"{_place(window)}\n"
+        f"{place_of_tap(window, '(x + p)')[1]}\n"
         f"const int8_t *from = inside ? input + place * {channels} : input;\n"
         f"for (int32_t c = 0; c < {channels}; c++) {{\n"
         f"    *to++ = inside ? from[c] : {zero};\n"
@@ -103,10 +106,12 @@ def _by_bytes(tiling: Tiling, window: Window, zero: int) -> Function:
     return _function("bytes", tiling, window, zero, start, body, depth + 4 * padded, needs)
 
 
-def _place(window: Window) -> str:
-    """Return declarations of a tap's pixel, `place`, and of whether it is `inside`."""
-    return (
-        f"const int32_t column = (x + p) * {window.strides[1]} + {_offset(window, 1, 'kx')};\n"
+def place_of_tap(window: Window, pixel: str = "x") -> tuple[str, str]:
+    """Return declarations in C for a tap: its `row`; its `place`, and if it is `inside`."""
+    row = f"const int32_t row = y * {window.strides[0]} + {_offset(window, 0, 'ky')};"
+    column = f"{pixel} * {window.strides[1]} + {_offset(window, 1, 'kx')}"
+    return row, (
+        f"const int32_t column = {column};\n"
         f"const int32_t place = row * {window.width} + column;\n"
         f"const int32_t inside = 0 <= row && row < {window.height} && 0 <= column\n"
         f"    && column < {window.width};"
@@ -123,8 +128,8 @@ def _offset(window: Window, axis: int, index: str) -> str:
 def _kernel_loops(window: Window, tap: str) -> str:
     kh, kw = window.kernel
     inner = block(f"for (int32_t kx = 0; kx < {kw}; kx++)", tap)
-    row = f"const int32_t row = y * {window.strides[0]} + {_offset(window, 0, 'ky')};\n"
-    return block(f"for (int32_t ky = 0; ky < {kh}; ky++)", row + inner)
+    row = place_of_tap(window)[0]
+    return block(f"for (int32_t ky = 0; ky < {kh}; ky++)", f"{row}\n{inner}")
 
 
 def _function(
@@ -141,11 +146,7 @@ def _function(
     walk = block(f"for (int32_t y = 0; y < {window.rows}; y++)", f"int32_t x = 0;\n{tiles}")
     if tiling.staged:
         start += f"int8_t *staging = scratch + {staging};\n"
-    shape = f"{window.height}x{window.width}x{window.channels}_{window.rows}x{window.columns}"
-    kernel = "x".join(map(str, window.kernel))
-    steps = "_".join(map(str, (*window.strides, *window.dilations)))
-    before_all = f"p{window.pads[0][0]}_{window.pads[1][0]}_z{zero & 0xFF}"
-    name = f"$conv_{kind}_{shape}_{kernel}_{steps}_{before_all}_{tiling.label}"
+    name = f"$conv_{kind}_{window.label}_z{zero & 0xFF}_{tiling.label}"
     text = f"uint32_t *columns = (uint32_t *)(void *)scratch;\n{start}{walk}"
     return Function(
         name,
@@ -158,14 +159,3 @@ def _function(
 
 def _indented(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
-
-
-def _turns(window: Window) -> Iterator[tuple[int, int]]:
-    """Yield what is still needed, and what is written, row by row of the result.
-
-    While a row is computed nothing from its topmost input row on may be overwritten.
-    """
-    row = window.width * window.channels
-    for y in range(window.rows):
-        needed = max(y * window.strides[0] - window.pads[0][0], 0)
-        yield min(needed, window.height - 1) * row, (y + 1) * window.columns * window.filters

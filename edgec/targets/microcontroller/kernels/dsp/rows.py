@@ -19,7 +19,12 @@ from edgec.targets.microcontroller.kernels.base import Code, Function
 from edgec.targets.microcontroller.kernels.dsp.assembly import Assembly
 from edgec.targets.microcontroller.kernels.dsp.gemm import Planes, packed
 from edgec.targets.microcontroller.kernels.dsp.sums import Ints, Sums, Window
-from edgec.targets.microcontroller.kernels.dsp.tiling import Tiling, block, slack_of
+from edgec.targets.microcontroller.kernels.dsp.tiling import (
+    Tiling,
+    block,
+    slack_of,
+    turns_by_rows,
+)
 
 __all__ = ["conv_rows"]
 
@@ -53,7 +58,7 @@ def conv_rows(layer: Layer, core: Core) -> Code | None:
         (driver,),
         {"weights": weights.table},
         scratch=ring.size + tiling.staging,
-        slack={0: slack_of(layer.input(0).size, _turns(window))},
+        slack={0: slack_of(layer.input(0).size, turns_by_rows(window))},
         macs=window.macs,
     )
 
@@ -234,13 +239,3 @@ def _driver(tiling: Tiling, ring: Ring, zero: int) -> Function:
         block("", tiling.shapes + start + walk).lstrip(),
         needs=(expand, *tiling.functions),
     )
-
-
-def _turns(window: Window) -> Iterator[tuple[int, int]]:
-    """Yield what is still needed, and what is written, row by row of the result."""
-    row = window.width * window.channels
-    for y in range(window.rows):
-        read = y * window.strides[0] - window.pads[0][0] + window.kernel[0]
-        last = y + 1 == window.rows
-        done = window.height if last else min(max(read, 0), window.height)
-        yield done * row, (y + 1) * window.columns * window.filters

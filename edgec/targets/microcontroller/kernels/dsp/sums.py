@@ -148,6 +148,14 @@ class Window:
         )
 
     @property
+    def label(self) -> str:
+        """For the names of functions; it says everything but the number of filters."""
+        shapes = f"{self.height}x{self.width}x{self.channels}_{self.rows}x{self.columns}"
+        kernel = f"{self.kernel[0]}x{self.kernel[1]}"
+        steps = (*self.strides, *self.dilations, self.pads[0][0], self.pads[1][0])
+        return f"{shapes}_{kernel}_{'_'.join(map(str, steps))}"
+
+    @property
     def places(self) -> int:
         """Pixels of the result."""
         return self.rows * self.columns

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from textwrap import dedent, indent
 
 from edgec.targets.microcontroller.kernels.base import Function
 from edgec.targets.microcontroller.kernels.dsp.gemm import Packed, Planes, Tile
+from edgec.targets.microcontroller.kernels.dsp.sums import Window
 
-__all__ = ["Tiling", "block", "slack_of"]
+__all__ = ["Tiling", "block", "slack_of", "turns_by_rows", "turns_within_rows"]
 
 _DEEP = 32
 """Words of a sum from which on sharing costs less than a hundredth."""
@@ -156,3 +157,27 @@ def slack_of(size: int, turns: Iterable[tuple[int, int]]) -> int:
         (`size` if none is), and the end of what is written before more is read.
     """
     return min((read - written for read, written in turns if read < size), default=size)
+
+
+def turns_by_rows(window: Window) -> Iterator[tuple[int, int]]:
+    """Yield turns for :func:`slack_of` of a layer that reads rows before it needs them.
+
+    All rows that a row of the result needs were read when the first of it is written.
+    """
+    row = window.width * window.channels
+    for y in range(window.rows):
+        read = y * window.strides[0] - window.pads[0][0] + window.kernel[0]
+        last = y + 1 == window.rows
+        done = window.height if last else min(max(read, 0), window.height)
+        yield done * row, (y + 1) * window.columns * window.filters
+
+
+def turns_within_rows(window: Window) -> Iterator[tuple[int, int]]:
+    """Yield turns of a layer that reads what a pixel of the result needs when it computes it.
+
+    While a row is computed nothing from its topmost input row on may be overwritten.
+    """
+    row = window.width * window.channels
+    for y in range(window.rows):
+        needed = max(y * window.strides[0] - window.pads[0][0], 0)
+        yield min(needed, window.height - 1) * row, (y + 1) * window.columns * window.filters
