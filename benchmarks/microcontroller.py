@@ -14,6 +14,7 @@ from importlib.metadata import version
 from benchmarks.microcontrollers.cases import CASES
 from benchmarks.microcontrollers.counts import counts, layers
 from benchmarks.microcontrollers.exactness import exact, keywords
+from benchmarks.microcontrollers.fits import fits
 from benchmarks.microcontrollers.memory import memory
 from benchmarks.microcontrollers.repeats import repeat, seconds
 from edgec.targets.microcontroller.emulation.toolchain import (
@@ -28,6 +29,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str], CompilerName], int]] = {
     "counts": counts,
     "layers": layers,
     "ram": memory,
+    "fits": fits,
     "repeat": repeat,
     "seconds": seconds,
     "exact": exact,

@@ -130,6 +130,13 @@ def place(buffers: Sequence[Buffer], overlays: Sequence[Overlay] = ()) -> Plan:
     """
     search = _Search(buffers, overlays)
     search.run()
+    if overlays and search.size > search.bound:
+        # To use what is allowed can be worse, where the best is not found.
+        apart = _Search(buffers, ())
+        if apart.bound < search.size:
+            apart.run()
+        if apart.size < search.size:
+            search.size, search.best = apart.size, apart.best
     offsets = {b.name: search.best[k] for k, b in enumerate(search.buffers)}
     plan = Plan(MappingProxyType(offsets), search.size, search.bound)
     check(plan, buffers, overlays)
@@ -347,8 +354,12 @@ class _Search:
             at = generator.choice([k for k, end in enumerate(ends) if end == top])
         else:
             at = generator.randrange(len(order))
-        moved = order.pop(at)
-        order.insert(generator.randrange(at + 1), moved)
+        to = generator.randrange(at + 1)
+        if generator.random() < 0.5:
+            # Before one of those that it has to keep apart from: others change nothing.
+            near = set(self.neighbours[order[at]])
+            to = generator.choice([k for k in range(at) if order[k] in near] or [to])
+        order.insert(to, order.pop(at))
 
     def _try(self, order: Sequence[int], slack: Mapping[tuple[int, int], int]) -> None:
         """Place in an order, each as low as it fits; give up when it becomes no better."""

@@ -16,6 +16,7 @@ from edgec.targets.microcontroller.cores import load_core
 from edgec.targets.microcontroller.emulation import machine as machines
 from edgec.targets.microcontroller.emulation.image import Image
 from edgec.targets.microcontroller.emulation.machine import Count, Machine
+from edgec.targets.microcontroller.emulation.startup import Memory
 from edgec.targets.microcontroller.emulation.toolchain import Build, compiler
 
 SOURCE = r"""
@@ -164,6 +165,17 @@ def test_what_the_compiler_refuses_is_told() -> None:
         compiler().build({"a.c": "int f(void) { return y; }"}, load_core("cortex-m4"), keep=[])
 
     assert "a.c" in caught.value.dump
+
+
+def test_the_linker_keeps_to_the_memory_that_there_is() -> None:
+    core = load_core("cortex-m4")
+    source = {"a.c": "char many[5000]; char *f(void); char *f(void) { return many; }"}
+    enough, little = Memory(4096, 8192, 256), Memory(4096, 4096, 256)
+
+    compiler().build(source, core, keep=["f"], memory=enough)
+
+    with pytest.raises(InternalError, match="overflow"):
+        compiler().build(source, core, keep=["f"], memory=little)
 
 
 def test_warnings_are_part_of_a_build() -> None:

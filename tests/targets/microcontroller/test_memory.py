@@ -222,7 +222,7 @@ def test_any_buffers_are_placed_without_contradiction(
             if low < high and distance:
                 assert (b.name, other.name) not in exact
                 assert (other.name, b.name) not in exact
-    assert plan.bound <= plan.size <= greedy_size(buffers)
+    assert plan.bound <= plan.size <= min(plain.size, greedy_size(buffers))
     assert plan.bound <= plain.bound <= plain.size <= greedy_size(buffers)
     assert place(list(buffers), list(overlays)) == plan
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 __all__ = [
     "FLASH",
     "HALT",
-    "LINKER_SCRIPT",
     "MAIN",
     "RAM",
     "STACK_BYTES",
     "STACK_TOP",
     "STARTUP",
+    "Memory",
     "Region",
+    "linker_script",
 ]
 
 
@@ -89,11 +90,23 @@ int main(void) {
 }
 """
 
-LINKER_SCRIPT = f"""\
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """How much memory there is; more than on any board, if nothing else is said."""
+
+    flash_bytes: int = FLASH.size
+    ram_bytes: int = RAM.size
+    stack_bytes: int = STACK_BYTES
+
+
+def linker_script(memory: Memory) -> str:
+    """Return what tells the linker where everything lies; it refuses what does not fit."""
+    return f"""\
 ENTRY(edgec_reset)
 MEMORY {{
-    FLASH (rx) : ORIGIN = {FLASH.start:#x}, LENGTH = {FLASH.size}
-    RAM (rw) : ORIGIN = {RAM.start:#x}, LENGTH = {RAM.size}
+    FLASH (rx) : ORIGIN = {FLASH.start:#x}, LENGTH = {memory.flash_bytes}
+    RAM (rw) : ORIGIN = {RAM.start:#x}, LENGTH = {memory.ram_bytes}
 }}
 SECTIONS {{
     .startup : {{ KEEP(*(.vectors)) KEEP(*(.startup)) . = ALIGN(8); }} > FLASH
@@ -101,7 +114,7 @@ SECTIONS {{
     .rodata : {{ *(.rodata .rodata.*) . = ALIGN(4); }} > FLASH
     .ARM.exidx : {{ *(.ARM.exidx* .ARM.extab*) . = ALIGN(4); }} > FLASH
     /* First in RAM, so that a stack that grows too far leaves it, and faults. */
-    .stack (NOLOAD) : {{ . = . + {STACK_BYTES}; {STACK_TOP} = .; }} > RAM
+    .stack (NOLOAD) : {{ . = . + {memory.stack_bytes}; {STACK_TOP} = .; }} > RAM
     .data : {{ edgec_data_start = .; *(.data .data.*) . = ALIGN(4); edgec_data_end = .; }}
         > RAM AT > FLASH
     edgec_data_load = LOADADDR(.data);

@@ -21,7 +21,7 @@ from edgec.errors import Diagnostic, InternalError, OptionError
 from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.emulation.extra import require
 from edgec.targets.microcontroller.emulation.image import Image
-from edgec.targets.microcontroller.emulation.startup import LINKER_SCRIPT, MAIN, STARTUP
+from edgec.targets.microcontroller.emulation.startup import MAIN, STARTUP, Memory, linker_script
 
 __all__ = ["COMPILERS", "Build", "Compiler", "CompilerName", "compiler"]
 
@@ -30,6 +30,7 @@ CompilerName = Literal["zig", "gcc"]
 COMPILERS: tuple[CompilerName, ...] = ("zig", "gcc")
 """In the order they are preferred."""
 
+_LARGE = Memory()
 _GCC = "arm-none-eabi-gcc"
 _SECONDS = 300.0
 
@@ -95,6 +96,7 @@ class Compiler:
         keep: Sequence[str],
         level: str = "-O2",
         main: str = MAIN,
+        memory: Memory = _LARGE,
     ) -> Build:
         """Compile and link C files with what starts them.
 
@@ -108,6 +110,8 @@ class Compiler:
             Of optimisation, such as ``-O2``.
         main
             The text of ``main``.
+        memory
+            How much there is.
 
         Raises
         ------
@@ -124,7 +128,7 @@ class Compiler:
         with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
             for name, text in texts.items():
                 Path(folder, name).write_text(text, encoding="utf-8")
-            Path(folder, "edgec.ld").write_text(LINKER_SCRIPT, encoding="utf-8")
+            Path(folder, "edgec.ld").write_text(linker_script(memory), encoding="utf-8")
             command = [*self.command, *flags, *sources, *linking, "-o", "program.elf"]
             done = _run(command, folder)
             program = Path(folder, "program.elf")
