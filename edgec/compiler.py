@@ -131,7 +131,11 @@ def compile_model(
             ) from error
         clock.lap("prove")
         compiled = [
-            replace(c, measured=target.measured(c.artifact, data.first()))
+            replace(
+                c,
+                measured=target.measured(c.artifact, data.first()),
+                artifact=target.delivered(c.artifact, data.first()),
+            )
             for target, c in zip(targets, compiled, strict=True)
         ]
         clock.lap("measure")

@@ -32,7 +32,7 @@ def write_files(
     Parameters
     ----------
     files
-        Contents by plain file name.
+        Contents by file name, which may begin with folders.
     protect
         Files that must not be overwritten, under this or any other name, and folders that
         nothing may be written into: the inputs.
@@ -43,13 +43,16 @@ def write_files(
         If a file cannot be written, or is one of the protected ones.
     """
     _refuse(folder, list(files), protect)
-    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    inner = dict.fromkeys(p for name in files for p in (folder / name).parents)
+    folders = sorted({*inner, folder, *folder.parents}, key=lambda p: -len(p.parts))
+    made = [p for p in folders if not p.exists()]
     written: dict[Path, Path] = {}
     place, complete = folder, False
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             place = folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
             written[place] = _temporary(folder)
             _write(written[place], data)
         _rename(written)
@@ -143,8 +146,9 @@ def _refuse(folder: Path, names: Sequence[str], protect: Sequence[Path]) -> None
 def _refuse_file(
     path: Path, name: str, protect: Sequence[Path], hint: Sequence[Diagnostic]
 ) -> None:
-    if path.name != name or name == "..":
-        raise ValueError(f"{name!r} is not a plain file name")
+    parts = Path(name).parts
+    if not parts or ".." in parts or Path(name).is_absolute() or "/".join(parts) != name:
+        raise ValueError(f"{name!r} is no name of a file in a folder")
     for guarded in protect:
         if _same(path, guarded):
             raise OutputError(

@@ -19,6 +19,7 @@ from edgec.proof import Limits
 from edgec.split import Source
 from edgec.targets import TARGETS, Microcontroller, OnnxRuntime, Target, Tflite
 from edgec.targets.microcontroller.cores import core_names, load_core
+from edgec.targets.microcontroller.forms import FORMS
 from edgec.targets.microcontroller.target import DEFAULT_CORE, Budget
 from edgec.targets.onnxruntime.devices import DEVICES, device_named
 from edgec.targets.tflite.devices import DEVICES as TFLITE_DEVICES
@@ -115,6 +116,10 @@ class CompileOptions:
         ``None``.
     max_ram, max_flash
         The most that target "microcontroller" may take, such as "48k" or "48 kB".
+    project
+        What folder target "microcontroller" makes, one of
+        :data:`edgec.targets.microcontroller.forms.FORMS`, with a self-test on one sample;
+        plain C files without one if ``None``.
     max_drop
         Largest loss of an artifact that is quantized or made smaller, in points of accuracy
         where there are labels, in units of the user's metric where there is one, else in points
@@ -162,6 +167,7 @@ class CompileOptions:
     channel_multiple: int | None = None
     max_ram: str | None = None
     max_flash: str | None = None
+    project: str | None = None
 
     @property
     def goal(self) -> Goal | None:
@@ -274,6 +280,7 @@ def _check(options: CompileOptions) -> None:
         "effort": (options.effort, EFFORTS),
         "io dtype": (options.io_dtype, get_args(IoDtype)),
         "io layout": (options.io_layout, get_args(IoLayout)),
+        "project": (options.project, FORMS),
     }
     for what, (value, choices) in known.items():
         if value is not None and value not in choices:
@@ -354,7 +361,11 @@ def _check_goal(options: CompileOptions) -> None:
 
 
 def _check_budget(options: CompileOptions) -> None:
-    for name, given in (("--max-ram", options.max_ram), ("--max-flash", options.max_flash)):
+    for name, given in (
+        ("--max-ram", options.max_ram),
+        ("--max-flash", options.max_flash),
+        ("--project", options.project),
+    ):
         if given is not None and Microcontroller.name not in options.targets:
             raise OptionError(f"{name} goes with target {Microcontroller.name} only")
         if given is not None and not options.prove:
@@ -435,6 +446,7 @@ def targets_for(options: CompileOptions) -> list[Target]:
                             bytes_of("--max-ram", options.max_ram),
                             bytes_of("--max-flash", options.max_flash),
                         ),
+                        options.project,  # type: ignore[arg-type]
                     )
                 )
             case _:

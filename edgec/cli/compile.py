@@ -191,6 +191,12 @@ Example:
     help="The most flash that target microcontroller may take, constants and code.",
 )
 @click.option(
+    "--project",
+    type=click.Choice(["plain", "arduino", "zephyr"]),
+    help="Make a folder that builds: with a Makefile and CMakeLists.txt, or a library for "
+    "Arduino or Zephyr; and a self-test for the board, with one sample and its golden output.",
+)
+@click.option(
     "--share-weights",
     metavar="VALUES",
     help="Let the int8 weights of each layer take so few values, such as 16, or of each output "

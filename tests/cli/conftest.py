@@ -52,6 +52,7 @@ class Options:
     prune_weights: str | None = None
     max_ram: str | None = None
     max_flash: str | None = None
+    project: str | None = None
 
 
 @dataclass

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
 
 from edgec.targets.microcontroller.cores import Core
+from edgec.targets.microcontroller.forms import Form
 from edgec.targets.microcontroller.generate import Generated
 from edgec.targets.microcontroller.selftest import Golden, golden_text, main_text
 
-__all__ = ["FORMS", "Form", "project"]
-
-Form = Literal["plain", "arduino", "zephyr"]
-"""All files in one folder with a Makefile and a CMakeLists.txt, or a library."""
-
-FORMS: tuple[Form, ...] = ("plain", "arduino", "zephyr")
+__all__ = ["project"]
 
 
 def project(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
@@ -12,14 +13,15 @@ from edgec.errors import Diagnostic, OptionError
 from edgec.ir import Array, Graph, Op
 from edgec.ops import Quantize
 from edgec.passes import STATIC_INT8, Pass, Precision, Recipe, Scheme, SchemeWishes
-from edgec.program import Program
-from edgec.program.passes import LOSSLESS, run_passes
-from edgec.program.reading import parse_program
 from edgec.targets.base import Artifact, Runner, Target
 from edgec.targets.microcontroller.cores import Core, load_core
-from edgec.targets.microcontroller.generate import Generated, Options, generate
+from edgec.targets.microcontroller.forms import Form
 from edgec.targets.tflite import Tflite
 from edgec.targets.tflite.interface import IoDtype
+
+if TYPE_CHECKING:
+    from edgec.program import Program
+    from edgec.targets.microcontroller.generate import Generated
 
 __all__ = ["DEFAULT_CORE", "Budget", "Microcontroller", "Sources"]
 
@@ -34,6 +36,8 @@ class Sources(Artifact):
     ----------
     program
         What they compute.
+    folder
+        Texts of a whole project by path, if one was asked for.
     flatbuffer
         The ``.tflite`` file it was read from.
     """
@@ -42,6 +46,9 @@ class Sources(Artifact):
     flatbuffer: bytes = field(kw_only=True, repr=False)
     generated: Generated = field(kw_only=True)
     core: Core = field(kw_only=True)
+    folder: Mapping[str, str] = field(
+        default_factory=lambda: MappingProxyType({}), kw_only=True, repr=False
+    )
 
     @property
     @override
@@ -53,8 +60,9 @@ class Sources(Artifact):
     def inside(self, stem: str) -> dict[str, bytes]:
         del stem  # names in C are chosen when it is generated
         main = f"{self.generated.prefix}{self.suffix}"
-        texts = {main: self.generated.files[main], **self.generated.files}
-        return {name: text.encode() for name, text in texts.items()}
+        texts = self.folder or self.generated.files
+        first = [name for name in texts if name.rpartition("/")[2] == main]
+        return {name: texts[name].encode() for name in dict.fromkeys([*first, *texts])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,8 @@ class Microcontroller(Target):
         What the user chose of the scheme.
     budget
         What the model may take.
+    project
+        The form of a folder with a self-test; C files alone if there is none.
     prefix
         Of names in C and of files; the model's name if there is none.
     """
@@ -114,6 +124,7 @@ class Microcontroller(Target):
     recipe: Recipe = STATIC_INT8
     wishes: SchemeWishes = field(default_factory=SchemeWishes)
     budget: Budget = Budget()
+    project: Form | None = None
     prefix: str = ""
 
     @property
@@ -175,6 +186,9 @@ class Microcontroller(Target):
 
     @override
     def emit(self, graph: Graph) -> Artifact:
+        from edgec.program.reading import parse_program
+        from edgec.targets.microcontroller.generate import Options, generate
+
         made = replace(self._tflite, io_dtype=self._io_dtype(graph), io_layout="nhwc").emit(
             graph
         )
@@ -210,6 +224,7 @@ class Microcontroller(Target):
     @override
     def measured(self, artifact: Artifact, feeds: Mapping[str, Array]) -> Mapping[str, Any]:
         from edgec.targets.microcontroller.emulation.measure import Settings, measure
+        from edgec.targets.microcontroller.generate import Options
 
         assert isinstance(artifact, Sources)
         sample = [port.encode(feeds[port.name]) for port in artifact.inputs]
@@ -224,12 +239,35 @@ class Microcontroller(Target):
         return found.to_dict()
 
     @override
+    def delivered(self, artifact: Artifact, feeds: Mapping[str, Array]) -> Artifact:
+        from edgec.targets.microcontroller.emulation.model import passes_selftest
+        from edgec.targets.microcontroller.emulation.toolchain import compiler
+        from edgec.targets.microcontroller.projects import project
+        from edgec.targets.microcontroller.selftest import Golden
+
+        if self.project is None:
+            return artifact
+        assert isinstance(artifact, Sources)
+        runner = self.load(artifact)
+        stored = runner.encode(feeds)
+        results = runner.raw(stored)
+        golden = Golden(
+            tuple(stored[port.name] for port in artifact.inputs),
+            tuple(results[port.name] for port in artifact.outputs),
+        )
+        passes_selftest(artifact.generated, golden, self.core, compiler("zig"))
+        folder = project(artifact.generated, self.core, self.project, golden)
+        return replace(artifact, folder=folder)
+
+    @override
     def over_budget(self, measured: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
         return self.budget.over(measured["ram"]["total"], measured["flash"]["total"])
 
 
 def _without_waste(program: Program) -> tuple[Program, tuple[Diagnostic, ...]]:
     """Return the program without what no output needs, and what was done to each layer."""
+    from edgec.program.passes import LOSSLESS, run_passes
+
     outcome = run_passes(program, LOSSLESS)
     notes = tuple(
         Diagnostic(f"{change.done}: no output changes", change.layer)

@@ -15,8 +15,9 @@ import pytest
 from edgec.errors import OptionError
 from edgec.ir import Array
 from edgec.program.reading import parse_program
+from edgec.targets.microcontroller.forms import FORMS, Form
 from edgec.targets.microcontroller.generate import Generated, Options, generate
-from edgec.targets.microcontroller.projects import FORMS, Form, project
+from edgec.targets.microcontroller.projects import project
 from edgec.targets.microcontroller.selftest import Golden
 from tests.targets.microcontroller.host import ANY_CORE, FLAGS, expected, zig
 from tests.targets.microcontroller.operator_files import FAMILIES, REAL_FAMILY, feeds

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgec.compiler import CompileOptions, compile_model
 from edgec.demo import CALIBRATION, MODEL, TEST
-from edgec.errors import OptionError, UnsupportedError
+from edgec.errors import NumericsError, OptionError, UnsupportedError
 from edgec.gate import METRICS
 from edgec.goals import bytes_of
+from edgec.targets.microcontroller.cores import Core
+from edgec.targets.microcontroller.emulation import model
+from edgec.targets.microcontroller.emulation.toolchain import Compiler
+from edgec.targets.microcontroller.generate import Generated
+from edgec.targets.microcontroller.selftest import Golden
 
 pytest.importorskip("ziglang", reason="needs edgec[mcu]")
 pytest.importorskip("unicorn", reason="needs edgec[mcu]")
@@ -95,3 +102,38 @@ def test_a_budget_is_for_microcontrollers() -> None:
 )
 def test_bytes_are_read(text: str, count: int) -> None:
     assert bytes_of("--max-ram", text) == count
+
+
+@pytest.mark.parametrize(
+    ("form", "has"),
+    [
+        ("plain", {"digits.c", "main.c", "Makefile", "digits_golden.h"}),
+        ("arduino", {"src/digits.c", "library.properties"}),
+        ("zephyr", {"zephyr/module.yml"}),
+    ],
+)
+def test_a_project_has_a_self_test_that_passes(
+    form: str, has: set[str], tmp_path: Path
+) -> None:
+    result = compile_model(MODEL, options(project=form))
+    assert has <= set(result.files)
+    (artifact,) = result.report["artifacts"]
+    assert artifact["file"].endswith("digits.c")
+    result.save(tmp_path)
+    assert all((tmp_path / name).is_file() for name in result.files)
+
+
+def test_a_self_test_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+
+    def damaged(generated: Generated, golden: Golden, core: Core, zig: Compiler) -> None:
+        passes(generated, golden, core, zig)
+        (right,) = golden.outputs
+        told.append(True)
+        passes(generated, replace(golden, outputs=(right ^ np.int8(1),)), core, zig)
+
+    passes = model.passes_selftest
+    monkeypatch.setattr(model, "passes_selftest", damaged)
+    with pytest.raises(NumericsError, match="self-test of digits fails on cortex-m4"):
+        compile_model(MODEL, options(project="plain"))
+    assert told

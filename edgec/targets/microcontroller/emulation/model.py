@@ -6,15 +6,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from edgec.errors import InternalError, OptionError
+from edgec.errors import InternalError, NumericsError, OptionError
 from edgec.ir import Array
 from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.emulation.machine import Counts, Machine
 from edgec.targets.microcontroller.emulation.toolchain import Build, Compiler
 from edgec.targets.microcontroller.files import Place
 from edgec.targets.microcontroller.generate import Generated
+from edgec.targets.microcontroller.projects import project
+from edgec.targets.microcontroller.selftest import Golden
 
-__all__ = ["EmulatedModel", "build_model"]
+__all__ = ["EmulatedModel", "build_model", "passes_selftest"]
 
 _GARBAGE = b"\x5a"
 
@@ -138,3 +140,22 @@ class EmulatedModel:
             flat = np.frombuffer(contents, place.tensor.dtype.numpy)
             found.append(flat.reshape(place.tensor.shape))
         return tuple(found)
+
+
+def passes_selftest(
+    generated: Generated, golden: Golden, core: Core, compiler: Compiler
+) -> None:
+    """Build ``main.c`` with a golden run, as on a board, and run it.
+
+    Raises
+    ------
+    NumericsError
+        If it says that something is wrong.
+    """
+    files = dict(project(generated, core, "plain", golden))
+    main = files.pop("main.c")
+    build = compiler.build(files, core, keep=[], main=main)
+    if wrong := Machine(build.image, core).call("main"):
+        raise NumericsError(
+            f"The self-test of {generated.prefix} fails on {core.name} with exit code {wrong}."
+        )
