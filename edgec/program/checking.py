@@ -31,11 +31,11 @@ from edgec.program.program import Layer, Program
 from edgec.program.recurrent import check_lstm, check_svdf
 from edgec.program.requirements import (
     GRID_BITS,
-    MOST_FACTOR,
     MOVED,
     require_alike,
     require_constant,
     require_counts,
+    require_factor,
     require_numbers,
     require_shape,
     require_type,
@@ -148,7 +148,7 @@ def _weighted(layer: Layer, channel_axis: int) -> None:
             f"the zero points of {w.name} are not 0",
         )
         factor = max(w.grid.scale) * x.scale / y.scale
-        require(factor < MOST_FACTOR, f"its scales lead to a factor of {factor:g}")
+        require_factor(factor)
     bias = layer.inputs[2] if len(layer.inputs) > 2 else None
     if bias is not None:
         require_constant(bias)
@@ -242,6 +242,9 @@ def _binary(layer: Layer) -> None:
     for t in (a, b, y):
         require_numbers(t, kinds)
         require(t.dtype is a.dtype, "its operands and its result differ in type")
+    if a.dtype in GRID_BITS:
+        given = a.scale * b.scale if isinstance(layer.op, ops.Mul) else max(a.scale, b.scale)
+        require_factor(given / y.scale)
     require_shape(y, _broadcast((a.shape, b.shape)), "the result")
 
 
@@ -252,6 +255,8 @@ def _mean(layer: Layer) -> None:
     axes = layer.op.axes
     require(bool(axes) and list(axes) == sorted(set(axes)), "its axes are in no order")
     require(axes[0] >= 0 and axes[-1] < len(x.shape), "it has no such axes")
+    if x.dtype in GRID_BITS:
+        require_factor(x.scale / y.scale)
     kept = tuple(1 if a in axes else d for a, d in enumerate(x.shape))
     gone = tuple(d for a, d in enumerate(x.shape) if a not in axes)
     require(y.shape in (kept, gone), f"its result has the shape {list(y.shape)}")
@@ -261,6 +266,9 @@ def _lookup(layer: Layer) -> None:
     """Check an operator that works number by number, and keeps the type."""
     require_counts(layer, 1, 1)
     x, y = require_alike(layer)
+    if x.dtype in GRID_BITS:
+        slope = layer.op.alpha if isinstance(layer.op, ops.LeakyRelu) else 1
+        require_factor(max(1, abs(slope)) * x.scale / y.scale)
     require_shape(y, x.shape, "the result")
 
 
@@ -309,7 +317,7 @@ def _quantize(layer: Layer) -> None:
     require_shape(y, x.shape, "the result")
     if x.dtype is not DType.FLOAT32:
         factor = x.scale / y.scale
-        require(factor < MOST_FACTOR, f"its scales lead to a factor of {factor:g}")
+        require_factor(factor)
 
 
 def _dequantize(layer: Layer) -> None:
@@ -349,7 +357,7 @@ def _batch_matmul(layer: Layer) -> None:
     require_shape(y, (*batch, rows, columns), "the result")
     if a.dtype is not DType.FLOAT32:
         factor = a.scale * b.scale / y.scale
-        require(factor < MOST_FACTOR, f"its scales lead to a factor of {factor:g}")
+        require_factor(factor)
 
 
 _RULES: Mapping[type[Operator], Callable[[Layer], None]] = MappingProxyType(

@@ -7,8 +7,10 @@ from edgec.program import operators as ops
 from edgec.program.faults import require
 from edgec.program.program import Layer
 from edgec.program.requirements import (
+    GRID_BITS,
     MOVED,
     require_counts,
+    require_factor,
     require_numbers,
     require_shape,
     require_type,
@@ -68,6 +70,7 @@ def check_concatenation(layer: Layer) -> None:
         if x.grid != y.grid:
             require_numbers(x)
             require_numbers(y)
+            require_factor(x.scale / y.scale if x.dtype in GRID_BITS else 1)
         total += x.shape[axis]
     require_type(y, MOVED)
     require(total == y.shape[axis], f"its operands have a length of {total} together")

@@ -11,11 +11,11 @@ from edgec.program.tensors import Tensor
 
 __all__ = [
     "GRID_BITS",
-    "MOST_FACTOR",
     "MOVED",
     "require_alike",
     "require_constant",
     "require_counts",
+    "require_factor",
     "require_numbers",
     "require_shape",
     "require_type",
@@ -33,6 +33,13 @@ MOVED = (
 GRID_BITS = {DType.INT8: 8, DType.UINT8: 8, DType.INT16: 16}
 MOST_FACTOR = 2.0**16
 """A result moves by less than that from one integer of an accumulator to the next."""
+
+_MOST_SCALE = 2.0**60  # products of two fit float32
+
+
+def require_factor(factor: float) -> None:
+    """Require a factor between scales that leaves something of what it is applied to."""
+    require(factor < MOST_FACTOR, f"its scales lead to a factor of {factor:g}")
 
 
 def require_counts(layer: Layer, least: int, most: int, results: int | None = 1) -> None:
@@ -59,6 +66,10 @@ def require_type(tensor: Tensor, kinds: Sequence[DType]) -> None:
     require(
         all(low <= z <= high for z in grid.zero_point),
         f"the zero point of {tensor.name} is no {tensor.dtype.value}",
+    )
+    require(
+        max(grid.scale) < _MOST_SCALE,
+        f"the scale of {tensor.name} is {max(grid.scale):g}",
     )
     require(
         tensor.dtype is not DType.INT16 or not any(grid.zero_point),
