@@ -86,9 +86,21 @@ class Call:
         )
         return found
 
-    def add(self, op: Operator, operands: int | None = None) -> None:
-        """Add the step that the operator becomes, with the first operands."""
+    def add(self, op: Operator, operands: int | None = None, given: int | None = None) -> None:
+        """Add the step that the operator becomes, with the first operands.
+
+        Parameters
+        ----------
+        operands
+            How many of them the step has at most; ``None`` for all.
+        given
+            How many the file has at most; ``None`` for as many.
+        """
         entry = self.entry
+        most = operands if given is None else given
+        require(
+            most is None or len(entry.inputs) <= most, f"it has {len(entry.inputs)} operands"
+        )
         inputs = list(entry.inputs[:operands])
         while inputs and inputs[-1] < 0:
             inputs.pop()
@@ -235,7 +247,7 @@ def _mean(call: Call) -> None:
     rank = len(call.input(0).shape)
     axes = sorted({_axis(a, rank) for a in call.numbers(1)})
     require(bool(axes), "it is a mean over no axis")
-    call.add(ops.Mean(tuple(axes)), 1)
+    call.add(ops.Mean(tuple(axes)), 1, given=2)
 
 
 def _softmax(call: Call) -> None:
@@ -250,8 +262,8 @@ def _leaky(call: Call) -> None:
     call.add(ops.LeakyRelu(alpha), 1)
 
 
-def _plain(op: Operator, operands: int = 1) -> Callable[[Call], None]:
-    return lambda call: call.add(op, operands)
+def _plain(op: Operator, given: int = 1) -> Callable[[Call], None]:
+    return lambda call: call.add(op, 1, given)
 
 
 def _pad(call: Call) -> None:
@@ -268,7 +280,7 @@ def _pad(call: Call) -> None:
         )
         assert fill.data is not None
         value = fill.data.reshape(-1)[0].item()
-    call.add(ops.Pad(pairs, value), 1)
+    call.add(ops.Pad(pairs, value), 1, given=3)
 
 
 def _concatenation(call: Call) -> None:
@@ -281,7 +293,7 @@ def _transpose(call: Call) -> None:
     rank = len(call.input(0).shape)
     perm = tuple(_axis(a, rank) for a in call.numbers(1))
     require(sorted(perm) == list(range(rank)), f"{list(perm)} is no order of {rank} axes")
-    call.add(ops.Transpose(perm), 1)
+    call.add(ops.Transpose(perm), 1, given=2)
 
 
 def _resize(
@@ -295,7 +307,7 @@ def _resize(
             tuple(size) == call.output().shape[1:3],
             f"it resizes to {size}, and its result is {list(call.output().shape)}",
         )
-        call.add(cls(bool(o.AlignCorners()), bool(o.HalfPixelCenters())), 1)
+        call.add(cls(bool(o.AlignCorners()), bool(o.HalfPixelCenters())), 1, given=2)
 
     return resolver
 
@@ -308,7 +320,7 @@ def _slice(call: Call) -> None:
         length - b if s == -1 else s for length, b, s in zip(x.shape, begin, size, strict=True)
     )
     require(lengths == call.output().shape, f"it cuts {list(lengths)} out")
-    call.add(ops.Slice(tuple(begin), (1,) * rank), 1)
+    call.add(ops.Slice(tuple(begin), (1,) * rank), 1, given=3)
 
 
 def _strided_slice(call: Call) -> None:
@@ -349,7 +361,7 @@ def _strided_slice(call: Call) -> None:
     require(tuple(kept) == y.shape, f"it cuts {kept} out, and its result is {list(y.shape)}")
     op, entry = ops.Slice(tuple(begin), tuple(strides[: len(x.shape)])), call.entry
     if tuple(lengths) == y.shape:
-        call.add(op, 1)
+        call.add(op, 1, given=4)
         return
     whole = len(call.tensors)
     call.tensors.append(replace(y, name=f"{y.name} as cut", shape=tuple(lengths)))
@@ -415,7 +427,7 @@ RESOLVERS: Mapping[str, Callable[[Call], Any]] = MappingProxyType(
         "CONV_2D": _conv,
         "DEPTHWISE_CONV_2D": _depthwise,
         "DEQUANTIZE": _plain(ops.Dequantize()),
-        "EXPAND_DIMS": _plain(ops.Reshape()),
+        "EXPAND_DIMS": _plain(ops.Reshape(), given=2),
         "FULLY_CONNECTED": _fully_connected,
         "HARD_SWISH": _plain(ops.HardSwish()),
         "LEAKY_RELU": _leaky,
@@ -428,7 +440,7 @@ RESOLVERS: Mapping[str, Callable[[Call], Any]] = MappingProxyType(
         "QUANTIZE": _plain(ops.Quantize()),
         "RELU": _plain(ops.Relu()),
         "RELU6": _plain(ops.Relu6()),
-        "RESHAPE": _plain(ops.Reshape()),
+        "RESHAPE": _plain(ops.Reshape(), given=2),
         "RESIZE_BILINEAR": _resize(ops.ResizeBilinear, "ResizeBilinearOptions"),
         "RESIZE_NEAREST_NEIGHBOR": _resize(ops.ResizeNearest, "ResizeNearestNeighborOptions"),
         "SLICE": _slice,

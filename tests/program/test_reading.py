@@ -267,3 +267,23 @@ def test_other_files_are_said_to_be_no_tflite(content: bytes) -> None:
 def test_a_missing_file_is_said_to_be_unreadable(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read: No such file"):
         read_program(tmp_path / "net.tflite")
+
+
+def test_operands_too_many_are_refused() -> None:
+    s = Sketch()
+    x, y = s.input(1, 4), s.value(1, 3)
+    s.op("FULLY_CONNECTED", [x, s.weights(3, 4), s.bias(3), s.bias(3)], [y], "FullyConnected")
+
+    with pytest.raises(ModelError, match="it has 4 operands"):
+        parse(s, y)
+
+
+@pytest.mark.parametrize("scale", [2.0**61, 2.0**40])
+def test_scales_that_leave_nothing_are_refused(scale: float) -> None:
+    s = Sketch()
+    x, y = s.input(1, 4), s.value(1, 4)
+    s.model.tensors[x].quant = QuantParams((scale,), (0,))
+    s.op("RELU", [x], [y])
+
+    with pytest.raises(ModelError, match=r"the scale of x|a factor of"):
+        parse(s, y)

@@ -63,7 +63,7 @@ def equal_outputs(
 
 
 @needs_oracle
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(networks(), st.sampled_from((1, 4)))
 def test_outputs_stay_what_they_are(data: bytes, multiple: int) -> None:
     program = parse_program(data, "net")

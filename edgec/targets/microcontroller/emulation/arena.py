@@ -14,7 +14,7 @@ ARENA_STEP = 16
 """Bytes that TFLite Micro aligns its arena to."""
 
 _MOST = 1 << 28
-_WORKER = "edgec.targets.microcontroller.emulation.arena_worker"
+_WORKER = "arena_worker.py"
 _MOST_CRASHES = 8
 _SECONDS = 300.0
 

@@ -13,10 +13,9 @@ _STEP = 16
 
 
 def _runs(data: bytes, size: int) -> bool:
-    from ai_edge_litert import schema_py_generated as schema
     from tflite_micro.python.tflite_micro import runtime
 
-    graph = schema.Model.GetRootAs(data).Subgraphs(0)
+    graph = runtime.schema_fb.Model.GetRootAs(data).Subgraphs(0)
     try:
         interpreter = runtime.Interpreter.from_bytes(data, arena_size=size)
         for k in range(graph.InputsLength()):

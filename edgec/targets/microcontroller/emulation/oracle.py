@@ -7,7 +7,6 @@ a process of its own, and what becomes of that one is an error here.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -20,14 +19,13 @@ from types import MappingProxyType
 
 import numpy as np
 
-import edgec
 from edgec.errors import Diagnostic, NumericsError, OptionError
 from edgec.ir import Array
 
 __all__ = ["OracleRun", "oracle", "oracle_runs", "require_oracle", "run_worker"]
 
 _SECONDS = 300.0
-_WORKER = "edgec.targets.microcontroller.emulation.oracle_worker"
+_WORKER = "oracle_worker.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,25 +97,24 @@ def oracle_runs(
 
 
 def run_worker(
-    module: str, arguments: Sequence[str], seconds: float
+    script: str, arguments: Sequence[str], seconds: float
 ) -> subprocess.CompletedProcess[str]:
-    """Run a module in a process of its own, and return what became of it.
+    """Run a file of this folder in a process of its own, and return what became of it.
+
+    As a script it loads nothing of edgec, which would take longer than most models.
 
     Raises
     ------
     NumericsError
         If it takes longer than so many seconds.
     """
-    above = str(Path(edgec.__file__).parent.parent)
-    path = os.pathsep.join(filter(None, [above, os.environ.get("PYTHONPATH", "")]))
     try:
         return subprocess.run(
             # -P: a numpy.py in the current folder is not ours.
-            [sys.executable, "-P", "-m", module, *arguments],
+            [sys.executable, "-P", str(Path(__file__).with_name(script)), *arguments],
             capture_output=True,
             text=True,
             errors="replace",
-            env={**os.environ, "PYTHONPATH": path},
             timeout=seconds,
             check=False,
         )

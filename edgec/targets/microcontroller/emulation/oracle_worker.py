@@ -16,11 +16,10 @@ _ARENA_BYTES = 1 << 28
 
 
 def _main(folder: Path, count: int, layers: bool, keep_state: bool) -> None:
-    from ai_edge_litert import schema_py_generated as schema
     from tflite_micro.python.tflite_micro import runtime
 
     data = (folder / "model.tflite").read_bytes()
-    graph = schema.Model.GetRootAs(data).Subgraphs(0)
+    graph = runtime.schema_fb.Model.GetRootAs(data).Subgraphs(0)
     operators = [graph.Operators(i) for i in range(graph.OperatorsLength())]
     written = sorted({int(k) for op in operators for k in op.OutputsAsNumpy().tolist()})
     config = runtime.InterpreterConfig
