@@ -197,11 +197,12 @@ def source_text(texts: Texts) -> str:
 
 def _portability(texts: Texts) -> str:
     text = """\
-/* One function a layer, so that profilers tell them apart. */
+/* Layers are functions of their own, so that profilers tell them apart; some inner loops are,
+   so that they have all registers. */
 #if defined(__GNUC__) || defined(__clang__)
-#define $LAYER static __attribute__((noinline))
+#define $APART static __attribute__((noinline))
 #else
-#define $LAYER static
+#define $APART static
 #endif
 """
     if any(f.assembly for f in texts.functions):
@@ -238,7 +239,7 @@ def _layer(name: str, layer: Layer, text: str) -> str:
         f"/* {layer.op.code}, {shapes or 'constants'} -> {result}:\n"
         + "".join(f"   {line}\n" for line in called).rstrip()
         + " */\n"
-        f"$LAYER void {name}(int8_t *arena)\n{{\n{body}}}\n"
+        f"$APART void {name}(int8_t *arena)\n{{\n{body}}}\n"
     )
 
 

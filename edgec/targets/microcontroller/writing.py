@@ -124,7 +124,8 @@ def definition(function: Function) -> str:
     """Return a function as it stands in the file."""
     if function.assembly:
         return assembly_text(function.body)
-    return f"static {function.prototype}\n{function.body.rstrip()}\n"
+    storage = "$APART" if function.apart else "static"
+    return f"{storage} {function.prototype}\n{function.body.rstrip()}\n"
 
 
 def assembly_text(body: str) -> str:

@@ -116,7 +116,7 @@ def test_layers_are_functions_with_the_names_of_the_user() -> None:
     code = model.files["net.c"]
     calls = re.findall(r"^    (net_layer_\w+)\(bytes\);", code, re.M)
     assert calls == [layer.symbol for layer in model.layers if layer.symbol]
-    assert all(f"NET_LAYER void {symbol}(int8_t *arena)" in code for symbol in calls)
+    assert all(f"NET_APART void {symbol}(int8_t *arena)" in code for symbol in calls)
 
 
 def test_the_header_tells_sizes_and_grids() -> None:

@@ -37,6 +37,8 @@ class Function:
         Functions that this one calls; written before it.
     types
         Declarations of types that it needs, such as a ``typedef struct``; each is written once.
+    apart
+        Compilers are kept from putting it into its callers: its loop needs all registers.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Function:
     assembly: bool = False
     needs: tuple[Function, ...] = ()
     types: tuple[str, ...] = ()
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,11 @@ from edgec.targets.microcontroller.kernels.portable.activations import (
     sigmoid_int16,
 )
 from edgec.targets.microcontroller.kernels.portable.arithmetic import add, mul, sub
-from edgec.targets.microcontroller.kernels.portable.conv import conv, pointwise_conv
+from edgec.targets.microcontroller.kernels.portable.conv import (
+    conv,
+    conv_of_one_channel,
+    pointwise_conv,
+)
 from edgec.targets.microcontroller.kernels.portable.dense import fully_connected
 from edgec.targets.microcontroller.kernels.portable.depthwise import depthwise_conv
 from edgec.targets.microcontroller.kernels.portable.grids import (
@@ -55,6 +59,7 @@ __all__ = ["KERNELS"]
 KERNELS: tuple[Kernel, ...] = (
     pointwise_conv,
     conv,
+    conv_of_one_channel,
     depthwise_conv,
     fully_connected,
     add,

@@ -2,59 +2,61 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from edgec.ir import DType
+from edgec.ir import Array, DType
 from edgec.program import Layer
-from edgec.program.operators import Conv
+from edgec.program.operators import Conv, DepthwiseConv, Pair
 from edgec.targets.microcontroller.cores import Core
-from edgec.targets.microcontroller.kernels.base import Code, Function, Table
+from edgec.targets.microcontroller.kernels.base import Code, Function
 from edgec.targets.microcontroller.kernels.portable.columns import (
     COPY,
     FILL,
-    FILTERS_1,
-    FILTERS_2,
     FILTERS_TYPE,
-    filter_constants,
+    Filters,
 )
 from edgec.targets.microcontroller.kernels.portable.layouts import (
     WINDOW_TYPE,
     all_are,
-    bias_of,
     constant,
     over_batches,
     window_fields,
 )
-from edgec.targets.microcontroller.kernels.requantization import multipliers_of, output_range
 from edgec.targets.microcontroller.kernels.traversal import window_slack
 
-__all__ = ["conv", "pointwise_conv"]
+__all__ = ["conv", "conv_of_one_channel", "pointwise_conv"]
 
-_CONV_1X1 = Function(
-    "$conv_1x1",
-    "void $conv_1x1(const int8_t *x, int8_t *y, const int8_t *weights,\n"
-    "               const int32_t *constants, const $filters *f, const $window *w)",
-    """\
-{
-    for (int32_t row = 0; row < w->rows; row++) {
+
+def _conv_1x1(filters: Filters) -> Function:
+    name = f"$conv_1x1{_suffix(filters)}"
+    return Function(
+        name,
+        f"void {name}(const int8_t *x, int8_t *y, const int8_t *weights,\n"
+        "    const int32_t *constants, const $filters *f, const $window *w)",
+        f"""\
+{{
+    for (int32_t row = 0; row < w->rows; row++) {{
         const int8_t *from = x + row * w->stride_y * w->width * f->length;
         const int32_t step = w->stride_x * f->length;
         int32_t left = w->columns;
-        for (; left >= 2; left -= 2) {
-            $filters_2(from, from + step, y, y + f->count, weights, constants, f);
+        for (; left >= 2; left -= 2) {{
+            {filters.two.name}(from, from + step, y, y + f->count, weights, constants, f);
             from += 2 * step;
             y += 2 * f->count;
-        }
-        if (left > 0) {
-            $filters_1(from, y, weights, constants, f);
+        }}
+        if (left > 0) {{
+            {filters.one.name}(from, y, weights, constants, f);
             y += f->count;
-        }
-    }
-}
+        }}
+    }}
+}}
 """,
-    needs=(FILTERS_1, FILTERS_2),
-    types=(FILTERS_TYPE, WINDOW_TYPE),
-)
+        needs=(filters.one, filters.two),
+        types=(FILTERS_TYPE, WINDOW_TYPE),
+    )
+
+
+def _suffix(filters: Filters) -> str:
+    return filters.one.name.removeprefix("$filters_1")
+
 
 _GATHER = Function(
     "$gather",
@@ -99,56 +101,63 @@ _GATHER = Function(
     types=(WINDOW_TYPE,),
 )
 
-_CONV = Function(
-    "$conv",
-    "void $conv(const int8_t *x, int8_t *y, const int8_t *weights, const int32_t *constants,\n"
-    "           int8_t *column, const $filters *f, const $window *w)",
-    """\
-{
-    /* Windows are gathered two by two: each weight then serves both. */
-    for (int32_t row = 0; row < w->rows; row++) {
-        int32_t place = 0;
-        for (; place + 2 <= w->columns; place += 2) {
-            $gather(x, column, row, place, w->channels, w->zero_point, w);
-            $gather(x, column + f->length, row, place + 1, w->channels, w->zero_point, w);
-            $filters_2(column, column + f->length, y, y + f->count, weights, constants, f);
-            y += 2 * f->count;
-        }
-        if (place < w->columns) {
-            $gather(x, column, row, place, w->channels, w->zero_point, w);
-            $filters_1(column, y, weights, constants, f);
-            y += f->count;
-        }
-    }
-}
-""",
-    needs=(_GATHER, FILTERS_1, FILTERS_2),
-    types=(FILTERS_TYPE, WINDOW_TYPE),
-)
 
-_CONV_GROUPS = Function(
-    "$conv_groups",
-    "void $conv_groups(const int8_t *x, int8_t *y, const int8_t *weights,\n"
-    "                  const int32_t *constants, int8_t *column, int32_t groups,\n"
-    "                  const $filters *f, const $window *w)",
-    """\
-{
-    const int32_t channels = w->channels / groups;
-    for (int32_t row = 0; row < w->rows; row++) {
-        for (int32_t place = 0; place < w->columns; place++) {
-            for (int32_t g = 0; g < groups; g++) {
-                $gather(x + g * channels, column, row, place, channels, w->zero_point, w);
-                $filters_1(column, y, weights + g * f->count * f->length,
-                           constants + 3 * g * f->count, f);
-                y += f->count;
-            }
-        }
-    }
-}
+def _conv(filters: Filters) -> Function:
+    name = f"$conv{_suffix(filters)}"
+    return Function(
+        name,
+        f"void {name}(const int8_t *x, int8_t *y, const int8_t *weights,\n"
+        "    const int32_t *constants, int8_t *column, const $filters *f, const $window *w)",
+        f"""\
+{{
+    /* Windows are gathered two by two: each weight then serves both. */
+    int8_t *const other = column + f->length;
+    for (int32_t row = 0; row < w->rows; row++) {{
+        int32_t place = 0;
+        for (; place + 2 <= w->columns; place += 2) {{
+            $gather(x, column, row, place, w->channels, w->zero_point, w);
+            $gather(x, other, row, place + 1, w->channels, w->zero_point, w);
+            {filters.two.name}(column, other, y, y + f->count, weights, constants, f);
+            y += 2 * f->count;
+        }}
+        if (place < w->columns) {{
+            $gather(x, column, row, place, w->channels, w->zero_point, w);
+            {filters.one.name}(column, y, weights, constants, f);
+            y += f->count;
+        }}
+    }}
+}}
 """,
-    needs=(_GATHER, FILTERS_1),
-    types=(FILTERS_TYPE, WINDOW_TYPE),
-)
+        needs=(_GATHER, filters.one, filters.two),
+        types=(FILTERS_TYPE, WINDOW_TYPE),
+    )
+
+
+def _conv_groups(filters: Filters) -> Function:
+    name = f"$conv_groups{_suffix(filters)}"
+    return Function(
+        name,
+        f"void {name}(const int8_t *x, int8_t *y, const int8_t *weights,\n"
+        "    const int32_t *constants, int8_t *column, int32_t groups, const $filters *f,\n"
+        "    const $window *w)",
+        f"""\
+{{
+    const int32_t channels = w->channels / groups;
+    for (int32_t row = 0; row < w->rows; row++) {{
+        for (int32_t place = 0; place < w->columns; place++) {{
+            for (int32_t g = 0; g < groups; g++) {{
+                $gather(x + g * channels, column, row, place, channels, w->zero_point, w);
+                {filters.one.name}(column, y, weights + g * f->count * f->length,
+                                   constants + 3 * g * f->count, f);
+                y += f->count;
+            }}
+        }}
+    }}
+}}
+""",
+        needs=(_GATHER, filters.one),
+        types=(FILTERS_TYPE, WINDOW_TYPE),
+    )
 
 
 def pointwise_conv(layer: Layer, core: Core) -> Code | None:
@@ -161,16 +170,20 @@ def pointwise_conv(layer: Layer, core: Core) -> Code | None:
         return None
     if weights.shape[3] != x.shape[3]:
         return None
-    tables, filters = _tables(layer, op, groups=1)
-    window = window_fields(op, x, y, (1, 1))
+    filters = Filters.of(
+        layer, core, op.activation, constant(layer, 1).reshape(weights.shape[0], -1)
+    )
+    function = _conv_1x1(filters)
+    call = (
+        f"{function.name}({{x0}}{{x}}, {{y0}}{{y}}, {{weights}}, {{constants}}, "
+        "&filters, &window);"
+    )
     return Code(
-        f"static const $filters filters = {filters};\n"
-        f"static const $window window = {window};\n"
-        + over_batches(
-            layer, "$conv_1x1({x0}{x}, {y0}{y}, {weights}, {constants}, &filters, &window);"
-        ),
-        (_CONV_1X1,),
-        tables,
+        f"static const $filters filters = {filters.fields};\n"
+        f"static const $window window = {window_fields(op, x, y, (1, 1))};\n"
+        + over_batches(layer, call),
+        (function,),
+        filters.tables,
         slack={0: window_slack(x.shape, y.shape, op.strides, op.pads, at_once=2)},
         macs=y.size * x.shape[3],
     )
@@ -181,28 +194,52 @@ def conv(layer: Layer, core: Core) -> Code | None:
     op = layer.op
     if not isinstance(op, Conv) or not _is_int8(layer):
         return None
-    x, weights, y = layer.input(0), layer.input(1), layer.output
-    groups = x.shape[3] // weights.shape[3]
-    length = weights.size // weights.shape[0]
-    tables, filters = _tables(layer, op, groups)
-    window = window_fields(op, x, y, (weights.shape[1], weights.shape[2]))
+    weights = layer.input(1)
+    groups = layer.input(0).shape[3] // weights.shape[3]
+    data = constant(layer, 1).reshape(weights.shape[0], -1)
+    return _gathered(layer, core, op, data, (weights.shape[1], weights.shape[2]), groups)
+
+
+def conv_of_one_channel(layer: Layer, core: Core) -> Code | None:
+    """A depthwise convolution of one channel: it is a convolution like any other."""
+    op = layer.op
+    if not isinstance(op, DepthwiseConv) or not _is_int8(layer):
+        return None
+    weights = layer.input(1)
+    if layer.input(0).shape[3] != 1:
+        return None
+    data = constant(layer, 1).reshape(-1, weights.shape[3]).T
+    return _gathered(layer, core, op, data, (weights.shape[1], weights.shape[2]), 1)
+
+
+def _gathered(
+    layer: Layer,
+    core: Core,
+    op: Conv | DepthwiseConv,
+    weights: Array,
+    kernel: Pair,
+    groups: int,
+) -> Code:
+    x, y = layer.input(0), layer.output
+    length = weights.shape[1]
+    filters = Filters.of(layer, core, op.activation, weights, groups)
     if groups == 1:
-        function, more, at_once = _CONV, "", 2
+        function, more, at_once = _conv(filters), "", 2
     else:
-        function, more, at_once = _CONV_GROUPS, f"{groups}, ", 1
+        function, more, at_once = _conv_groups(filters), f"{groups}, ", 1
     slack = window_slack(
         x.shape, y.shape, op.strides, op.pads, at_once=at_once, fetched=groups == 1
     )
+    call = (
+        f"{function.name}({{x0}}{{x}}, {{y0}}{{y}}, {{weights}}, {{constants}}, "
+        f"{{scratch}}, {more}&filters, &window);"
+    )
     return Code(
-        f"static const $filters filters = {filters};\n"
-        f"static const $window window = {window};\n"
-        + over_batches(
-            layer,
-            f"{function.name}({{x0}}{{x}}, {{y0}}{{y}}, {{weights}}, {{constants}}, "
-            f"{{scratch}}, {more}&filters, &window);",
-        ),
+        f"static const $filters filters = {filters.fields};\n"
+        f"static const $window window = {window_fields(op, x, y, kernel)};\n"
+        + over_batches(layer, call),
         (function,),
-        tables,
+        filters.tables,
         scratch=at_once * length,
         slack={0: slack},
         macs=y.size * length,
@@ -211,15 +248,3 @@ def conv(layer: Layer, core: Core) -> Code | None:
 
 def _is_int8(layer: Layer) -> bool:
     return all_are(DType.INT8, layer.input(0), layer.input(1), layer.output)
-
-
-def _tables(layer: Layer, op: Conv, groups: int) -> tuple[dict[str, Table], str]:
-    x, weights, y = layer.input(0), layer.input(1), layer.output
-    data = constant(layer, 1).reshape(weights.shape[0], -1)
-    multipliers = multipliers_of(layer)
-    constants = filter_constants(data, bias_of(layer), x.zero_point, multipliers)
-    low, high = output_range(op.activation, y)
-    count = len(data) // groups
-    filters = f"{{{{{count}, {data.shape[1]}, {y.zero_point}, {low}, {high}}}}}"
-    flat = np.ascontiguousarray(data).reshape(-1)
-    return {"weights": Table(flat, {"weights": flat.size}), "constants": constants}, filters

@@ -17,82 +17,158 @@ from edgec.targets.microcontroller.kernels.portable.layouts import (
     over_batches,
     window_fields,
 )
-from edgec.targets.microcontroller.kernels.requantization import multipliers_of, output_range
-from edgec.targets.microcontroller.kernels.rounding import RESCALE
+from edgec.targets.microcontroller.kernels.portable.results import RESULTS_TYPE, Results
 from edgec.targets.microcontroller.kernels.traversal import window_slack
 
 __all__ = ["depthwise_conv"]
 
-_DEPTHWISE = Function(
-    "$depthwise",
-    "void $depthwise(const int8_t *x, int8_t *y, const int8_t *weights,\n"
-    "                const int32_t *constants, int32_t multiplier, int32_t zero_point,\n"
-    "                int32_t least, int32_t most, const $window *w)",
+_TAP = Function(
+    "$tap",
+    "void $tap(const int8_t *x, const int8_t *weights, int32_t *sums, int32_t count,\n"
+    "    int32_t apart, int32_t zero_point)",
     """\
 {
-    /* Place by place, channel by channel. Constants of a filter: bias, bias for windows that
-       lie wholly in the picture (with the zero point of the input in it), multiplier, shift. */
-    const int32_t filters = w->channels * multiplier;
-    for (int32_t row = 0; row < w->rows; row++) {
-        const int32_t top = row * w->stride_y - w->pad_top;
-        int32_t y0 = 0;
-        int32_t y1 = w->kernel_y;
-        while (y0 < y1 && top + y0 * w->dilation_y < 0) {
-            y0++;
-        }
-        while (y1 > y0 && top + (y1 - 1) * w->dilation_y >= w->height) {
-            y1--;
-        }
-        for (int32_t place = 0; place < w->columns; place++) {
-            const int32_t left = place * w->stride_x - w->pad_left;
-            int32_t x0 = 0;
-            int32_t x1 = w->kernel_x;
-            while (x0 < x1 && left + x0 * w->dilation_x < 0) {
-                x0++;
-            }
-            while (x1 > x0 && left + (x1 - 1) * w->dilation_x >= w->width) {
-                x1--;
-            }
-            const int inside = (y1 - y0) * (x1 - x0) == w->kernel_y * w->kernel_x;
-            const int32_t offset = inside ? 0 : w->zero_point;
-            const int32_t step = w->dilation_x * w->channels;
-            const int32_t next_row = w->dilation_y * w->width * w->channels - (x1 - x0) * step;
-            const int32_t next_taps = (w->kernel_x - (x1 - x0)) * filters;
-            const int8_t *from = x + ((top + y0 * w->dilation_y) * w->width + left +
-                                      x0 * w->dilation_x) * w->channels;
-            const int8_t *taps = weights + (y0 * w->kernel_x + x0) * filters;
-            const int32_t *c = constants;
-            int32_t m = 0;
-            for (int32_t i = 0; i < filters; i++) {
-                const int8_t *p = from;
-                const int8_t *t = taps + i;
-                int32_t sum = inside ? c[1] : c[0];
-                for (int32_t ky = y0; ky < y1; ky++) {
-                    for (int32_t kx = x0; kx < x1; kx++) {
-                        sum += (*p - offset) * *t;
-                        p += step;
-                        t += filters;
-                    }
-                    p += next_row;
-                    t += next_taps;
-                }
-                sum = $rescale(sum, c[2], c[3]) + zero_point;
-                sum = sum < least ? least : sum;
-                sum = sum > most ? most : sum;
-                *y++ = (int8_t)sum;
-                c += 4;
-                if (++m == multiplier) {
-                    m = 0;
-                    from++;
-                }
-            }
-        }
+    /* One place under the window, all channels; their weights lie `apart`. */
+#if defined(__clang__) && (defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__))
+#pragma clang loop unroll(disable)
+#endif
+    for (int32_t i = 0; i < count; i++) {
+        *sums++ += (*x++ - zero_point) * *weights;
+        weights += apart;
     }
 }
 """,
-    needs=(RESCALE,),
-    types=(WINDOW_TYPE,),
+    apart=True,
 )
+
+_TAPS_3 = Function(
+    "$taps_3",
+    "void $taps_3(const int8_t *x, const int8_t *weights, int32_t *sums, int32_t count,\n"
+    "    int32_t step, int32_t zero_point)",
+    """\
+{
+    /* Three places in a row at once: sums are loaded and stored once for all. */
+    const int8_t *second = x + step;
+    const int8_t *third = second + step;
+#if defined(__clang__) && (defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__))
+#pragma clang loop unroll(disable)
+#endif
+    for (int32_t i = 0; i < count; i++) {
+        int32_t sum = *sums;
+        sum += (x[i] - zero_point) * weights[0];
+        sum += (second[i] - zero_point) * weights[1];
+        sum += (third[i] - zero_point) * weights[2];
+        *sums++ = sum;
+        weights += 3;
+    }
+}
+""",
+    apart=True,
+)
+
+
+def _depthwise(result: Function) -> Function:
+    name = f"$depthwise{result.name.removeprefix('$result')}"
+    return Function(
+        name,
+        f"void {name}(const int8_t *x, int8_t *y, const int8_t *weights,\n"
+        "    const int32_t *constants, int32_t *sums, const $results *r, const $window *w)",
+        f"""\
+{{
+    /* Place by place: all channels of a row of the window, then the next row. Weights: row by
+       row of the window, and in it channel by channel. */
+    const int32_t step = w->dilation_x * w->channels;
+    for (int32_t row = 0; row < w->rows; row++) {{
+        const int32_t top = row * w->stride_y - w->pad_top;
+        for (int32_t place = 0; place < w->columns; place++) {{
+            const int32_t left = place * w->stride_x - w->pad_left;
+            const int32_t *c = constants;
+            int32_t x0 = 0;
+            int32_t x1 = w->kernel_x;
+            while (x0 < x1 && left + x0 * w->dilation_x < 0) {{
+                x0++;
+            }}
+            while (x1 > x0 && left + (x1 - 1) * w->dilation_x >= w->width) {{
+                x1--;
+            }}
+            for (int32_t i = 0; i < w->channels; i++) {{
+                sums[i] = *c;
+                c += 3;
+            }}
+            for (int32_t ky = 0; ky < w->kernel_y; ky++) {{
+                const int32_t at_y = top + ky * w->dilation_y;
+                const int8_t *t = weights + ky * w->kernel_x * w->channels;
+                const int8_t *from;
+                if (at_y < 0 || at_y >= w->height) {{
+                    continue;
+                }}
+                from = x + (at_y * w->width + left + x0 * w->dilation_x) * w->channels;
+                if (w->kernel_x == 3 && x1 - x0 == 3) {{
+                    $taps_3(from, t, sums, w->channels, step, w->zero_point);
+                    continue;
+                }}
+                for (int32_t kx = x0; kx < x1; kx++) {{
+                    $tap(from, t + kx, sums, w->channels, w->kernel_x, w->zero_point);
+                    from += step;
+                }}
+            }}
+            c = constants;
+            for (int32_t i = 0; i < w->channels; i++) {{
+                *y++ = {result.name}(sums[i], c, r);
+                c += 3;
+            }}
+        }}
+    }}
+}}
+""",
+        needs=(_TAP, _TAPS_3, result),
+        types=(RESULTS_TYPE, WINDOW_TYPE),
+    )
+
+
+def _depthwise_multiple(result: Function) -> Function:
+    name = f"$depthwise_multiple{result.name.removeprefix('$result')}"
+    return Function(
+        name,
+        f"void {name}(const int8_t *x, int8_t *y, const int8_t *weights,\n"
+        "    const int32_t *constants, int32_t multiple, const $results *r,\n"
+        "    const $window *w)",
+        f"""\
+{{
+    /* Several filters for each channel. */
+    const int32_t filters = w->channels * multiple;
+    for (int32_t row = 0; row < w->rows; row++) {{
+        const int32_t top = row * w->stride_y - w->pad_top;
+        for (int32_t place = 0; place < w->columns; place++) {{
+            const int32_t left = place * w->stride_x - w->pad_left;
+            const int32_t *c = constants;
+            for (int32_t i = 0; i < filters; i++) {{
+                const int32_t channel = i / multiple;
+                int32_t sum = *c;
+                for (int32_t ky = 0; ky < w->kernel_y; ky++) {{
+                    const int32_t at_y = top + ky * w->dilation_y;
+                    const int8_t *t = weights + (ky * filters + i) * w->kernel_x;
+                    if (at_y < 0 || at_y >= w->height) {{
+                        continue;
+                    }}
+                    for (int32_t kx = 0; kx < w->kernel_x; kx++) {{
+                        const int32_t at_x = left + kx * w->dilation_x;
+                        if (at_x >= 0 && at_x < w->width) {{
+                            const int32_t at = (at_y * w->width + at_x) * w->channels;
+                            sum += (x[at + channel] - w->zero_point) * t[kx];
+                        }}
+                    }}
+                }}
+                *y++ = {result.name}(sum, c, r);
+                c += 3;
+            }}
+        }}
+    }}
+}}
+""",
+        needs=(result,),
+        types=(RESULTS_TYPE, WINDOW_TYPE),
+    )
 
 
 def depthwise_conv(layer: Layer, core: Core) -> Code | None:
@@ -103,28 +179,31 @@ def depthwise_conv(layer: Layer, core: Core) -> Code | None:
     x, weights, y = layer.input(0), layer.input(1), layer.output
     if not all_are(DType.INT8, x, weights, y):
         return None
-    filters = y.shape[3]
-    data = np.ascontiguousarray(constant(layer, 1)).reshape(-1, filters)
-    window = window_fields(op, x, y, (weights.shape[1], weights.shape[2]))
-    low, high = output_range(op.activation, y)
+    filters, channels = y.shape[3], x.shape[3]
+    data = constant(layer, 1)[0]  # [kh, kw, filters]
     bias = bias_of(layer)
-    plain = np.zeros(filters, np.int64) if bias is None else bias.astype(np.int64)
-    folded = plain - x.zero_point * data.astype(np.int64).sum(0)
-    scales = np.array([(m.value, m.shift) for m in multipliers_of(layer)], np.int64)
-    constants = np.column_stack([plain, folded, scales]).astype(np.int32).reshape(-1)
+    biases = np.zeros(filters, np.int64) if bias is None else bias.astype(np.int64)
+    results = Results.of(layer, op.activation, data.reshape(-1, filters).T, biases)
+    packed = np.ascontiguousarray(data.transpose(0, 2, 1)).reshape(-1)
+    if filters == channels:
+        function, more = _depthwise(results.function), "(int32_t *)(void *){scratch}"
+    else:
+        function, more = _depthwise_multiple(results.function), str(filters // channels)
     call = (
-        f"$depthwise({{x0}}{{x}}, {{y0}}{{y}}, {{weights}}, {{constants}}, "
-        f"{filters // x.shape[3]}, {y.zero_point}, {low}, {high}, &window);"
+        f"{function.name}({{x0}}{{x}}, {{y0}}{{y}}, {{weights}}, {{constants}}, {more}, "
+        "&results, &window);"
     )
+    window = window_fields(op, x, y, (weights.shape[1], weights.shape[2]))
+    at_once = filters == channels
     return Code(
+        f"static const $results results = {results.fields};\n"
         f"static const $window window = {window};\n" + over_batches(layer, call),
-        (_DEPTHWISE,),
+        (function,),
         {
-            "weights": Table(data.reshape(-1), {"weights": data.size}),
-            "constants": Table(
-                constants, {"biases": 8 * filters, "requantization": 8 * filters}
-            ),
+            "weights": Table(packed, {"weights": packed.size}),
+            "constants": results.table(biases),
         },
-        slack={0: window_slack(x.shape, y.shape, op.strides, op.pads)},
-        macs=y.size * len(data),
+        scratch=4 * filters if at_once else 0,
+        slack={0: window_slack(x.shape, y.shape, op.strides, op.pads, fetched=at_once)},
+        macs=y.size * packed.size // filters,
     )
