@@ -113,6 +113,7 @@ DEPTHWISE = [
     Shape(4, 4, 260, 260, (3, 3), pads=SAME, depthwise=True),  # steps beyond offsets
     Shape(4, 20, 256, 256, (3, 3), (1, 1), ((1, 1), (1, 1)), depthwise=True),
     Shape(4, 6, 4, 4, (3, 3), (1, 1), ((2, 2), (2, 2)), depthwise=True),
+    Shape(3, 130, 4, 4, (3, 3), pads=SAME, depthwise=True),  # planes further apart than LDRD
     Shape(6, 6, 4, 4, (3, 3), (2, 2), ((0, 0), (0, 0)), depthwise=True, least=-128),
 ]
 

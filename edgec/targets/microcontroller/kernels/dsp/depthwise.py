@@ -1,9 +1,10 @@
 """Depthwise convolutions of 3x3: four channels at a time, vertical pairs.
 
 Two rows of four channels become four planes, one a channel: each word holds a pixel and the
-one below it. The words of two pairs of rows alternate, so that one LDRD brings four pixels of
-a column, and SMLAD multiplies two of them with two weights. From four columns come two by two
-results, with 6 multiplications each for 9 multiply-accumulates.
+one below it. One LDRD brings two columns of a pair of rows, and SMLAD multiplies two pixels
+with two weights. From four columns of two pairs come two by two results, with 6 multiplications
+each for 9 multiply-accumulates. The pairs take turns in two places, so every row is spread
+once; code for each order saves swapping them.
 
 Channels are the outer loop. All of a block's rows are read before results that lie over them
 are written, and results of a block lie over the same channels of the operand if both start at
@@ -41,7 +42,7 @@ def depthwise(layer: Layer, core: Core) -> Code | None:
     if window.strides not in ((1, 1), (2, 2)):
         return None
     planes = Planes.of(window)
-    if planes.filled <= 0:
+    if planes.filled <= 0 or not planes.reachable:
         return None
     rescaling = sums.rescaling((1,))
     if rescaling is None:
@@ -62,7 +63,7 @@ def depthwise(layer: Layer, core: Core) -> Code | None:
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """What four channels of two pairs of rows become: ``[channel][column][pair]`` words.
+    """What four channels of two pairs of rows become: ``[channel][pair][column]`` words.
 
     Parameters
     ----------
@@ -89,6 +90,11 @@ class Planes:
     def stride(self) -> int:
         """Bytes from channel to channel."""
         return 8 * self.width
+
+    @property
+    def reachable(self) -> bool:
+        """Whether offsets of LDRD reach from one pair to the other."""
+        return 4 * self.width + 8 <= 1020
 
     @property
     def size(self) -> int:
@@ -151,7 +157,7 @@ class Rows:
         # On the stack: bias, factor, addend, shift, end of the plane, what the last form needs,
         # and of the next channel weights and output; end of all planes.
         twos, rest = divmod(self.columns, 2)
-        advance = 2 * 8 * self.stride
+        advance = 8 * self.stride
         asm("mov r3, r0")
         asm.advance("r3", 4 * self.plane)
         asm("str r3, [sp, #32]")
@@ -168,7 +174,6 @@ class Rows:
             asm("str r12, [sp, #16]", "1:")
         if twos:
             self._block(asm, 2)
-            asm(f"add r0, r0, #{advance}")
         if twos > 1:
             asm("ldr r12, [sp, #16]", "cmp r0, r12", "bne 1b")
         if rest:
@@ -182,27 +187,37 @@ class Rows:
 
     def _block(self, asm: Assembly, columns: int) -> None:
         """Compute one or two columns of results."""
-        upper, lower = ("lr", "r12") if self.swapped else ("r12", "lr")
-        loads: list[list[tuple[str, tuple[int, int], str, str]]] = []
-        for column in range((columns - 1) * self.stride + 3):
-            uses: list[tuple[str, tuple[int, int], str, str]] = []
-            for x in range(columns):
-                k = column - x * self.stride
-                if 0 <= k < 3:
-                    uses += self._uses(x, upper, lower, f"r{2 + k}", f"r{5 + k}")
-            loads.append(uses)
-        started = list(dict.fromkeys(use[1] for uses in loads for use in uses))
+        count = (columns - 1) * self.stride + 3
+        advance = 8 * self.stride if columns == 2 else 0
+        loads: list[tuple[str, list[tuple[str, tuple[int, int], str, str]]]] = []
+        for slot in (0, 1):
+            for column in range(0, count, 2):
+                pair = column + 1 < count
+                at = slot * self.plane // 2 + 4 * column
+                # The first load moves the plane on.
+                first = not slot and not column and advance
+                place = f"[r0], #{advance}" if first else f"[r0, #{at - advance}]"
+                load = f"ldrd r12, lr, {place}" if pair else f"ldr r12, {place}"
+                uses = [
+                    use
+                    for k, pixels in enumerate(["r12", "lr"][: 1 + pair])
+                    for x in range(columns)
+                    if 0 <= column + k - x * self.stride < 3
+                    for use in self._uses(x, pixels, slot, column + k - x * self.stride)
+                ]
+                loads.append((load, uses))
+        started = list(dict.fromkeys(use[1] for _, uses in loads for use in uses))
         totals = {place: f"r{8 + k}" for k, place in enumerate(started)}
         # The bias waits in the accumulator that starts last.
         bias = totals[started[-1]]
         asm(f"ldr {bias}, [sp]")
         seen: set[tuple[int, int]] = set()
-        for column, uses in enumerate(loads):
-            asm(f"ldrd r12, lr, [r0, #{8 * column}]")
-            for instruction, place, pixels, weights in uses:
-                total = totals[place]
-                start = total if place in seen else bias
-                seen.add(place)
+        for load, uses in loads:
+            asm(load)
+            for instruction, result, pixels, weights in uses:
+                total = totals[result]
+                start = total if result in seen else bias
+                seen.add(result)
                 asm(f"{instruction} {total}, {pixels}, {weights}, {start}")
         linear = self.output.form == "linear"
         if linear:
@@ -214,17 +229,18 @@ class Rows:
         self._store(asm, totals, columns)
 
     def _uses(
-        self, x: int, upper: str, lower: str, first: str, second: str
+        self, x: int, pixels: str, slot: int, k: int
     ) -> Iterator[tuple[str, tuple[int, int], str, str]]:
-        """Yield multiplications of one column: instruction, place, pixels, weights."""
-        yield "smlad", (0, x), upper, first
-        if self.stride == 2:
-            yield "smlabb", (0, x), lower, second
-            return
-        yield "smlabt", (0, x), lower, second
-        if self.rows == 2:
-            yield "smlatb", (1, x), upper, first
-            yield "smlad", (1, x), lower, second
+        """Yield multiplications of a column of one pair of rows with a column of weights."""
+        first, second = f"r{2 + k}", f"r{5 + k}"
+        if slot == self.swapped:  # the upper pair
+            yield "smlad", (0, x), pixels, first
+            if self.rows == 2:
+                yield "smlatb", (1, x), pixels, first
+        else:
+            yield ("smlabt" if self.stride == 1 else "smlabb"), (0, x), pixels, second
+            if self.rows == 2:
+                yield "smlad", (1, x), pixels, second
 
     def _store(self, asm: Assembly, totals: dict[tuple[int, int], str], columns: int) -> None:
         row = self.columns * self.step
@@ -254,32 +270,79 @@ typedef struct {
     int32_t words;         /* of weights and constants of four channels */
     uint32_t zero;         /* what stands for zero, twice */
     int32_t spread[4];     /* bytes filled in a plane, channels, bytes of a plane, zero */
-    void (*both)(const int8_t *upper, const int8_t *lower, uint32_t *plane,
-        const int32_t *spread);
+    void (*both)(const int8_t *upper, const int8_t *lower, uint32_t *plane);
     void (*rows[3])(const uint32_t *planes, const uint32_t *weights, int8_t *output);
 } $depthwise_shape;
 """
 
 
-def _both(channels: int) -> Function:
+def _both(window: Window, planes: Planes) -> Function:
     """Return the function that spreads two rows of four channels over the planes."""
-    name = f"$spread_both_{channels}"
+    channels, stride = window.channels, planes.stride
+    name = f"$spread_both_{planes.filled}x{channels}_{stride}"
     asm = Assembly(name)
-    asm("ldr r4, [r3]", "ldr r11, [r3, #8]", "add r3, r2, r4")
-    asm("lsl r12, r11, #1", "add lr, r12, r11", "1:")
-    for pointer, word in (("r0", "r4"), ("r1", "r5")):
-        if channels < 256:
-            asm(f"ldr {word}, [{pointer}], #{channels}")
-        else:
-            asm(f"ldr {word}, [{pointer}]")
-            asm.advance(pointer, channels)
-    for word, even, odd in (("r4", "r6", "r8"), ("r5", "r7", "r9")):
-        asm(f"sxtb16 {even}, {word}", f"sxtb16 {odd}, {word}, ror #8")
-    _store_pairs(asm, ("r6", "r8"), ("r7", "r9"))
+    # r2 and r12 go through the planes of channels 0 and 2, those of 1 and 3 lie behind.
+    asm("mov r12, r2")
+    asm.advance("r12", 2 * stride)
+    twos, rest = divmod(planes.filled, 2)
+    if twos > 1:
+        asm("mov r3, r2")
+        asm.advance("r3", 8 * twos)
+        asm("1:")
+    if twos:
+        _spread(asm, channels, stride, 2)
+    if twos > 1:
+        asm("cmp r2, r3", "bne 1b")
+    if rest:
+        _spread(asm, channels, stride, 1)
     return asm.function(
-        f"void {name}(const int8_t *upper, const int8_t *lower, uint32_t *plane,\n"
-        "    const int32_t *spread)"
+        f"void {name}(const int8_t *upper, const int8_t *lower, uint32_t *plane)"
     )
+
+
+def _spread(asm: Assembly, channels: int, stride: int, pixels: int) -> None:
+    """Spread one or two neighbours of two rows.
+
+    Channels 0 and 2 lie in the even bytes, 1 and 3 in the odd ones.
+    """
+    words = [("r4", "r5"), ("r6", "r7")][:pixels]
+    for pair in words:
+        for pointer, word in zip(("r0", "r1"), pair, strict=True):
+            if channels < 256:
+                asm(f"ldr {word}, [{pointer}], #{channels}")
+            else:
+                asm(f"ldr {word}, [{pointer}]")
+                asm.advance(pointer, channels)
+    odd = [("r8", "r9"), ("r10", "r11")][:pixels]
+    for pair, into in zip(words, odd, strict=True):
+        asm(*(f"sxtb16 {o}, {w}, ror #8" for o, w in zip(into, pair, strict=True)))
+    _store_merged(asm, odd, f", #{stride}]", stride)
+    for pair in words:
+        asm(*(f"sxtb16 {w}, {w}" for w in pair))
+    _store_merged(asm, words, f"], #{4 * pixels}", stride)
+
+
+def _store_merged(
+    asm: Assembly, pairs: list[tuple[str, str]], suffix: str, stride: int
+) -> None:
+    """Store two channels of one or two neighbours, whose rows come as pairs."""
+    (upper, lower), *more = pairs
+    asm(f"pkhbt lr, {upper}, {lower}, lsl #16", f"pkhtb {lower}, {lower}, {upper}, asr #16")
+    if not more:
+        asm(f"str lr, [r2{suffix}", f"str {lower}, [r12{suffix}")
+        return
+    ((above, below),) = more
+    asm(
+        f"pkhbt {upper}, {above}, {below}, lsl #16", f"pkhtb {below}, {below}, {above}, asr #16"
+    )
+    for pointer, first, second in (("r2", "lr", upper), ("r12", lower, below)):
+        if suffix.startswith("]") or stride <= 1020:
+            asm(f"strd {first}, {second}, [{pointer}{suffix}")
+        else:
+            asm(
+                f"str {first}, [{pointer}, #{stride}]",
+                f"str {second}, [{pointer}, #{stride + 4}]",
+            )
 
 
 def _single(which: str) -> Function:
@@ -306,7 +369,7 @@ def _store_pairs(asm: Assembly, upper: tuple[str, str], lower: tuple[str, str]) 
     asm(f"pkhtb r4, {even_below}, {even}, asr #16", "str r4, [r2, r12]")
     asm(f"pkhbt r4, {odd}, {odd_below}, lsl #16", "str r4, [r2, r11]")
     asm(f"pkhtb r4, {odd_below}, {odd}, asr #16", "str r4, [r2, lr]")
-    asm(f"pkhbt r4, {even}, {even_below}, lsl #16", "str r4, [r2], #8")
+    asm(f"pkhbt r4, {even}, {even_below}, lsl #16", "str r4, [r2], #4")
     asm("cmp r2, r3", "bne 1b")
 
 
@@ -317,17 +380,20 @@ _SPREAD = Function(
     """\
 {
     /* A row and the one below it; what lies outside the picture stands for zero. */
-    uint32_t *plane = planes + 2 * shape->left + slot;
+    uint32_t *plane = planes + slot * shape->width + shape->left;
     if (0 <= row && row + 1 < shape->height) {
         input += row * shape->row;
-        shape->both(input, input + shape->row, plane, shape->spread);
+        shape->both(input, input + shape->row, plane);
     } else if (row + 1 == 0) {
         $spread_lower(input, plane, shape->spread);
     } else if (row + 1 == shape->height) {
         $spread_upper(input + row * shape->row, plane, shape->spread);
     } else {
-        for (int32_t i = 0; i < 4 * shape->width; i++) {
-            planes[2 * i + slot] = shape->zero;
+        plane -= shape->left;
+        for (int32_t c = 0; c < 4; c++) {
+            for (int32_t i = 0; i < shape->width; i++) {
+                plane[2 * c * shape->width + i] = shape->zero;
+            }
         }
     }
 }
@@ -382,7 +448,7 @@ def _call(
         last = Rows(stride, 1, last.swapped, *shape)
     # A function that no pass calls is not written.
     called = [pair[k] if passes > k + 1 else last for k in range(2)] + [last]
-    both = _both(window.channels)
+    both = _both(window, planes)
     numbers = [
         window.channels,
         window.height,
@@ -397,7 +463,7 @@ def _call(
     ]
     word = (zero & 0xFFFF) * 0x10001
     signed = word - 2**32 if word >= 2**31 else word
-    spread = [8 * planes.filled, window.channels, planes.stride, signed]
+    spread = [4 * planes.filled, window.channels, planes.stride, signed]
     rows_of = ", ".join(part.name for part in called)
     table = (
         (
