@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 from benchmarks.microcontrollers.cases import CASES
 from benchmarks.microcontrollers.counts import counts, layers
-from benchmarks.microcontrollers.exactness import exact, keywords
+from benchmarks.microcontrollers.exactness import boards, exact, keywords
 from benchmarks.microcontrollers.fits import fits
 from benchmarks.microcontrollers.memory import memory
 from benchmarks.microcontrollers.repeats import repeat, seconds
@@ -33,6 +33,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str], CompilerName], int]] = {
     "repeat": repeat,
     "seconds": seconds,
     "exact": exact,
+    "boards": boards,
     "keywords": keywords,
 }
 

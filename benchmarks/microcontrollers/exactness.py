@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,13 +11,17 @@ from benchmarks.microcontrollers.cases import CASES, bound, named
 from edgec.targets.microcontroller.cores import load_core
 from edgec.targets.microcontroller.emulation.model import EmulatedModel, build_model
 from edgec.targets.microcontroller.emulation.oracle import oracle_runs
+from edgec.targets.microcontroller.emulation.qemu import run_selftest_in_qemu
 from edgec.targets.microcontroller.emulation.toolchain import CompilerName
 from edgec.targets.microcontroller.emulation.toolchain import compiler as compiler_named
 from edgec.targets.microcontroller.generate import generate
+from edgec.targets.microcontroller.kernels import KERNELS
+from edgec.targets.microcontroller.selftest import Golden
 
-__all__ = ["exact", "keywords"]
+__all__ = ["boards", "exact", "keywords"]
 
 _CORES = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33")
+_BOARDS = ("cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 _INPUTS = 100
 _KEYWORDS = 1000
 
@@ -39,6 +44,29 @@ def exact(models: Sequence[str], compiler: CompilerName) -> int:
                         differing += int(np.count_nonzero(want.reshape(got.shape) != got))
                 text = f"{case.name} on {name}, {tier}, {_INPUTS} inputs: numbers that differ"
                 failures += bound(text, differing, 0)
+    return failures
+
+
+def boards(models: Sequence[str], compiler: CompilerName) -> int:
+    """Run the self-test on boards that QEMU emulates, where it is; count those that fail."""
+    if shutil.which("qemu-system-arm") is None:
+        print("QEMU is not installed")
+        return 0
+    failures = 0
+    for case in named(models):
+        (sample,) = case.samples(1)
+        (run,) = oracle_runs(case.data, [sample])
+        golden = Golden(tuple(sample), run.outputs)
+        for name in _BOARDS:
+            core = load_core(name)
+            for tier in core.tiers:
+                if tier not in KERNELS:
+                    continue
+                generated = generate(case.program, core, tier=tier)
+                code = run_selftest_in_qemu(generated, golden, core, compiler_named(compiler))
+                board = core.qemu.name if core.qemu else ""
+                text = f"{case.name} on {name} ({board}), {tier}: the self-test"
+                failures += bound(text, code, 0)
     return failures
 
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from benchmarks.microcontrollers.cases import CASES, bound
 from edgec.errors import InternalError
 from edgec.targets.microcontroller.boards import Board, load_board
+from edgec.targets.microcontroller.datafiles import Region
 from edgec.targets.microcontroller.emulation.fit import fit
 from edgec.targets.microcontroller.emulation.measure import Settings, measure
 from edgec.targets.microcontroller.emulation.measurement import Measurement
-from edgec.targets.microcontroller.emulation.startup import Memory
+from edgec.targets.microcontroller.emulation.startup import FLASH, RAM, Memory
 from edgec.targets.microcontroller.emulation.toolchain import CompilerName
 from edgec.targets.microcontroller.emulation.toolchain import compiler as compiler_named
 from edgec.targets.microcontroller.generate import Generated, generate
@@ -56,7 +57,8 @@ def _links(
     generated: Generated, board: Board, measured: Measurement, compiler: CompilerName
 ) -> bool:
     """Return whether a linker puts the model, and what starts it, into the board's memory."""
-    memory = Memory(board.flash_bytes, board.ram_bytes, -(-measured.ram.stack // 8) * 8)
+    flash, ram = Region(FLASH.start, board.flash_bytes), Region(RAM.start, board.ram_bytes)
+    memory = Memory(flash, ram, -(-measured.ram.stack // 8) * 8)
     try:
         compiler_named(compiler).build(
             generated.files, board.core, keep=[f"{generated.prefix}_run"], memory=memory

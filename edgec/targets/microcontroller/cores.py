@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from edgec.targets.microcontroller.datafiles import Cpi, names_in, read
+from edgec.targets.microcontroller.datafiles import Cpi, QemuMachine, names_in, read
 
 __all__ = ["Core", "Tier", "core_names", "load_core"]
 
@@ -34,6 +34,8 @@ class Core:
         Flags that choose it for zig's compiler.
     cpi
         Cycles an instruction takes, for estimates.
+    qemu
+        What QEMU emulates with such a core and enough memory.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Core:
     emulator: str = ""
     zig: tuple[str, ...] = ()
     cpi: Cpi | None = None
+    qemu: QemuMachine | None = None
 
 
 def core_names() -> tuple[str, ...]:
@@ -73,4 +76,5 @@ def load_core(name: str) -> Core:
         emulator=file.string("emulator"),
         zig=file.strings("zig"),
         cpi=file.cpi(),
+        qemu=file.qemu(),
     )

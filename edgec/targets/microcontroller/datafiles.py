@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgec.errors import Diagnostic, InternalError, OptionError
 
-__all__ = ["Cpi", "Table", "names_in", "read"]
+__all__ = ["Cpi", "QemuMachine", "Region", "Table", "names_in", "read"]
 
 _DATA = Path(__file__).parent / "data"
 
@@ -29,6 +29,28 @@ class Cpi:
     typical: float
     high: float
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A piece of the address space."""
+
+    start: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The first address behind it."""
+        return self.start + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class QemuMachine:
+    """A board that QEMU emulates, with its memory."""
+
+    name: str
+    flash: Region
+    ram: Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +85,41 @@ class Table:
             raise self.wrong(f"{key} is a whole number above 0")
         return value
 
+    def table(self, key: str) -> Table | None:
+        """Return a table in it; ``None`` if there is none."""
+        if key not in self.contents:
+            return None
+        values = self.contents[key]
+        if not isinstance(values, dict):
+            raise self.wrong(f"{key} is a table")
+        return Table(self.file, values)
+
+    def region(self, key: str) -> Region:
+        """Return a start and a size."""
+        value = self.contents.get(key)
+        if not isinstance(value, list) or [type(v) for v in value] != [int, int]:
+            raise self.wrong(f"{key} is an address and a number of bytes")
+        if value[0] < 0 or value[1] <= 0:
+            raise self.wrong(f"{key} is somewhere and has bytes")
+        return Region(*value)
+
+    def qemu(self) -> QemuMachine | None:
+        """Return the table ``qemu``; ``None`` if there is none."""
+        found = self.table("qemu")
+        if found is None:
+            return None
+        return QemuMachine(found.string("machine"), found.region("flash"), found.region("ram"))
+
     def cpi(self) -> Cpi | None:
         """Return the table ``cpi``; ``None`` if there is none."""
-        if "cpi" not in self.contents:
+        found = self.table("cpi")
+        if found is None:
             return None
-        values = self.contents["cpi"]
-        if not isinstance(values, dict):
-            raise self.wrong("cpi is a table")
-        numbers = [values.get(key) for key in ("low", "typical", "high")]
+        numbers = [found.contents.get(key) for key in ("low", "typical", "high")]
         low, typical, high = (n if isinstance(n, float) else 0.0 for n in numbers)
         if not 0 < low <= typical <= high:
             raise self.wrong("cpi has low, typical and high in this order, with decimal points")
-        return Cpi(low, typical, high, Table(self.file, values).string("source"))
+        return Cpi(low, typical, high, found.string("source"))
 
 
 def names_in(folder: str) -> tuple[str, ...]:

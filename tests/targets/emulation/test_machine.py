@@ -13,6 +13,7 @@ pytest.importorskip("elftools", reason="of the extra mcu")
 
 from edgec.errors import InternalError, NumericsError, OptionError
 from edgec.targets.microcontroller.cores import load_core
+from edgec.targets.microcontroller.datafiles import Region
 from edgec.targets.microcontroller.emulation import machine as machines
 from edgec.targets.microcontroller.emulation.image import Image
 from edgec.targets.microcontroller.emulation.machine import Count, Machine
@@ -170,7 +171,9 @@ def test_what_the_compiler_refuses_is_told() -> None:
 def test_the_linker_keeps_to_the_memory_that_there_is() -> None:
     core = load_core("cortex-m4")
     source = {"a.c": "char many[5000]; char *f(void); char *f(void) { return many; }"}
-    enough, little = Memory(4096, 8192, 256), Memory(4096, 4096, 256)
+    flash = Region(0, 4096)
+    enough = Memory(flash, Region(0x2000_0000, 8192), 256)
+    little = Memory(flash, Region(0x2000_0000, 4096), 256)
 
     compiler().build(source, core, keep=["f"], memory=enough)
 

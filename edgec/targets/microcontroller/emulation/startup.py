@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgec.targets.microcontroller.datafiles import Region
+
 __all__ = [
     "FLASH",
     "HALT",
@@ -13,22 +15,8 @@ __all__ = [
     "STACK_TOP",
     "STARTUP",
     "Memory",
-    "Region",
     "linker_script",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A piece of the address space."""
-
-    start: int
-    size: int
-
-    @property
-    def end(self) -> int:
-        """The first address behind it."""
-        return self.start + self.size
 
 
 FLASH = Region(0x0000_0000, 16 << 20)
@@ -54,6 +42,12 @@ void edgec_reset(void);
 void edgec_halt(int code);
 
 __attribute__((noinline, noreturn, used, section(".startup"))) void edgec_halt(int code) {
+#if defined(EDGEC_SEMIHOSTING)
+    uint32_t reason[2] = {0x20026u, (uint32_t)code}; /* the application ended by itself */
+    register uint32_t operation __asm__("r0") = 0x20u;
+    register uint32_t *arguments __asm__("r1") = reason;
+    __asm__ volatile("bkpt 0xAB" : "+r"(operation) : "r"(arguments) : "memory");
+#endif
     for (;;) {
         __asm__ volatile("nop" : : "r"(code)); /* where the emulator finds it */
     }
@@ -93,10 +87,10 @@ int main(void) {
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """How much memory there is; more than on any board, if nothing else is said."""
+    """What memory there is; more than on any board, if nothing else is said."""
 
-    flash_bytes: int = FLASH.size
-    ram_bytes: int = RAM.size
+    flash: Region = FLASH
+    ram: Region = RAM
     stack_bytes: int = STACK_BYTES
 
 
@@ -105,8 +99,8 @@ def linker_script(memory: Memory) -> str:
     return f"""\
 ENTRY(edgec_reset)
 MEMORY {{
-    FLASH (rx) : ORIGIN = {FLASH.start:#x}, LENGTH = {memory.flash_bytes}
-    RAM (rw) : ORIGIN = {RAM.start:#x}, LENGTH = {memory.ram_bytes}
+    FLASH (rx) : ORIGIN = {memory.flash.start:#x}, LENGTH = {memory.flash.size}
+    RAM (rw) : ORIGIN = {memory.ram.start:#x}, LENGTH = {memory.ram.size}
 }}
 SECTIONS {{
     .startup : {{ KEEP(*(.vectors)) KEEP(*(.startup)) . = ALIGN(8); }} > FLASH

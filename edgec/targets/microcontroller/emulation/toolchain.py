@@ -97,6 +97,7 @@ class Compiler:
         level: str = "-O2",
         main: str = MAIN,
         memory: Memory = _LARGE,
+        defines: Sequence[str] = (),
     ) -> Build:
         """Compile and link C files with what starts them.
 
@@ -111,7 +112,9 @@ class Compiler:
         main
             The text of ``main``.
         memory
-            How much there is.
+            What there is.
+        defines
+            Macros, such as ``NAME=1``.
 
         Raises
         ------
@@ -129,7 +132,8 @@ class Compiler:
             for name, text in texts.items():
                 Path(folder, name).write_text(text, encoding="utf-8")
             Path(folder, "edgec.ld").write_text(linker_script(memory), encoding="utf-8")
-            command = [*self.command, *flags, *sources, *linking, "-o", "program.elf"]
+            macros = [f"-D{name}" for name in defines]
+            command = [*self.command, *flags, *macros, *sources, *linking, "-o", "program.elf"]
             done = _run(command, folder)
             program = Path(folder, "program.elf")
             if done.returncode or not program.is_file():
