@@ -14,6 +14,8 @@ from tests.program.files import HALF, Sketch
 __all__ = ["FAMILIES", "REAL_FAMILY", "feeds"]
 
 I8, I16 = DType.INT8, DType.INT16
+FROM_ZERO = QuantParams((0.5,), (-128,))
+"""Of results of ReLU, which are mostly scaled with one rounding."""
 UNIT = QuantParams((1 / 256,), (-128,))
 SIGNED_UNIT = QuantParams((1 / 128,), (0,))
 
@@ -55,6 +57,7 @@ def conv(
     activation: int = 0,
     axis: int | None = 0,
     bias: bool = True,
+    y: QuantParams = HALF,
 ) -> bytes:
     options = {
         "padding": 0 if same else 1,
@@ -68,7 +71,7 @@ def conv(
     def more(s: Sketch) -> Sequence[int]:
         return [s.weights(*kernel, axis=axis), s.bias(kernel[0]) if bias else -1]
 
-    return one("CONV_2D", shape, result, more=more, table="Conv2D", options=options)
+    return one("CONV_2D", shape, result, y=y, more=more, table="Conv2D", options=options)
 
 
 def depthwise(
@@ -80,6 +83,7 @@ def depthwise(
     strides: tuple[int, int] = (1, 1),
     dilations: tuple[int, int] = (1, 1),
     activation: int = 0,
+    y: QuantParams = HALF,
 ) -> bytes:
     options = {
         "padding": 0 if same else 1,
@@ -95,7 +99,13 @@ def depthwise(
         return [s.weights(*kernel, axis=3), s.bias(kernel[3])]
 
     return one(
-        "DEPTHWISE_CONV_2D", shape, result, more=more, table="DepthwiseConv2D", options=options
+        "DEPTHWISE_CONV_2D",
+        shape,
+        result,
+        y=y,
+        more=more,
+        table="DepthwiseConv2D",
+        options=options,
     )
 
 
@@ -426,6 +436,8 @@ FAMILIES: dict[str, list[bytes]] = {
         conv((1, 1, 1, 16), (8, 1, 1, 16), (1, 1, 1, 8)),
         conv((1, 12, 1, 3), (4, 5, 1, 3), (1, 4, 1, 4), same=False, strides=(2, 1)),
         conv((1, 2, 2, 3), (4, 5, 5, 3), (1, 2, 2, 4)),
+        conv((1, 7, 6, 3), (5, 3, 3, 3), (1, 7, 6, 5), activation=1, y=FROM_ZERO),
+        conv((1, 5, 5, 8), (6, 1, 1, 8), (1, 5, 5, 6), activation=1, y=FROM_ZERO),
     ],
     "depthwise": [
         depthwise((1, 7, 6, 4), (1, 3, 3, 4), (1, 7, 6, 4), activation=1),
@@ -433,6 +445,8 @@ FAMILIES: dict[str, list[bytes]] = {
         depthwise((1, 7, 6, 2), (1, 3, 2, 6), (1, 5, 5, 6), same=False),
         depthwise((1, 9, 9, 3), (1, 3, 3, 3), (1, 9, 9, 3), dilations=(2, 3), activation=3),
         depthwise((1, 6, 6, 1), (1, 4, 4, 8), (1, 3, 3, 8), strides=(2, 2)),
+        depthwise((1, 7, 6, 4), (1, 3, 3, 4), (1, 7, 6, 4), activation=1, y=FROM_ZERO),
+        depthwise((1, 7, 6, 2), (1, 3, 2, 6), (1, 7, 6, 6), activation=1, y=FROM_ZERO),
     ],
     "dense": [
         dense((1, 10), 7),
