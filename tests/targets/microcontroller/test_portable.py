@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from edgec.ir import Array
 from edgec.program.reading import parse_program
 from edgec.targets.microcontroller import Core
 from edgec.targets.microcontroller.generate import generate
-from tests.targets.microcontroller.host import ANY_CORE, compiled, expected
+from tests.targets.microcontroller.host import ANY_CORE, FLAGS, compiled, expected, zig
 from tests.targets.microcontroller.operator_files import FAMILIES, REAL_FAMILY, feeds
 
 RUNS = 3
@@ -59,3 +60,21 @@ def test_products_of_halves_equal_the_oracle(family: str, tmp_path: Path) -> Non
 def test_real_numbers_equal_the_oracle_but_for_the_last_digits(tmp_path: Path) -> None:
     for case, got, want in results(REAL_FAMILY, tmp_path):
         assert np.allclose(got, want, rtol=2e-6, atol=2e-6), case
+
+
+def test_all_kernels_are_plain_c_that_is_cpp_too(tmp_path: Path) -> None:
+    families = {**FAMILIES, "real": REAL_FAMILY}
+    together = []
+    for family, files in families.items():
+        for k, data in enumerate(files):
+            model = generate(parse_program(data, f"{family}_{k}"), ANY_CORE)
+            for name, text in model.files.items():
+                (tmp_path / name).write_text(text)
+                if name.endswith(".c"):
+                    together.append(f'#include "{name}"')
+                headers = set(re.findall(r"#include (\S+)", text))
+                assert headers <= {"<stdint.h>", "<stddef.h>", f'"{model.prefix}.h"'}
+    (tmp_path / "all.cc").write_text("\n".join(together) + "\n")
+
+    out = str(tmp_path / "out.o")
+    zig("c++", *FLAGS[1:], "-O0", "-c", str(tmp_path / "all.cc"), "-o", out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgec.program.operators import Pads, Pair
 
 __all__ = ["row_slack", "window_slack"]
@@ -38,20 +40,19 @@ def window_slack(
     first_row = [min(height, max(0, oy * strides[0] - top)) for oy in range(rows)] + [height]
     everything = batches * height * width * channels
     least = everything  # where all is read before anything is written
+    starts = np.arange(0, columns, at_once, dtype=np.int64)
+    ends = np.minimum(columns, starts + at_once)
+    following = ends if fetched else starts  # the first place of the row that is still read
+    column = np.clip(following * strides[1] - left, 0, width)
     for n in range(batches):
         for oy in range(rows):
-            for ox in range(0, columns, at_once):
-                end = min(columns, ox + at_once)
-                next_x = end if fetched else ox
-                needed = first_row[oy + 1] * width
-                if next_x < columns:
-                    column = min(width, max(0, next_x * strides[1] - left))
-                    needed = min(needed, first_row[oy] * width + column)
-                dead = (n * height * width + needed) * channels
-                if dead == everything:
-                    continue  # there is nothing left to be kept
-                written = ((n * rows + oy) * columns + end) * filters
-                least = min(least, dead - written)
+            beneath = first_row[oy + 1] * width
+            here = np.where(following < columns, first_row[oy] * width + column, beneath)
+            dead = (n * height * width + np.minimum(here, beneath)) * channels
+            written = ((n * rows + oy) * columns + ends) * filters
+            room = (dead - written)[dead < everything]  # else there is nothing to be kept
+            if room.size:
+                least = min(least, int(room.min()))
     return least * itemsize
 
 

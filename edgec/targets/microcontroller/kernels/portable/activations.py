@@ -90,10 +90,9 @@ def clamp(layer: Layer, core: Core) -> Code | None:
     op, x, y = layer.op, layer.input(0), layer.output
     if x.dtype is not y.dtype or x.dtype not in (DType.INT8, DType.INT16):
         return None
-    same = x.scale == y.scale and x.zero_point == y.zero_point
     if isinstance(op, Relu6):  # TFLite Micro looks at the grid of the operand only
         low, high = output_range("relu6", x)
-    elif isinstance(op, Relu) and same:
+    elif isinstance(op, Relu) and (x.scale, x.zero_point) == (y.scale, y.zero_point):
         low, high = output_range("relu", y)
     else:
         return None
