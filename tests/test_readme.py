@@ -25,6 +25,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUANTIZATION = (ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
 
 
+MICROCONTROLLER = (ROOT / "docs" / "microcontroller.md").read_text(encoding="utf-8")
+
+
 COMPRESSION = (ROOT / "docs" / "compression.md").read_text(encoding="utf-8")
 
 
@@ -71,6 +74,20 @@ def test_commands_about_compression_succeed(monkeypatch: pytest.MonkeyPatch) -> 
     lines = [line for block in blocks("console", COMPRESSION) for line in block.splitlines()]
 
     assert len(lines) >= 2
+    for line in lines:
+        done = CliRunner().invoke(main, shlex.split(line.removeprefix("$ edgec ")))
+        assert done.exit_code == 0, (line, done.output)
+
+
+@pytest.mark.usefixtures("folder")
+def test_commands_about_microcontrollers_succeed() -> None:
+    for package in ("ziglang", "unicorn", "tflite_micro"):
+        pytest.importorskip(package, reason="needs edgec[mcu]")
+    lines = [
+        line for block in blocks("console", MICROCONTROLLER) for line in block.splitlines()
+    ]
+
+    assert len(lines) == 4
     for line in lines:
         done = CliRunner().invoke(main, shlex.split(line.removeprefix("$ edgec ")))
         assert done.exit_code == 0, (line, done.output)
