@@ -35,6 +35,7 @@ __all__ = ["RemoveConstantChannels"]
 
 _WEIGHTED = (ops.Conv, ops.DepthwiseConv, ops.FullyConnected)
 _MOST_ROUNDS = 16
+_MOST_CHANNELS = 1 << 20  # no microcontroller has so many; bounds are kept for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class RemoveConstantChannels(ProgramPass):
     @override
     def run(self, program: Program) -> Outcome:
         changes: list[Change] = []
+        if sum(channels_of(t) for t in program.tensors if t.data is None) > _MOST_CHANNELS:
+            return Outcome(program)
         for _ in range(_MOST_ROUNDS):  # what is gone is not read, which may leave more unread
             kept = _Channels(program).kept(self.multiple)
             if not kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -91,10 +92,12 @@ def _moves_nothing(shape: tuple[int, ...], perm: tuple[int, ...]) -> bool:
 
 def _without_unread(program: Program) -> Program:
     """Leave out reshapes that nothing reads any more."""
-    read = {k for step in program.steps for k in step.inputs} | set(program.outputs)
-    steps = list(program.steps)
+    readers = Counter(k for step in program.steps for k in step.inputs)
+    readers.update(program.outputs)
+    kept: list[Step] = []
     for step in reversed(program.steps):
-        if isinstance(step.op, ops.Reshape) and step.outputs[0] not in read:
-            steps.remove(step)
-            read = {k for other in steps for k in other.inputs} | set(program.outputs)
-    return replace(program, steps=tuple(steps))
+        if isinstance(step.op, ops.Reshape) and not readers[step.outputs[0]]:
+            readers.subtract(step.inputs)
+        else:
+            kept.append(step)
+    return replace(program, steps=tuple(reversed(kept)))
