@@ -226,3 +226,8 @@ def test_channels_that_never_change_may_have_any_sum() -> None:
 def test_sums_of_more_than_32_bits_have_no_form() -> None:
     requantization = Requantization((Multiplier.of(2.0**-20),), 0, -128, 127)
     assert rescaling_of(requantization, np.array([-(2**30)]), np.array([2**30]), (1,)) is None
+
+
+def test_factors_above_one_keep_the_sums_in_32_bits() -> None:
+    requantization = Requantization((Multiplier.of(2.0**10),), 0, -128, 127)
+    assert rescaling_of(requantization, np.array([-(2**22)]), np.array([2**22]), (1,)) is None

@@ -315,6 +315,10 @@ def rescaling_of(
 
     Parameters are those of :func:`exact_constants`.
     """
+    shifts = requantization.shifts
+    widest = np.maximum(np.abs(low), np.abs(high))
+    if np.any((shifts > 0) & (widest >= np.right_shift(2**31, np.maximum(shifts, 0)))):
+        return None  # TFLite's own product would leave 32 bits
     exact = exact_constants(requantization, low, high, scales)
     if exact is not None:
         constants, shared = exact

@@ -14,7 +14,7 @@ from edgec.targets.microcontroller.kernels.dsp.assembly import Assembly, Output
 from edgec.targets.microcontroller.kernels.dsp.expand import expand
 from edgec.targets.microcontroller.kernels.dsp.gemm import fits_raw_words, interleaved
 from edgec.targets.microcontroller.kernels.dsp.sums import Ints, Sums
-from edgec.targets.microcontroller.kernels.dsp.tiling import slack_of
+from edgec.targets.microcontroller.kernels.dsp.tiling import layer_function, slack_of
 
 __all__ = ["dense", "dense_code"]
 
@@ -195,10 +195,4 @@ def _driver(groups: list[tuple[Group, int]], inputs: int, rows: int, filters: in
     label = "_".join(group.name.removeprefix("$dense_") for group, _ in groups)
     name = f"$matrix_{rows}x{inputs}x{filters}_{label}"
     text = "\n".join(lines)
-    return Function(
-        name,
-        f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
-        "    int8_t *scratch)",
-        "{\n" + "\n".join(f"    {line}" for line in text.splitlines()) + "\n}",
-        needs=(expand(1), *(group.function() for group, _ in groups)),
-    )
+    return layer_function(name, text, (expand(1), *(group.function() for group, _ in groups)))

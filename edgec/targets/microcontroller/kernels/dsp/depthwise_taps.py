@@ -11,7 +11,12 @@ from edgec.targets.microcontroller.kernels.base import Code, Function
 from edgec.targets.microcontroller.kernels.dsp.assembly import Assembly, Output
 from edgec.targets.microcontroller.kernels.dsp.gather import place_of_tap
 from edgec.targets.microcontroller.kernels.dsp.sums import Ints, Sums, Window
-from edgec.targets.microcontroller.kernels.dsp.tiling import block, slack_of, turns_within_rows
+from edgec.targets.microcontroller.kernels.dsp.tiling import (
+    block,
+    layer_function,
+    slack_of,
+    turns_within_rows,
+)
 from edgec.targets.microcontroller.kernels.requantization import Rescaling
 
 __all__ = ["depthwise_taps"]
@@ -98,10 +103,4 @@ def _driver(window: Window, function: Function, zero: int) -> Function:
         + block(f"for (int32_t y = 0; y < {window.rows}; y++)", across)
     )
     name = f"$depthwise_{window.label}_z{zero & 0xFF}_{function.name.removeprefix('$')}"
-    return Function(
-        name,
-        f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
-        "    int8_t *scratch)",
-        block("", text).lstrip(),
-        needs=(function,),
-    )
+    return layer_function(name, text, (function,))

@@ -24,6 +24,7 @@ from edgec.targets.microcontroller.kernels.dsp.sums import Sums, Window
 from edgec.targets.microcontroller.kernels.dsp.tiling import (
     Tiling,
     block,
+    layer_function,
     slack_of,
     turns_by_rows,
 )
@@ -293,12 +294,10 @@ def _columns(tiling: Tiling, copy: Copy) -> str:
 def _function(kind: str, tiling: Tiling, copy: Copy, zero: int, text: str) -> Function:
     window = copy.window
     name = f"$conv_{kind}_{window.label}_z{zero & 0xFF}_{tiling.label}"
-    return Function(
+    return layer_function(
         name,
-        f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
-        "    int8_t *scratch)",
-        block("", tiling.shapes + text).lstrip(),
-        needs=(
+        tiling.shapes + text,
+        (
             _copy_bytes(),
             *(copy.gather(size) for size, _ in tiling.runs),
             *tiling.functions,

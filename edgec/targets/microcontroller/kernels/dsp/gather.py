@@ -14,6 +14,7 @@ from edgec.targets.microcontroller.kernels.dsp.sums import Sums, Window
 from edgec.targets.microcontroller.kernels.dsp.tiling import (
     Tiling,
     block,
+    layer_function,
     slack_of,
     turns_within_rows,
 )
@@ -148,13 +149,7 @@ def _function(
         start += f"int8_t *staging = scratch + {staging};\n"
     name = f"$conv_{kind}_{window.label}_z{zero & 0xFF}_{tiling.label}"
     text = f"uint32_t *columns = (uint32_t *)(void *)scratch;\n{start}{walk}"
-    return Function(
-        name,
-        f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
-        "    int8_t *scratch)",
-        block("", tiling.shapes + text).lstrip(),
-        needs=(*needs, *tiling.functions),
-    )
+    return layer_function(name, tiling.shapes + text, (*needs, *tiling.functions))
 
 
 def _indented(text: str) -> str:

@@ -151,7 +151,7 @@ class Tile:
         if self.shared:
             asm("str r1, [sp, #12]", "ldm r3, {r4, r5, r6, r7}")
             asm("add r4, r4, r1", "add r5, r5, r0", "strd r4, r5, [sp, #4]")
-            asm("adr r3, 2f", "add r6, r6, r3", "orr r6, r6, #1", "strd r6, r7, [sp, #16]")
+            asm("adr.w r3, 2f", "add r6, r6, r3", "orr r6, r6, #1", "strd r6, r7, [sp, #16]")
         else:
             asm.constant("r3", self._weights_size)
             asm("add r3, r3, r0", "str r3, [sp, #8]")

@@ -12,7 +12,12 @@ from edgec.targets.microcontroller.kernels.dsp.dense import dense_code
 from edgec.targets.microcontroller.kernels.dsp.expand import expand
 from edgec.targets.microcontroller.kernels.dsp.gemm import interleaved, packed
 from edgec.targets.microcontroller.kernels.dsp.sums import Sums, Window
-from edgec.targets.microcontroller.kernels.dsp.tiling import Tiling, block, slack_of
+from edgec.targets.microcontroller.kernels.dsp.tiling import (
+    Tiling,
+    block,
+    layer_function,
+    slack_of,
+)
 
 __all__ = ["pointwise"]
 
@@ -64,15 +69,9 @@ def _driver(tiling: Tiling, window: Window, rows: int, step: int, row: int) -> F
         walk = block(f"for (int32_t y = 0; y < {rows}; y++)", f"{walk}\ninput += {row};")
     staging = f"int8_t *staging = scratch + {8 * channels};\n" if tiling.staged else ""
     name = f"$pointwise_{rows}x{tiling.pixels}_{row}_{step}_{tiling.label}"
-    return Function(
-        name,
-        f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
-        "    int8_t *scratch)",
-        block(
-            "",
-            f"{tiling.shapes}uint32_t *columns = (uint32_t *)(void *)scratch;\n{staging}{walk}",
-        ).lstrip(),
-        needs=(*(expand(size) for size in sizes), *tiling.functions),
+    start = f"{tiling.shapes}uint32_t *columns = (uint32_t *)(void *)scratch;\n{staging}"
+    return layer_function(
+        name, start + walk, (*(expand(size) for size in sizes), *tiling.functions)
     )
 
 

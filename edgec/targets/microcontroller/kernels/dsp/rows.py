@@ -9,6 +9,7 @@ ones, so that neighbours of the result are neighbours again.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from edgec.targets.microcontroller.kernels.dsp.sums import Ints, Sums, Window
 from edgec.targets.microcontroller.kernels.dsp.tiling import (
     Tiling,
     block,
+    layer_function,
     slack_of,
     turns_by_rows,
 )
@@ -63,27 +65,36 @@ def conv_rows(layer: Layer, core: Core) -> Code | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
 class Ring:
-    """The geometry of expanded rows.
+    """The geometry of expanded rows."""
 
-    Parameters
-    ----------
-    window
-        Of the layer.
-    """
+    window: Window
 
-    def __init__(self, window: Window) -> None:
-        stride, width = window.strides[1], window.kernel[1]
-        self.window = window
-        self.left = window.pads[1][0]
+    @property
+    def left(self) -> int:
         """Columns before the picture."""
-        needed = (window.columns - 1) * stride + width
-        self.filled = min(window.width, needed - self.left)
+        return self.window.pads[1][0]
+
+    @property
+    def _needed(self) -> int:
+        """Columns that kernels see, those beside the picture included."""
+        return (self.window.columns - 1) * self.window.strides[1] + self.window.kernel[1]
+
+    @property
+    def filled(self) -> int:
         """Columns of the picture that are used."""
-        self.half = window.columns + (width - 1) // 2
+        return min(self.window.width, self._needed - self.left)
+
+    @property
+    def half(self) -> int:
         """Words of one half of a plane, with a stride of 2."""
-        self.width = needed if stride == 1 else 2 * self.half
+        return self.window.columns + (self.window.kernel[1] - 1) // 2
+
+    @property
+    def width(self) -> int:
         """Words of a plane."""
+        return self._needed if self.window.strides[1] == 1 else 2 * self.half
 
     def place(self, column: int) -> int:
         """Return where in a plane a column is, in words; columns beside the picture count."""
@@ -232,10 +243,4 @@ def _driver(tiling: Tiling, ring: Ring, zero: int) -> Function:
     )
     shape = f"{window.height}x{window.width}_{window.rows}_s{sy}_{top}_z{zero & 0xFF}"
     name = f"$conv_{shape}_{expand.name.removeprefix('$expand_row_')}_{tiling.label}"
-    return Function(
-        name,
-        f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
-        "    int8_t *scratch)",
-        block("", tiling.shapes + start + walk).lstrip(),
-        needs=(expand, *tiling.functions),
-    )
+    return layer_function(name, tiling.shapes + start + walk, (expand, *tiling.functions))

@@ -10,7 +10,14 @@ from edgec.targets.microcontroller.kernels.base import Function
 from edgec.targets.microcontroller.kernels.dsp.gemm import Packed, Planes, Tile
 from edgec.targets.microcontroller.kernels.dsp.sums import Window
 
-__all__ = ["Tiling", "block", "slack_of", "turns_by_rows", "turns_within_rows"]
+__all__ = [
+    "Tiling",
+    "block",
+    "layer_function",
+    "slack_of",
+    "turns_by_rows",
+    "turns_within_rows",
+]
 
 _DEEP = 32
 """Words of a sum from which on sharing costs less than a hundredth."""
@@ -143,6 +150,21 @@ class Tiling:
 def block(head: str, body: str) -> str:
     """Return a statement in C with its block."""
     return f"{head} {{\n{indent(body, '    ')}\n}}"
+
+
+def layer_function(name: str, text: str, needs: tuple[Function, ...]) -> Function:
+    """Return the function in C that computes a layer.
+
+    Parameters
+    ----------
+    text
+        Its statements; they see ``input``, ``output``, ``weights`` and ``scratch``.
+    """
+    prototype = (
+        f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
+        "    int8_t *scratch)"
+    )
+    return Function(name, prototype, f"{{\n{indent(text, '    ')}\n}}\n", needs=needs)
 
 
 def slack_of(size: int, turns: Iterable[tuple[int, int]]) -> int:
