@@ -33,7 +33,7 @@ def residual_network() -> bytes:
 
 
 def float_network() -> bytes:
-    """A dense layer of real numbers, which microcontrollers may not have kernels for."""
+    """A dense layer of real numbers."""
     sketch = Sketch(8)
     x = sketch.value(1, 8, dtype=DType.FLOAT32, grid=None, name="x")
     sketch.model.inputs.append(("x", x))

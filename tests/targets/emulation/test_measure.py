@@ -31,13 +31,13 @@ from edgec.targets.microcontroller.emulation.measurement import (
 from edgec.targets.microcontroller.emulation.model import EmulatedModel, build_model
 from edgec.targets.microcontroller.emulation.oracle import oracle_runs
 from edgec.targets.microcontroller.emulation.selftest import run_selftest
-from edgec.targets.microcontroller.emulation.toolchain import compiler
+from edgec.targets.microcontroller.emulation.toolchain import Build, compiler
 from edgec.targets.microcontroller.generate import Generated, Options, generate
 from edgec.targets.microcontroller.memory import Plan
 from edgec.targets.microcontroller.selftest import Golden
 from edgec.targets.microcontroller.timeline import picture
 from tests.program.files import FILES, MODELS
-from tests.targets.emulation.networks import residual_network
+from tests.targets.emulation.networks import float_network, residual_network
 
 DATA = residual_network()
 INT8 = [path for path in FILES if path.stem.endswith("_int8")]
@@ -59,6 +59,11 @@ def once() -> Measurement:
     return measured()
 
 
+def compiled(data: bytes, core: str) -> Build:
+    generated = generate(parse_program(data, "net"), load_core(core))
+    return build_model(generated, load_core(core), compiler())
+
+
 def emulated(generated: Generated, core: str = "cortex-m4") -> EmulatedModel:
     build = build_model(generated, load_core(core), compiler())
     return EmulatedModel(generated, build, load_core(core))
@@ -72,6 +77,18 @@ def test_models_equal_the_oracle_on_every_core(core: str) -> None:
     assert found.verification.exact
     assert found.verification.inputs == 3
     assert found.core == core
+
+
+@pytest.mark.parametrize("core", ["cortex-m0", "cortex-m4", "cortex-m7"])
+def test_real_numbers_are_the_oracles_with_and_without_a_unit_for_them(core: str) -> None:
+    data = float_network()
+
+    found = measure(parse_program(data, "net"), data, load_core(core))
+
+    assert found.verification
+    assert found.verification.largest_difference < 1e-5
+    adds = "__aeabi_fadd" in compiled(data, core).image.symbols
+    assert adds == (core == "cortex-m0")
 
 
 def test_the_parts_add_up() -> None:
