@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.models import DATA, Array, loader
 from edgec.program import Program
+from edgec.program.passes import LOSSLESS, RemoveConstantChannels, run_passes
 from edgec.program.reading import read_program
 from edgec.targets.microcontroller.emulation.inputs import random_inputs
 
@@ -40,6 +41,17 @@ class Case:
     def program(self) -> Program:
         """What the file says."""
         return read_program(self.path)
+
+    def prepared(self, removing: bool = False) -> Program:
+        """Return the program after lossless passes.
+
+        Parameters
+        ----------
+        removing
+            Whether channels that are constant are left out, too.
+        """
+        passes = (p for p in LOSSLESS if removing or not isinstance(p, RemoveConstantChannels))
+        return run_passes(self.program, passes).program
 
     @cached_property
     def data(self) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
@@ -32,17 +33,19 @@ def exact(models: Sequence[str], compiler: CompilerName) -> int:
     for case in named(models):
         samples = case.samples(_INPUTS)
         expected = [r.outputs for r in oracle_runs(case.data, samples, keep_state=True)]
-        for name in _CORES:
+        whole, less = case.prepared(), case.prepared(removing=True)
+        forms = {"": whole} | ({" without constants": less} if less != whole else {})
+        for (form, program), name in product(forms.items(), _CORES):
             core = load_core(name)
             for tier in core.tiers:
-                generated = generate(case.program, core, tier=tier)
+                generated = generate(program, core, tier=tier)
                 build = build_model(generated, core, compiler_named(compiler))
                 model = EmulatedModel(generated, build, core)
                 differing = 0
                 for sample, wanted in zip(samples, expected, strict=True):
                     for want, got in zip(wanted, model.run(sample), strict=True):
                         differing += int(np.count_nonzero(want.reshape(got.shape) != got))
-                text = f"{case.name} on {name}, {tier}, {_INPUTS} inputs: numbers that differ"
+                text = f"{case.name}{form} on {name}, {tier}, {_INPUTS} inputs: numbers off"
                 failures += bound(text, differing, 0)
     return failures
 
@@ -62,7 +65,7 @@ def boards(models: Sequence[str], compiler: CompilerName) -> int:
             for tier in core.tiers:
                 if tier not in KERNELS:
                     continue
-                generated = generate(case.program, core, tier=tier)
+                generated = generate(case.prepared(removing=True), core, tier=tier)
                 code = run_selftest_in_qemu(generated, golden, core, compiler_named(compiler))
                 board = core.qemu.name if core.qemu else ""
                 text = f"{case.name} on {name} ({board}), {tier}: the self-test"
@@ -76,7 +79,7 @@ def keywords(models: Sequence[str], compiler: CompilerName) -> int:
         return 0
     case, core = CASES["KWS"], load_core("cortex-m4")
     samples = case.samples(_KEYWORDS)
-    generated = generate(case.program, core)
+    generated = generate(case.prepared(removing=True), core)
     build = build_model(generated, core, compiler_named(compiler))
     model = EmulatedModel(generated, build, core)
     found = [int(model.run(sample)[0].argmax()) for sample in samples]

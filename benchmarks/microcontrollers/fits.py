@@ -36,11 +36,12 @@ def fits(models: Sequence[str], compiler: CompilerName) -> int:
         if model not in models:
             continue
         case, board = CASES[model], load_board(name)
+        program = case.prepared(removing=True)
         measured = measure(
-            case.program, case.data, board.core, samples=case.samples(1), settings=settings
+            program, case.data, board.core, samples=case.samples(1), settings=settings
         )
-        found = fit(case.program, case.data, board, measured, settings)
-        linked = _links(generate(case.program, board.core), board, measured, compiler)
+        found = fit(program, case.data, board, measured, settings)
+        linked = _links(generate(program, board.core), board, measured, compiler)
         print(
             f"{model} on {name}: {'fits' if found.fits else 'does not fit'}, flash left "
             f"{found.flash_left:,}, RAM left {found.ram_left:,}; the linker "

@@ -26,7 +26,7 @@ def memory(models: Sequence[str], compiler: CompilerName) -> int:
         for overlap, most in ((False, _APART), (True, _OVER)):
             settings = Settings(compiler=compiler, options=Options(overlap=overlap))
             found = measure(
-                case.program, case.data, core, samples=case.samples(1), settings=settings
+                case.prepared(), case.data, core, samples=case.samples(1), settings=settings
             )
             ram = found.ram
             print(

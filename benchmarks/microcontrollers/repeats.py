@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from benchmarks.microcontrollers.cases import bound, named
 from edgec.files import json_bytes
+from edgec.program.passes import LOSSLESS, run_passes
+from edgec.program.reading import read_program
 from edgec.targets.microcontroller.cores import load_core
 from edgec.targets.microcontroller.emulation.measure import Settings, measure
 from edgec.targets.microcontroller.emulation.toolchain import CompilerName
@@ -29,7 +31,7 @@ def repeat(models: Sequence[str], compiler: CompilerName) -> int:
             with tempfile.TemporaryDirectory() as folder:
                 os.environ["ZIG_GLOBAL_CACHE_DIR"] = os.environ["ZIG_LOCAL_CACHE_DIR"] = folder
                 made = measure(
-                    case.program,
+                    case.prepared(removing=True),
                     case.data,
                     core,
                     samples=case.samples(1),
@@ -49,7 +51,8 @@ def seconds(models: Sequence[str], compiler: CompilerName) -> int:
     failures = 0
     for case in named(models):
         start = time.perf_counter()
-        measure(case.program, case.data, core, settings=Settings(compiler=compiler))
+        program = run_passes(read_program(case.path), LOSSLESS).program
+        measure(program, case.data, core, settings=Settings(compiler=compiler))
         failures += bound(
             f"{case.name}, seconds", round(time.perf_counter() - start, 1), _SECONDS
         )

@@ -9,6 +9,7 @@ import click
 from edgec.cli.render_emulation import print_fit, print_measurement
 from edgec.errors import Diagnostic, OptionError
 from edgec.files import json_bytes, write_files
+from edgec.program.passes import LOSSLESS, run_passes
 from edgec.program.reading import read_program
 from edgec.targets.microcontroller.boards import load_board
 from edgec.targets.microcontroller.cores import load_core
@@ -27,6 +28,7 @@ def emulate(
     settings: Settings,
     svg: Path | None,
     *,
+    as_is: bool,
     as_json: bool,
 ) -> None:
     """Measure on an emulated microcontroller and print what was found.
@@ -37,6 +39,8 @@ def emulate(
         The names of the core, of a board to estimate the time for, and of one to fit.
     svg
         Where to draw the arena over time.
+    as_is
+        Whether to leave out the lossless passes.
     """
     device, board, fits = where
     if file.suffix != ".tflite":
@@ -50,10 +54,20 @@ def emulate(
     core = chosen.core if chosen else load_core(device or "")
     if chosen and device and load_core(device) != chosen.core:
         raise OptionError(f"{chosen.name} has a {chosen.core.name}, not a {device}")
-    program, data = read_program(file), file.read_bytes()
+    read, data = read_program(file), file.read_bytes()
+    outcome = run_passes(read, () if as_is else LOSSLESS)
+    program = outcome.program
     tensors = [program.tensors[k] for k in program.inputs]
     samples = () if inputs is None else stored_inputs(inputs, tensors)
-    measured = measure(program, data, core, samples=samples, board=chosen, settings=settings)
+    measured = measure(
+        program,
+        data,
+        core,
+        samples=samples,
+        board=chosen,
+        settings=settings,
+        changes=outcome.changes,
+    )
     found = fit(program, data, chosen, measured, settings) if chosen and fits else None
     if svg is not None:
         drawing = picture(measured.model, measured.arena).encode()

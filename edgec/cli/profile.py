@@ -97,6 +97,12 @@ _PATH = click.Path(path_type=Path)
     help="Of the compiler for a microcontroller: Os gives smaller code.",
 )
 @click.option(
+    "--as-is",
+    is_flag=True,
+    help="For a microcontroller, compute what the file says to the letter: do not leave out "
+    "channels that are the same for every input.",
+)
+@click.option(
     "--memory-svg",
     "svg",
     type=_PATH,
@@ -115,6 +121,7 @@ def command(
     compiler: Any,
     level: str,
     svg: Path | None,
+    as_is: bool,
     **settings: Any,
 ) -> None:
     """Measure FILE, a .onnx or .tflite file, on this machine.
@@ -125,13 +132,13 @@ def command(
     from edgec.profiling import profile_file
 
     emulated = (device, board, fit)
-    _refuse_others(emulated, report, svg, tier)
+    _refuse_others(emulated, report, svg=svg, tier=tier, as_is=as_is)
     if any(emulated):
         from edgec.cli.emulation import emulate
         from edgec.targets.microcontroller.emulation.measure import Settings
 
         made = Settings(tier=tier, compiler=compiler, level=f"-{level}")
-        emulate(file, settings["inputs"], emulated, made, svg, as_json=as_json)
+        emulate(file, settings["inputs"], emulated, made, svg, as_is=as_is, as_json=as_json)
         return
     # The report is read first, so that nobody waits for numbers that have nowhere to go.
     target = None if report is None else _target(report, file)
@@ -149,7 +156,7 @@ def command(
 
 
 def _refuse_others(
-    emulated: tuple[str | None, ...], report: Path | None, svg: Path | None, tier: str | None
+    emulated: tuple[str | None, ...], report: Path | None, **others: object
 ) -> None:
     """Raise for options of one way to measure that are given with the other."""
     from edgec.errors import OptionError
@@ -158,9 +165,10 @@ def _refuse_others(
         raise OptionError(
             "--report takes times of this machine: leave out --device, --board and --fit"
         )
-    if not any(emulated) and (svg is not None or tier is not None):
-        name = "--memory-svg" if svg is not None else "--tier"
-        raise OptionError(f"{name} is about microcontrollers: give a --device, too")
+    names = {"svg": "--memory-svg", "tier": "--tier", "as_is": "--as-is"}
+    given = [names[key] for key, value in others.items() if value]
+    if given and not any(emulated):
+        raise OptionError(f"{given[0]} is about microcontrollers: give a --device, too")
 
 
 def _target(report: Path, file: Path) -> str:

@@ -45,7 +45,9 @@ def print_measurement(measured: Measurement) -> None:
         )
     out.print()
     _print_layers(measured.layers, measured.instructions)
-    out.print(f"\n{_proof(measured)}")
+    out.print()
+    _print_changes(measured)
+    out.print(_proof(measured))
     out.print(f"{measured.compiler}, {' '.join(measured.flags)}; {measured.emulator}")
 
 
@@ -65,6 +67,20 @@ def _print_layers(layers: tuple[LayerCost, ...], total: int) -> None:
             share_text(layer.instructions / max(total, 1)),
         )
     console().print(rows)
+
+
+def _print_changes(measured: Measurement) -> None:
+    """Print what lossless passes did, where they saved anything."""
+    saved = [change for change in measured.changes if change.macs[0] > change.macs[1]]
+    if not saved:
+        return
+    macs = sum(change.macs[0] - change.macs[1] for change in saved)
+    layers = "1 layer" if len(saved) == 1 else f"{len(saved)} layers"
+    console().print(
+        f"channels that are the same for every input were left out of {layers}: "
+        f"{count_text(macs)} MACs fewer, and not a bit of the outputs changes "
+        "(--as-is keeps them)"
+    )
 
 
 def _proof(measured: Measurement) -> str:

@@ -12,7 +12,7 @@ pytest.importorskip("unicorn", reason="of the extra mcu")
 pytest.importorskip("tflite_micro", reason="of the extra mcu")
 
 from edgec.demo import MODEL
-from tests.targets.emulation.networks import residual_network
+from tests.targets.emulation.networks import constant_network, residual_network
 
 Run = Callable[..., Result]
 
@@ -89,6 +89,21 @@ def test_what_cannot_be_is_told(
     assert said in result.stderr
 
 
+def test_what_is_the_same_for_every_input_is_left_out(edgec: Run, tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(constant_network())
+
+    less = edgec("profile", str(path), "--device", "cortex-m4")
+    whole = edgec("profile", str(path), "--device", "cortex-m4", "--as-is")
+    record = json.loads(edgec("profile", str(path), "--device", "cortex-m4", "--json").stdout)
+
+    assert "left out of 2 layers: 512 MACs fewer" in less.stdout
+    assert "left out" not in whole.stdout
+    assert "every output bit equals" in less.stdout
+    assert [c["layer"] for c in record["lossless"]] == ["net/first", "net/second"]
+    assert record["macs"] == 512
+
+
 def test_draws_the_memory(edgec: Run, network: Path, tmp_path: Path) -> None:
     drawing = tmp_path / "memory.svg"
 
@@ -106,6 +121,7 @@ def test_draws_the_memory(edgec: Run, network: Path, tmp_path: Path) -> None:
     [
         (["--memory-svg", "m.svg"], "--memory-svg is about microcontrollers"),
         (["--tier", "dsp"], "--tier is about microcontrollers"),
+        (["--as-is"], "--as-is is about microcontrollers"),
         (
             ["--device", "cortex-m4", "--report", "r.json"],
             "--report takes times of this machine",

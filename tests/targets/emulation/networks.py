@@ -7,7 +7,7 @@ import numpy as np
 from edgec.ir import DType, QuantParams
 from tests.program.files import Sketch
 
-__all__ = ["float_network", "residual_network"]
+__all__ = ["constant_network", "float_network", "residual_network"]
 
 
 def residual_network() -> bytes:
@@ -30,6 +30,21 @@ def residual_network() -> bytes:
     dense = [flat, sketch.weights(3, 288), sketch.constant(np.array([5, 6, 7], np.int32), None)]
     sketch.op("FULLY_CONNECTED", dense, [logits], "FullyConnected", {})
     return sketch.data(logits)
+
+
+def constant_network() -> bytes:
+    """Two convolutions, of the first of which half the channels are 0 for every input."""
+    sketch = Sketch(9)
+    x = sketch.input(1, 4, 4, 4, name="image")
+    first = sketch.value(1, 4, 4, 8, name="net/first")
+    bias = np.array([100] * 4 + [-10_000_000] * 4, np.int32)
+    options = {"padding": 0, "strideH": 1, "strideW": 1, "fusedActivationFunction": 1}
+    operands = [x, sketch.weights(8, 1, 1, 4, axis=0), sketch.constant(bias)]
+    sketch.op("CONV_2D", operands, [first], "Conv2D", options)
+    second = sketch.value(1, 4, 4, 4, name="net/second")
+    operands = [first, sketch.weights(4, 1, 1, 8, axis=0), sketch.bias(4)]
+    sketch.op("CONV_2D", operands, [second], "Conv2D", options)
+    return sketch.data(second)
 
 
 def float_network() -> bytes:

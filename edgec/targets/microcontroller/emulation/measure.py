@@ -12,6 +12,7 @@ import numpy as np
 from edgec.errors import Diagnostic, InternalError, NumericsError
 from edgec.ir import Array
 from edgec.program import Program
+from edgec.program.passes import Change
 from edgec.targets.microcontroller.boards import Board
 from edgec.targets.microcontroller.cores import Core, Tier
 from edgec.targets.microcontroller.emulation.inputs import random_inputs
@@ -64,6 +65,7 @@ def measure(
     samples: Sequence[Sequence[Array]] = (),
     board: Board | None = None,
     settings: Settings | None = None,
+    changes: Sequence[Change] = (),
     verify: bool = True,
 ) -> Measurement:
     """Compile a program, run it on an emulated core, and return what it takes.
@@ -75,6 +77,8 @@ def measure(
     samples
         Sets of inputs, one after the other; random ones of a fixed seed if there are none.
         All are run and compared; the first is counted.
+    changes
+        What was done to the program since it was read, for the record.
     verify
         Whether to compare with TFLite Micro, where it is installed.
 
@@ -106,6 +110,7 @@ def measure(
         compiler=build.compiler,
         flags=build.flags,
         emulator=f"Unicorn {version('unicorn')}",
+        changes=tuple(changes),
         verification=_verified(data, samples, found) if verify else None,
         latency=None if board is None else estimate(counts.total.instructions, board),
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from edgec.program.passes import Change
 from edgec.targets.microcontroller.boards import Board
 from edgec.targets.microcontroller.cores import Tier
 from edgec.targets.microcontroller.timeline import Timeline
@@ -161,6 +162,8 @@ class Measurement:
         What lies where in it, and how full it is at each layer.
     compiler, flags, emulator
         What the numbers hold for: other compilers, versions and flags give others.
+    changes
+        What lossless passes did to the program before.
     latency
         ``None`` if no board was named.
     verification
@@ -181,6 +184,7 @@ class Measurement:
     compiler: str
     flags: tuple[str, ...]
     emulator: str
+    changes: tuple[Change, ...] = ()
     verification: Verification | None = None
     latency: Latency | None = None
 
@@ -198,6 +202,7 @@ class Measurement:
             "ram": self.ram.to_dict(),
             "arena": self.arena.to_dict(),
             "layers": [layer.to_dict() for layer in self.layers],
+            "lossless": [asdict(change) for change in self.changes],
             "compiler": {"name": self.compiler, "flags": list(self.flags)},
             "emulator": self.emulator,
             "verification": None if self.verification is None else asdict(self.verification),
