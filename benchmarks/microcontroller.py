@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from benchmarks.microcontrollers.cases import CASES
 from benchmarks.microcontrollers.counts import counts, layers
+from benchmarks.microcontrollers.damaged import arenas, damaged
 from benchmarks.microcontrollers.exactness import boards, exact, keywords
 from benchmarks.microcontrollers.fits import fits
 from benchmarks.microcontrollers.memory import memory
@@ -35,6 +36,8 @@ _COMMANDS: dict[str, Callable[[Sequence[str], CompilerName], int]] = {
     "exact": exact,
     "boards": boards,
     "keywords": keywords,
+    "damaged": damaged,
+    "arenas": arenas,
 }
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.microcontrollers.mutations import mutations
 from edgec.errors import ModelError, UnsupportedError
 from edgec.program.checking import faults_of
 from edgec.program.reading import parse_program
 from tests.program.files import FILES, MODELS, Sketch
-from tests.program.mutations import mutations
 
 SMALL = [path for path in FILES if path.stat().st_size < 100_000]
 needs_data = pytest.mark.skipif(not FILES, reason=f"no .tflite in {MODELS}; set EDGEC_DATA")
