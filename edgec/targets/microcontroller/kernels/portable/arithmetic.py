@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgec.ir import DType
+from edgec.ir import Array, DType
 from edgec.program import Layer
 from edgec.program.operators import Add, Mul, Sub
 from edgec.targets.microcontroller.cores import Core
@@ -137,9 +137,19 @@ def _terms(
     limits: tuple[int, int],
 ) -> Code | None:
     a, b, y = layer.input(0), layer.input(1), layer.output
+    factors = [Multiplier.of(real) for real in reals]
+    if y.dtype is DType.INT8:
+        first, second = (
+            factor.times((_BYTES - t.zero_point) << left_shift)
+            for factor, t in zip(factors, (a, b), strict=False)
+        )
+        second = second if sign == "+" else -second
+        wanted = factors[2].times(first[:, None] + second) + y.zero_point
+        line = _line(layer, sign, np.clip(wanted, *limits), limits)
+        if line is not None:
+            return line
     fields = [str(left_shift)]
-    for tensor, real in zip((a, b, y), reals, strict=True):
-        factor = Multiplier.of(real)
+    for tensor, factor in zip((a, b, y), factors, strict=True):
         fields.append(f"{tensor.zero_point}, {factor.value}, {factor.shift}")
     fields.append(f"{limits[0]}, {limits[1]}")
     function = _sum(_C_TYPES[y.dtype], sign)
@@ -150,6 +160,84 @@ def _terms(
         (function,),
         slack=broadcast_slack(layer),
     )
+
+
+# ---- with one rounding
+
+_BYTES = np.arange(-128, 128, dtype=np.int64)
+_TRIES = 120
+
+_LINE_TYPE = """\
+/* A sum with one rounding: of factors, what is added, and a shift. */
+typedef struct {
+    int32_t factor_a, factor_b;
+    int32_t start, shift;
+    int32_t least, most;
+} $line;
+"""
+
+_LINE = Function(
+    "$add_once",
+    "void $add_once(const int8_t *a, int32_t step_a, const int8_t *b, int32_t step_b,\n"
+    "    int8_t *y, int32_t count, const $line *line)",
+    """\
+{
+    /* The constants were searched; all pairs of operands give what three roundings give. */
+    const int32_t factor_a = line->factor_a;
+    const int32_t factor_b = line->factor_b;
+    const int32_t start = line->start;
+    const int32_t shift = line->shift;
+    const int32_t least = line->least;
+    const int32_t most = line->most;
+    for (int32_t i = 0; i < count; i++) {
+        int32_t value = (start + factor_a * *a + factor_b * *b) >> shift;
+        value = value < least ? least : value;
+        value = value > most ? most : value;
+        *y++ = (int8_t)value;
+        a += step_a;
+        b += step_b;
+    }
+}
+""",
+    types=(_LINE_TYPE,),
+)
+
+
+def _line(layer: Layer, sign: str, wanted: Array, limits: tuple[int, int]) -> Code | None:
+    """Return code for a sum with one rounding, if constants are found that are exact.
+
+    Parameters
+    ----------
+    wanted
+        The result for all pairs of operands, ``[first, second]`` from -128 on.
+    """
+    a, b, y = layer.input(0), layer.input(1), layer.output
+    shares = (a.scale / y.scale, (b.scale if sign == "+" else -b.scale) / y.scale)
+    rng = np.random.default_rng(0)
+    for shift in (22, 21, 20, 19):
+        unit = 2.0**shift
+        real = [share * unit for share in shares]
+        start = (y.zero_point + 0.5) * unit
+        start -= sum(f * t.zero_point for f, t in zip(real, (a, b), strict=True))
+        if abs(start) + 129 * (abs(real[0]) + abs(real[1])) >= 2**31 - 2**12:
+            continue
+        for attempt in range(_TRIES):
+            # Near what the scales say first, and then further and further away.
+            reach = (attempt + 9) // 10
+            moved = rng.integers(-reach, reach + 1, 3)
+            first, second = (round(f) + int(m) for f, m in zip(real, moved, strict=False))
+            begin = round(start) + int(moved[2]) * 8
+            levels = begin + first * _BYTES[:, None] + second * _BYTES >> shift
+            if np.array_equal(np.clip(levels, *limits), wanted):
+                fields = f"{first}, {second},  {begin}, {shift},  {limits[0]}, {limits[1]}"
+                call = "$add_once({a}, {step_a}, {b}, {step_b}, {y}, {count}, &line);"
+                return Code(
+                    f"static const $line line = {{{{{fields}}}}};\n"
+                    + broadcast_call(layer, call),
+                    (_LINE,),
+                    slack=broadcast_slack(layer),
+                )
+    return None
 
 
 def mul(layer: Layer, core: Core) -> Code | None:
