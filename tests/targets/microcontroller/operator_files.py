@@ -467,6 +467,7 @@ FAMILIES: dict[str, list[bytes]] = {
         binary("ADD", (1, 4, 5, 3), (1, 1, 1, 3), constant=True),
         binary("MUL", (1, 4, 5, 3), (1, 1, 1, 1), constant=True, scales=(0.1, 0.01, 0.02)),
         binary("SUB", (3,), (2, 4, 3)),
+        binary("ADD", (1, 4, 5, 3), (1, 4, 5, 3), scales=(0.5, 0.3, 0.0007)),
     ],
     "pool": [
         pool("AVERAGE_POOL_2D", (1, 6, 7, 3), (1, 6, 7, 3), filterHeight=3, filterWidth=3),

@@ -89,6 +89,27 @@ _DOT_2_FEW = Function(
     apart=True,
 )
 
+_DOT_2 = Function(
+    "$dot_2",
+    _DOT_2_FEW.prototype,
+    """\
+{
+    /* Adds the products of two columns with the same weights: each is loaded once for both. */
+    const int8_t *const end = weights + count;
+    int32_t a = sums[0];
+    int32_t b = sums[1];
+    while (weights != end) {
+        const int32_t weight = *weights++;
+        a += weight * *x0++;
+        b += weight * *x1++;
+    }
+    sums[0] = a;
+    sums[1] = b;
+}
+""",
+    apart=True,
+)
+
 _DOT_2X2 = Function(
     "$dot_2x2",
     "void $dot_2x2(const int8_t *x0, const int8_t *x1, const int8_t *weights, int32_t count,\n"
@@ -191,7 +212,7 @@ class Filters:
         constants = results.table(biases - zero_point * weights.astype(np.int64).sum(1))
         flat = np.ascontiguousarray(weights).reshape(-1)
         return cls(
-            _filters_1(results.function, _DOT_1_FEW if few else _DOT_1),
+            _filters_1(results.function, few=few),
             _filters_2(results.function, few=few),
             MappingProxyType(
                 {"weights": Table(flat, {"weights": flat.size}), "constants": constants}
@@ -200,7 +221,7 @@ class Filters:
         )
 
 
-def _filters_1(result: Function, dot_1: Function) -> Function:
+def _filters_1(result: Function, *, few: bool) -> Function:
     name = f"$filters_1{result.name.removeprefix('$result')}"
     return Function(
         name,
@@ -208,17 +229,27 @@ def _filters_1(result: Function, dot_1: Function) -> Function:
         "    const int32_t *constants, const $filters *f)",
         f"""\
 {{
-    /* One column. Constants of a filter: its bias, with the zero point of the input times the
-       sum of the weights in it, and what its sum is scaled with. */
-    for (int32_t i = 0; i < f->count; i++) {{
+    /* One column, and two filters at a time, so that it is loaded once for both. Constants of
+       a filter: its bias, with the zero point of the input times the sum of the weights in it,
+       and what its sum is scaled with. */
+    int32_t i = 0;
+    for (; i + 2 <= f->count; i += 2) {{
+        int32_t sums[2];
+        sums[0] = constants[0];
+        sums[1] = constants[3];
+        $dot_2(weights, weights + f->length, x, f->length, sums);
+        y[i] = {result.name}(sums[0], constants, &f->results);
+        y[i + 1] = {result.name}(sums[1], constants + 3, &f->results);
+        weights += 2 * f->length;
+        constants += 6;
+    }}
+    if (i < f->count) {{
         const int32_t sum = $dot_1(x, weights, f->length, constants[0]);
         y[i] = {result.name}(sum, constants, &f->results);
-        weights += f->length;
-        constants += 3;
     }}
 }}
 """,
-        needs=(dot_1, result),
+        needs=(*((_DOT_1_FEW, _DOT_2_FEW) if few else (_DOT_1, _DOT_2)), result),
         types=(RESULTS_TYPE, FILTERS_TYPE),
     )
 
