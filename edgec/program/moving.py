@@ -12,6 +12,7 @@ from edgec.program.requirements import (
     require_counts,
     require_factor,
     require_numbers,
+    require_one_type,
     require_shape,
     require_type,
 )
@@ -32,7 +33,7 @@ def _same_type(layer: Layer) -> tuple[Tensor, Tensor]:
     x, y = layer.input(0), layer.output
     for t in (x, y):
         require_type(t, MOVED)
-    require(x.dtype is y.dtype, f"it turns {x.dtype.value} into {y.dtype.value}")
+    require_one_type(x, y)
     return x, y
 
 
@@ -61,7 +62,9 @@ def check_concatenation(layer: Layer) -> None:
         require(layer.inputs[k] is not None, "an operand is missing")
         x = layer.input(k)
         require_type(x, MOVED)
-        require(x.dtype is y.dtype, f"it turns {x.dtype.value} into {y.dtype.value}")
+        require(
+            x.dtype is y.dtype, f"it turns {x.dtype.name.lower()} into {y.dtype.name.lower()}"
+        )
         require(
             x.shape[:axis] + x.shape[axis + 1 :] == y.shape[:axis] + y.shape[axis + 1 :]
             and len(x.shape) == len(y.shape),
@@ -116,7 +119,9 @@ def check_split(layer: Layer) -> None:
     require_type(x, MOVED)
     require(0 <= axis < len(x.shape), f"it has no axis {axis}")
     for y in layer.outputs:
-        require(y.dtype is x.dtype, f"it turns {x.dtype.value} into {y.dtype.value}")
+        require(
+            y.dtype is x.dtype, f"it turns {x.dtype.name.lower()} into {y.dtype.name.lower()}"
+        )
         require(
             len(y.shape) == len(x.shape)
             and x.shape[:axis] + x.shape[axis + 1 :] == y.shape[:axis] + y.shape[axis + 1 :],

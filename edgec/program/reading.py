@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from edgec.errors import Diagnostic, ModelError, UnsupportedError
@@ -13,6 +14,8 @@ from edgec.program.resolving import RESOLVERS, resolve
 from edgec.program.tables import Entry, Tables, read_tables
 
 __all__ = ["parse_program", "read_program"]
+
+_AGAIN = "convert the model again; if that does not help, the converter is at fault"
 
 
 def read_program(path: Path) -> Program:
@@ -68,7 +71,8 @@ def parse_program(data: bytes, name: str, called: str = "the file") -> Program:
         return program
     if valid:
         raise UnsupportedError(f"microcontrollers do not run {called} as it is", found)
-    raise ModelError(f"{called} makes no sense", found)
+    told = [d if d.hint else replace(d, hint=_AGAIN) for d in found]
+    raise ModelError(f"{called} makes no sense", told)
 
 
 def _refuse_unknown(entries: Iterable[Entry], called: str) -> None:

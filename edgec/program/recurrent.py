@@ -8,6 +8,7 @@ from edgec.ir import DType
 from edgec.program import operators as ops
 from edgec.program.faults import require
 from edgec.program.program import Layer
+from edgec.program.requirements import require_zero_points
 from edgec.program.tensors import Tensor
 
 __all__ = ["check_lstm", "check_svdf"]
@@ -20,18 +21,14 @@ def _has(tensor: Tensor, shape: Sequence[int], kinds: Sequence[DType]) -> None:
     )
     require(
         tensor.dtype in kinds,
-        f"{tensor.name} is of the type {tensor.dtype.value}, which it does not take",
+        f"{tensor.name} is of the type {tensor.dtype.name.lower()}, which it does not take",
         "quantize the model to int8",
         valid=True,
     )
     if tensor.dtype in (DType.INT8, DType.INT16):
         require(tensor.grid is not None, f"{tensor.name} holds integers without a scale")
         assert tensor.grid is not None
-        low, high = tensor.dtype.limits
-        require(
-            all(low <= z <= high for z in tensor.grid.zero_point),
-            f"the zero point of {tensor.name} is no {tensor.dtype.value}",
-        )
+        require_zero_points(tensor, tensor.grid)
         require(tensor.grid.axis is None, f"{tensor.name} has several scales", valid=True)
 
 

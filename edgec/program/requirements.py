@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgec.ir import DType
+from edgec.ir import DType, QuantParams
 from edgec.program.faults import Fault, require
 from edgec.program.program import Layer
 from edgec.program.tensors import Tensor
@@ -17,8 +17,10 @@ __all__ = [
     "require_counts",
     "require_factor",
     "require_numbers",
+    "require_one_type",
     "require_shape",
     "require_type",
+    "require_zero_points",
 ]
 
 MOVED = (
@@ -55,18 +57,14 @@ def require_type(tensor: Tensor, kinds: Sequence[DType]) -> None:
     """Require one of some element types, with a grid that suits it if it has one."""
     if tensor.dtype not in kinds:
         raise Fault(
-            f"{tensor.name} is of the type {tensor.dtype.value}, which it does not take",
+            f"{tensor.name} is of the type {tensor.dtype.name.lower()}, which it does not take",
             "quantize the model to int8",
             valid=True,
         )
     grid = tensor.grid
     if grid is None or tensor.dtype not in GRID_BITS:
         return
-    low, high = tensor.dtype.limits
-    require(
-        all(low <= z <= high for z in grid.zero_point),
-        f"the zero point of {tensor.name} is no {tensor.dtype.value}",
-    )
+    require_zero_points(tensor, grid)
     require(
         max(grid.scale) < _MOST_SCALE,
         f"the scale of {tensor.name} is {max(grid.scale):g}",
@@ -97,12 +95,28 @@ def require_numbers(
         require(tensor.grid.axis is None, f"{tensor.name} has several scales")
 
 
+def require_one_type(x: Tensor, y: Tensor) -> None:
+    """Require two tensors of one element type."""
+    given, made = x.dtype.name.lower(), y.dtype.name.lower()
+    require(x.dtype is y.dtype, f"it turns {given} into {made}")
+
+
+def require_zero_points(tensor: Tensor, grid: QuantParams) -> None:
+    """Require zero points that are of the type of the integers."""
+    low, high = tensor.dtype.limits
+    kind = tensor.dtype.name.lower()
+    for zero in grid.zero_point:
+        require(
+            low <= zero <= high, f"the zero point of {tensor.name} is {zero}, outside of {kind}"
+        )
+
+
 def require_alike(layer: Layer) -> tuple[Tensor, Tensor]:
     """Return operand and result, which have to be numbers of one type."""
     x, y = layer.input(0), layer.output
     require_numbers(x)
     require_numbers(y)
-    require(x.dtype is y.dtype, f"it turns {x.dtype.value} into {y.dtype.value}")
+    require_one_type(x, y)
     return x, y
 
 

@@ -46,6 +46,8 @@ _MOST_BYTES = 1 << 28
 
 _NAME_BYTES = 1024
 
+_AGAIN = "download the file again, or convert the model again"
+
 _DAMAGE = (struct.error, IndexError, ValueError, TypeError, OverflowError)
 """What the reader of FlatBuffers raises where an offset or a length leads out of the file."""
 
@@ -145,7 +147,8 @@ def read_tables(data: bytes, called: str = "the file") -> Tables:
     try:
         return _File(data).tables()
     except _DAMAGE as error:
-        raise ModelError(f"{called} is damaged", [Diagnostic(_reason(error))]) from error
+        found = Diagnostic(_reason(error), hint=_AGAIN)
+        raise ModelError(f"{called} is damaged", [found]) from error
 
 
 def _reason(error: Exception) -> str:
@@ -209,7 +212,8 @@ class _File:
     def text(self, raw: bytes | None) -> str:
         raw = raw or b""
         self.spend(len(raw))
-        return raw[:_NAME_BYTES].decode("utf-8", "replace")
+        found = raw[:_NAME_BYTES].decode("utf-8", "replace")
+        return "".join(c if c.isprintable() else "?" for c in found)  # it goes to terminals
 
     def entry(self, table: Any, number: int, tensors: tuple[Tensor, ...]) -> Entry:
         index = table.OpcodeIndex()

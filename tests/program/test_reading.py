@@ -227,6 +227,7 @@ def test_a_result_of_another_shape_is_refused() -> None:
     (found,) = caught.value.diagnostics
     assert found.where == "stem"
     assert "its windows make 5" in found.message
+    assert "convert the model again" in found.hint
 
 
 def test_weights_that_are_computed_are_refused() -> None:
@@ -286,4 +287,21 @@ def test_scales_that_leave_nothing_are_refused(scale: float) -> None:
     s.op("RELU", [x], [y])
 
     with pytest.raises(ModelError, match=r"the scale of x|a factor of"):
+        parse(s, y)
+
+
+def test_names_are_fit_for_terminals() -> None:
+    s = Sketch()
+    x, y = s.input(1, 4), s.value(1, 4, name="a\x1b[31m\nb")
+    s.op("RELU", [x], [y])
+
+    assert parse(s, y).steps[0].layer == "a?[31m?b"
+
+
+def test_zero_points_lie_within_their_type() -> None:
+    s = Sketch()
+    x, y = s.input(1, 4), s.value(1, 4, grid=QuantParams((0.5,), (300,)), name="relu")
+    s.op("RELU", [x], [y])
+
+    with pytest.raises(ModelError, match="the zero point of relu is 300, outside of int8"):
         parse(s, y)
