@@ -61,7 +61,7 @@ def _by_tables(layer: Layer, op: Add) -> Code | None:
         return None
     output = Output("linear", (), None if clamp == (-128, 127) else clamp)
     name = f"$add_by_tables_{output.label}"
-    asm = Assembly(name)
+    asm = Assembly(name, about="operands from tables; their sum is scaled as TFLite does")
     # r0 and r1 the operands, r2 the result, r3 its end; the middle of both tables in r4 and r5.
     asm("add r3, r3, r2", "ldr r4, [sp, #36]", "add r4, r4, #512", "add r5, r4, #1024")
     asm("1:", "ldrsb r8, [r0], #1", "ldrsb r9, [r1], #1")
@@ -122,7 +122,7 @@ class Constants:
     def function(self) -> Function:
         """Return the code: ``(a, b, output, count, first, second, start)``."""
         name = f"$add_{self.shift}"
-        asm = Assembly(name)
+        asm = Assembly(name, about="a * first + b * second + start, shifted and saturated")
         # r0 and r1 the operands, r2 the result, r3 its end; r4 to r6 factors and start; r7
         # what is left after fours.
         asm("ldrd r4, r5, [sp, #36]", "ldr r6, [sp, #44]")

@@ -26,10 +26,13 @@ class Assembly:
         With its ``$``.
     frame
         Bytes of the stack for the function's own use, from ``sp`` on.
+    about
+        A comment for those who read the code, at the start.
     """
 
     name: str
     frame: int = 0
+    about: str = ""
     lines: list[str] = field(default_factory=list)
 
     def __call__(self, *lines: str) -> None:
@@ -65,6 +68,7 @@ class Assembly:
             ".p2align 2",
             ".thumb_func",
             f"{self.name}:",
+            *(f"@ {line}" for line in self.about.splitlines()),
             "push {r4-r11, lr}",
             *([f"sub sp, sp, #{frame}"] if self.frame else []),
             *self.lines,

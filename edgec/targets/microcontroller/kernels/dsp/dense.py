@@ -68,7 +68,8 @@ class Group:
 
     def function(self) -> Function:
         """Return the code."""
-        asm = Assembly(self.name, frame=16)
+        about = f"inputs with {self.filters} filters at a time, whose sums are r4 to r11"
+        asm = Assembly(self.name, 16, about)
         # On the stack: output, end of the columns, columns, how many groups are left.
         asm("strd r2, r3, [sp]", "str r1, [sp, #8]", "mov r2, r1")
         asm.advance("r2", 4 * self.depth)
@@ -195,4 +196,9 @@ def _driver(groups: list[tuple[Group, int]], inputs: int, rows: int, filters: in
     label = "_".join(group.name.removeprefix("$dense_") for group, _ in groups)
     name = f"$matrix_{rows}x{inputs}x{filters}_{label}"
     text = "\n".join(lines)
-    return layer_function(name, text, (expand(1), *(group.function() for group, _ in groups)))
+    return layer_function(
+        name,
+        "Inputs are expanded once, then multiplied with all filters.",
+        text,
+        (expand(1), *(group.function() for group, _ in groups)),
+    )

@@ -153,7 +153,8 @@ class Rows:
 
     def function(self) -> Function:
         """Return the code."""
-        asm = Assembly(self.name, frame=40)
+        about = "rows of four channels, one after the other; r2 to r7 are the weights of 3x3"
+        asm = Assembly(self.name, 40, about)
         # On the stack: bias, factor, addend, shift, end of the plane, what the last form needs,
         # and of the next channel weights and output; end of all planes.
         twos, rest = divmod(self.columns, 2)
@@ -280,7 +281,7 @@ def _both(window: Window, planes: Planes) -> Function:
     """Return the function that spreads two rows of four channels over the planes."""
     channels, stride = window.channels, planes.stride
     name = f"$spread_both_{planes.filled}x{channels}_{stride}"
-    asm = Assembly(name)
+    asm = Assembly(name, about="two rows of four channels to vertical pairs of each channel")
     # r2 and r12 go through the planes of channels 0 and 2, those of 1 and 3 lie behind.
     asm("mov r12, r2")
     asm.advance("r12", 2 * stride)
@@ -348,7 +349,7 @@ def _store_merged(
 def _single(which: str) -> Function:
     """Return the function for a pair of which only the upper or the lower row is inside."""
     name = f"$spread_{which}"
-    asm = Assembly(name)
+    asm = Assembly(name, about=f"a pair of rows of which the {which} one is in the picture")
     asm("mov r12, r2", "mov r2, r1", "ldm r12, {r4, r5, r11, lr}", "mov r10, r5", "mov r7, lr")
     asm("add r3, r2, r4", "lsl r12, r11, #1", "add lr, r12, r11", "1:")
     asm("ldr r4, [r0]", "add r0, r0, r10", "sxtb16 r6, r4", "sxtb16 r8, r4, ror #8")

@@ -62,7 +62,7 @@ def _stream(sums: Sums, rescaling: Rescaling) -> Ints:
 def _pixel(output: Output) -> Function:
     """Return the function for all channels of a pixel."""
     name = f"$depthwise_taps_{output.label}"
-    asm = Assembly(name, frame=8)
+    asm = Assembly(name, 8, "one pixel, four channels at a time; taps are pointers to pixels")
     # r0 weights, r1 taps, r2 result, r3 end of the taps, r4 to r7 the sums, r12 the channel.
     asm("ldrd r4, r5, [r3]", "add r3, r1, r5, lsl #2", "strd r1, r4, [sp]", "mov r12, #0")
     asm("1:", "ldm r0!, {r4, r5, r6, r7}", "ldr r1, [sp]")
@@ -103,4 +103,9 @@ def _driver(window: Window, function: Function, zero: int) -> Function:
         + block(f"for (int32_t y = 0; y < {window.rows}; y++)", across)
     )
     name = f"$depthwise_{window.label}_z{zero & 0xFF}_{function.name.removeprefix('$')}"
-    return layer_function(name, text, (function,))
+    return layer_function(
+        name,
+        "Each pixel gets pointers to its taps; those outside lead to zeros.",
+        text,
+        (function,),
+    )

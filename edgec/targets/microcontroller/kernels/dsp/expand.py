@@ -14,7 +14,9 @@ def expand(pixels: int) -> Function:
     It writes ``[size / 2][pixels]`` words, in the order of channels that SXTB16 gives.
     """
     name = f"$expand_{pixels}"
-    asm = Assembly(name)
+    asm = Assembly(
+        name, about=f"bytes of {pixels} pixels at equal distances to pairs of 16 bits"
+    )
     for k in range(1, pixels):
         asm(f"add r{3 + k}, r{2 + k if k > 1 else 0}, r1")
     asm("add r3, r3, r0")
@@ -27,7 +29,7 @@ def expand(pixels: int) -> Function:
 def expand_taps(pixels: int) -> Function:
     """Return the function that expands what 1 to 4 pointers lead to."""
     name = f"$expand_taps_{pixels}"
-    asm = Assembly(name)
+    asm = Assembly(name, about=f"bytes that {pixels} pointers lead to, to pairs of 16 bits")
     asm("mov r12, r0", "mov r3, r2", "mov r2, r1")
     pointers = ["r0", "r4", "r5", "r6"][:pixels]
     asm(*(f"ldr {p}, [r12, #{4 * k}]" for k, p in enumerate(pointers)))

@@ -151,7 +151,9 @@ class Copy:
         """
         kind = f"whole_{self.pitch}" if self.whole else f"ring_{self.step}"
         name = f"$gather_{pixels}_{self.window.kernel[0]}x{self.bytes}_{kind}"
-        asm = Assembly(name)
+        asm = Assembly(
+            name, about=f"what {pixels} kernels see, from addresses of any alignment"
+        )
         words = [f"r{7 + k}" for k in range(pixels)]
         if self.whole:
             asm("mov r2, r1", *(f"ldr r{3 + k}, [r0, #{4 * k}]" for k in range(pixels)))
@@ -195,7 +197,7 @@ class Copy:
 def _copy_bytes() -> Function:
     """Return the function that copies bytes, 16 at a time, from and to any address."""
     name = "$copy_bytes"
-    asm = Assembly(name)
+    asm = Assembly(name, about="16 bytes at a time, then one by one")
     asm("subs r2, r2, #16", "blt 2f", "1:")
     asm(*(f"ldr r{k}, [r0], #4" for k in range(3, 7)))
     asm(*(f"str r{k}, [r1], #4" for k in range(3, 7)))
@@ -296,6 +298,7 @@ def _function(kind: str, tiling: Tiling, copy: Copy, zero: int, text: str) -> Fu
     name = f"$conv_{kind}_{window.label}_z{zero & 0xFF}_{tiling.label}"
     return layer_function(
         name,
+        "Rows are copied with padding; tiles fetch what they see.",
         tiling.shapes + text,
         (
             _copy_bytes(),

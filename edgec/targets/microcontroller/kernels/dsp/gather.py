@@ -149,7 +149,12 @@ def _function(
         start += f"int8_t *staging = scratch + {staging};\n"
     name = f"$conv_{kind}_{window.label}_z{zero & 0xFF}_{tiling.label}"
     text = f"uint32_t *columns = (uint32_t *)(void *)scratch;\n{start}{walk}"
-    return layer_function(name, tiling.shapes + text, (*needs, *tiling.functions))
+    return layer_function(
+        name,
+        "What the pixels of a tile see is gathered, tap by tap.",
+        tiling.shapes + text,
+        (*needs, *tiling.functions),
+    )
 
 
 def _indented(text: str) -> str:

@@ -125,6 +125,13 @@ class Tile:
         )
 
     @property
+    def _about(self) -> str:
+        first = f"{self.pixels} pixels with two filters after the other; r4 to r11 are the sums"
+        if not self.raw:
+            return first
+        return f"{first}\nweights are 256 * second + first; what is too much goes at the end"
+
+    @property
     def _weights_size(self) -> int:
         """Bytes of all weights and constants."""
         return 4 * (2 + self.depth + 2 * self.output.words) * self.filters // 2
@@ -144,7 +151,7 @@ class Tile:
     def function(self) -> Function:
         """Return the code."""
         segments = 1 if self.planes is None else self.planes.rows
-        asm = Assembly(self.name, frame=24 if self.shared else 16 + 4 * segments)
+        asm = Assembly(self.name, 24 if self.shared else 16 + 4 * segments, self._about)
         # On the stack: output, end of the inner loop, end of the weights, columns or which of
         # the rows, and then the rows, the last first, or entry of the loop and stride.
         asm("str r2, [sp]")

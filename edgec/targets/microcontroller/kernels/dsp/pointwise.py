@@ -71,7 +71,10 @@ def _driver(tiling: Tiling, window: Window, rows: int, step: int, row: int) -> F
     name = f"$pointwise_{rows}x{tiling.pixels}_{row}_{step}_{tiling.label}"
     start = f"{tiling.shapes}uint32_t *columns = (uint32_t *)(void *)scratch;\n{staging}"
     return layer_function(
-        name, start + walk, (*(expand(size) for size in sizes), *tiling.functions)
+        name,
+        "Pixels are expanded tile by tile, then multiplied with all filters.",
+        start + walk,
+        (*(expand(size) for size in sizes), *tiling.functions),
     )
 
 

@@ -130,7 +130,7 @@ class Ring:
         channels, stride = self.window.channels, self.window.strides[1]
         shape = f"{self.filled}x{channels}_s{stride}_{self.left}_{self.width}"
         name = f"$expand_row_{shape}"
-        asm = Assembly(name)
+        asm = Assembly(name, about="a row of pixels to planes of channel pairs")
         # Registers: r0 pixels, r1 plane, r2 and r3 in them, r4 the end of whole fours.
         fours, rest = divmod(self.filled, 4)
         asm("mov lr, r1")
@@ -243,4 +243,9 @@ def _driver(tiling: Tiling, ring: Ring, zero: int) -> Function:
     )
     shape = f"{window.height}x{window.width}_{window.rows}_s{sy}_{top}_z{zero & 0xFF}"
     name = f"$conv_{shape}_{expand.name.removeprefix('$expand_row_')}_{tiling.label}"
-    return layer_function(name, tiling.shapes + start + walk, (expand, *tiling.functions))
+    return layer_function(
+        name,
+        "Rows are expanded once, into a ring as high as the kernel.",
+        tiling.shapes + start + walk,
+        (expand, *tiling.functions),
+    )

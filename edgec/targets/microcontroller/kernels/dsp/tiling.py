@@ -152,11 +152,13 @@ def block(head: str, body: str) -> str:
     return f"{head} {{\n{indent(body, '    ')}\n}}"
 
 
-def layer_function(name: str, text: str, needs: tuple[Function, ...]) -> Function:
+def layer_function(name: str, about: str, text: str, needs: tuple[Function, ...]) -> Function:
     """Return the function in C that computes a layer.
 
     Parameters
     ----------
+    about
+        A comment.
     text
         Its statements; they see ``input``, ``output``, ``weights`` and ``scratch``.
     """
@@ -164,7 +166,8 @@ def layer_function(name: str, text: str, needs: tuple[Function, ...]) -> Functio
         f"void {name}(const int8_t *input, int8_t *output, const uint32_t *weights,\n"
         "    int8_t *scratch)"
     )
-    return Function(name, prototype, f"{{\n{indent(text, '    ')}\n}}\n", needs=needs)
+    body = f"/* {about} */\n{text}"
+    return Function(name, prototype, f"{{\n{indent(body, '    ')}\n}}\n", needs=needs)
 
 
 def slack_of(size: int, turns: Iterable[tuple[int, int]]) -> int:
