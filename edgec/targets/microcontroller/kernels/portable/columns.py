@@ -203,7 +203,7 @@ class Filters:
         weights
             One filter a row.
         """
-        few = core.name.startswith("cortex-m0")
+        few = any("cortex-m0" in word for word in (core.name, *core.compiler))
         bias = bias_of(layer)
         count, length = weights.shape
         biases = np.zeros(count, np.int64) if bias is None else bias.astype(np.int64)

@@ -118,10 +118,12 @@ class Results:
             As the file has them.
         """
         requantization = Requantization.of(layer, activation)
-        ends = np.array([-128, 127], np.int64) - layer.input(0).zero_point
-        products = weights.astype(np.int64)[..., None] * ends
-        low = products.min(-1).sum(1) + biases
-        high = products.max(-1).sum(1) + biases
+        zero_point = layer.input(0).zero_point
+        below, above = -128 - zero_point, 127 - zero_point
+        wide = weights.astype(np.int64)
+        rising, falling = np.maximum(wide, 0).sum(1), np.minimum(wide, 0).sum(1)
+        low = rising * below + falling * above + biases
+        high = rising * above + falling * below + biases
         zero, least, most = (
             requantization.zero_point,
             requantization.least,
