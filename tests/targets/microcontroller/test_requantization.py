@@ -16,6 +16,8 @@ from edgec.targets.microcontroller.kernels.requantization import (
     Multiplier,
     Requantization,
     Rescaling,
+    _Staircase,
+    exact_constants,
     output_range,
     rescaling_of,
 )
@@ -231,3 +233,23 @@ def test_sums_of_more_than_32_bits_have_no_form() -> None:
 def test_factors_above_one_keep_the_sums_in_32_bits() -> None:
     requantization = Requantization((Multiplier.of(2.0**10),), 0, -128, 127)
     assert rescaling_of(requantization, np.array([-(2**22)]), np.array([2**22]), (1,)) is None
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_constants_that_are_off_by_a_step_are_refused(
+    by: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = _Staircase._candidates
+
+    def moved(
+        self: _Staircase, rise: float, least: float, most: float, scale: int
+    ) -> list[tuple[int, int]]:
+        found = real(self, rise, least, most, scale)
+        return [(offset, addend + by * 2**9) for offset, addend in found]
+
+    monkeypatch.setattr(_Staircase, "_candidates", moved)
+    layer = relu_layer(8, 8, 0)
+    found = exact_constants(*layer, (1,))
+    if found is not None:  # a shift so large that it does not matter
+        constants, _ = found
+        assert min(c.shift for c in constants) > 9
