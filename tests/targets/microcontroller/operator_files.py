@@ -412,14 +412,20 @@ def real(code: str, shape: Sequence[int], result: Sequence[int], **more: Any) ->
     return one(code, shape, result, x=None, y=None, dtypes=REAL, **more)
 
 
-def real_binary(code: str, a: Sequence[int], b: Sequence[int], activation: int) -> bytes:
+def plain_binary(
+    code: str,
+    a: Sequence[int],
+    b: Sequence[int],
+    activation: int,
+    dtype: DType = DType.FLOAT32,
+) -> bytes:
     sketch = Sketch(2)
     given = [
-        sketch.value(*shape, dtype=DType.FLOAT32, grid=None, name=name)
+        sketch.value(*shape, dtype=dtype, grid=None, name=name)
         for shape, name in ((a, "a"), (b, "b"))
     ]
     sketch.model.inputs += [("a", given[0]), ("b", given[1])]
-    y = sketch.value(*np.broadcast_shapes(a, b), dtype=DType.FLOAT32, grid=None)
+    y = sketch.value(*np.broadcast_shapes(a, b), dtype=dtype, grid=None)
     sketch.op(code, given, [y], code.title(), {"fusedActivationFunction": activation})
     return sketch.data(y)
 
@@ -467,6 +473,10 @@ FAMILIES: dict[str, list[bytes]] = {
         binary("ADD", (1, 4, 5, 3), (1, 1, 1, 3), constant=True),
         binary("MUL", (1, 4, 5, 3), (1, 1, 1, 1), constant=True, scales=(0.1, 0.01, 0.02)),
         binary("SUB", (3,), (2, 4, 3)),
+        *(
+            plain_binary(code, (2, 3, 4), (3, 1), activation, DType.INT32)
+            for code, activation in (("ADD", 0), ("SUB", 1), ("MUL", 3), ("MUL", 0))
+        ),
         binary("ADD", (1, 4, 5, 3), (1, 4, 5, 3), scales=(0.5, 0.3, 0.0007)),
     ],
     "pool": [
@@ -687,7 +697,7 @@ FAMILIES: dict[str, list[bytes]] = {
 REAL_FAMILY: list[bytes] = [
     *several(DType.FLOAT32, np.float32, None),
     *(
-        real_binary(code, a, b, activation)
+        plain_binary(code, a, b, activation)
         for code in ("ADD", "SUB", "MUL")
         for a, b, activation in (
             ((1, 4, 5, 3), (1, 4, 5, 3), 1),
@@ -726,6 +736,19 @@ REAL_FAMILY: list[bytes] = [
         options={"keepDims": False},
     ),
     moved("TRANSPOSE", (2, 3, 4), (4, 3, 2), ints(2, 1, 0), dtype=DType.FLOAT32),
+    *(
+        moved(
+            "RESIZE_BILINEAR",
+            (1, 4, 5, 3),
+            (1, *size, 3),
+            ints(*size),
+            dtype=DType.FLOAT32,
+            table="ResizeBilinear",
+            options={"alignCorners": corners, "halfPixelCenters": centers},
+        )
+        for size in ((8, 10), (3, 7))
+        for corners, centers in ((False, False), (True, False), (False, True))
+    ),
     moved("PAD", (2, 3), (3, 6), pairs((1, 0), (1, 2)), dtype=DType.FLOAT32),
 ]
 """Layers of real numbers, which are equal but for the last digits."""

@@ -7,7 +7,12 @@ from edgec.targets.microcontroller.kernels.portable.activations import (
     relu_int16,
     sigmoid_int16,
 )
-from edgec.targets.microcontroller.kernels.portable.arithmetic import add, mul, sub
+from edgec.targets.microcontroller.kernels.portable.arithmetic import (
+    add,
+    integers,
+    mul,
+    sub,
+)
 from edgec.targets.microcontroller.kernels.portable.conv import (
     conv,
     conv_of_one_channel,
@@ -47,6 +52,7 @@ from edgec.targets.microcontroller.kernels.portable.real import (
 )
 from edgec.targets.microcontroller.kernels.portable.reduce import mean
 from edgec.targets.microcontroller.kernels.portable.resize import (
+    real_resize_bilinear,
     resize_bilinear,
     resize_nearest,
 )
@@ -65,6 +71,7 @@ KERNELS: tuple[Kernel, ...] = (
     add,
     sub,
     mul,
+    integers,
     pool,
     mean,
     softmax,
@@ -97,5 +104,6 @@ KERNELS: tuple[Kernel, ...] = (
     real_mean,
     real_softmax,
     real_matmul,
+    real_resize_bilinear,
 )
 """The first that gives code for a layer computes it."""

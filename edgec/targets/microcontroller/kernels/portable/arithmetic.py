@@ -16,7 +16,7 @@ from edgec.targets.microcontroller.kernels.portable.broadcasting import (
 from edgec.targets.microcontroller.kernels.requantization import Multiplier, output_range
 from edgec.targets.microcontroller.kernels.rounding import RESCALE
 
-__all__ = ["add", "mul", "sub"]
+__all__ = ["add", "integers", "mul", "sub"]
 
 _TERMS = """\
 /* What two numbers are put on before they are added, and what their sum is put on. */
@@ -262,3 +262,41 @@ def mul(layer: Layer, core: Core) -> Code | None:
         slack=broadcast_slack(layer),
         macs=y.size,
     )
+
+
+def integers(layer: Layer, core: Core) -> Code | None:
+    """Sums, differences and products of plain integers, which wrap around.
+
+    Sums are not limited by an activation, as TFLite Micro leaves that out.
+    """
+    op = layer.op
+    a, y = layer.input(0), layer.output
+    if not isinstance(op, (Add, Sub, Mul)) or y.dtype is not DType.INT32:
+        return None
+    if a.dtype is not y.dtype or layer.input(1).dtype is not y.dtype:
+        return None
+    word, sign = {Add: ("add", "+"), Sub: ("sub", "-"), Mul: ("mul", "*")}[type(op)]
+    name = f"${word}_int32"
+    function = Function(
+        name,
+        f"void {name}(const int32_t *a, int32_t step_a, const int32_t *b, int32_t step_b,\n"
+        "    int32_t *y, int32_t count, int32_t least, int32_t most)",
+        f"""\
+{{
+    for (int32_t i = 0; i < count; i++) {{
+        const int32_t value = (int32_t)((uint32_t)*a {sign} (uint32_t)*b);
+        *y++ = value < least ? least : value > most ? most : value;
+        a += step_a;
+        b += step_b;
+    }}
+}}
+""",
+    )
+    low, high = {
+        "none": ("INT32_MIN", "INT32_MAX"),
+        "relu": ("0", "INT32_MAX"),
+        "relu6": ("0", "6"),
+        "relu_n1_to_1": ("-1", "1"),
+    }["none" if isinstance(op, Add) else op.activation]
+    call = f"{name}({{a}}, {{step_a}}, {{b}}, {{step_b}}, {{y}}, {{count}}, {low}, {high});"
+    return Code(broadcast_call(layer, call), (function,), slack=broadcast_slack(layer))

@@ -12,8 +12,9 @@ from edgec.program.operators import ResizeBilinear, ResizeNearest
 from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.kernels.base import Code, Function, Table
 from edgec.targets.microcontroller.kernels.portable.columns import COPY
+from edgec.targets.microcontroller.kernels.rounding import float_literal
 
-__all__ = ["resize_bilinear", "resize_nearest"]
+__all__ = ["real_resize_bilinear", "resize_bilinear", "resize_nearest"]
 
 _NEAREST = Function(
     "$resize_nearest",
@@ -169,3 +170,87 @@ def _steps(given: int, wanted: int, op: ResizeBilinear) -> tuple[int, int]:
         given, wanted = given - 1, wanted - 1
     scale = (1024 * given + wanted // 2) // wanted
     return scale, (scale // 2 - 512 if op.half_pixel_centers else 0)
+
+
+_REAL_TYPE = """\
+/* How places of the result lie in the picture. */
+typedef struct {
+    int32_t height, width, channels;
+    int32_t rows, columns;
+    float scale_y, scale_x;
+    float half; /* 0.5 where centres of places are meant */
+} $real_bilinear;
+"""
+
+_WHOLE = Function(
+    "$whole",
+    "int32_t $whole(float value)",
+    """\
+{
+    /* The largest integer that is not above it. */
+    const int32_t cut = (int32_t)value;
+    return (float)cut > value ? cut - 1 : cut;
+}
+""",
+)
+
+_REAL_BILINEAR = Function(
+    "$resize_bilinear_float",
+    "void $resize_bilinear_float(const float *x, float *y, const $real_bilinear *b)",
+    """\
+{
+    for (int32_t i = 0; i < b->rows; i++) {
+        const float at_y = ((float)i + b->half) * b->scale_y - b->half;
+        const int32_t floor_y = $whole(at_y);
+        const int32_t ceil_y = (float)floor_y < at_y ? floor_y + 1 : floor_y;
+        const int32_t y0 = floor_y < 0 ? 0 : floor_y;
+        const int32_t y1 = ceil_y > b->height - 1 ? b->height - 1 : ceil_y;
+        const float down = at_y - (float)y0;
+        for (int32_t j = 0; j < b->columns; j++) {
+            const float at_x = ((float)j + b->half) * b->scale_x - b->half;
+            const int32_t floor_x = $whole(at_x);
+            const int32_t ceil_x = (float)floor_x < at_x ? floor_x + 1 : floor_x;
+            const int32_t x0 = floor_x < 0 ? 0 : floor_x;
+            const int32_t x1 = ceil_x > b->width - 1 ? b->width - 1 : ceil_x;
+            const float right = at_x - (float)x0;
+            const float *p00 = x + (y0 * b->width + x0) * b->channels;
+            const float *p10 = x + (y1 * b->width + x0) * b->channels;
+            const float *p01 = x + (y0 * b->width + x1) * b->channels;
+            const float *p11 = x + (y1 * b->width + x1) * b->channels;
+            for (int32_t c = 0; c < b->channels; c++) {
+                float value = p00[c] * (1.0f - down) * (1.0f - right);
+                value += p10[c] * down * (1.0f - right);
+                value += p01[c] * (1.0f - down) * right;
+                *y++ = value + p11[c] * down * right;
+            }
+        }
+    }
+}
+""",
+    needs=(_WHOLE,),
+    types=(_REAL_TYPE,),
+)
+
+
+def real_resize_bilinear(layer: Layer, core: Core) -> Code | None:
+    """Real numbers between four places."""
+    op, x, y = layer.op, layer.input(0), layer.output
+    if not isinstance(op, ResizeBilinear) or x.dtype is not DType.FLOAT32:
+        return None
+    if y.dtype is not DType.FLOAT32 or x.shape[0] != 1:
+        return None
+
+    def scale(given: int, wanted: int) -> str:
+        if op.align_corners and wanted > 1:
+            given, wanted = given - 1, wanted - 1
+        return float_literal(float(np.float32(given) / np.float32(wanted)))
+
+    scales = ", ".join(scale(x.shape[a], y.shape[a]) for a in (1, 2))
+    fields = [
+        ", ".join(map(str, x.shape[1:])),
+        ", ".join(map(str, y.shape[1:3])),
+        scales,
+        "0.5f" if op.half_pixel_centers else "0.0f",
+    ]
+    text = f"static const $real_bilinear bilinear = {{{{{',  '.join(fields)}}}}};\n"
+    return Code(f"{text}$resize_bilinear_float({{x0}}, {{y0}}, &bilinear);", (_REAL_BILINEAR,))
