@@ -14,6 +14,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from types import MappingProxyType
 
 from edgec.errors import Diagnostic, InternalError
@@ -166,7 +167,9 @@ def check(plan: Plan, buffers: Sequence[Buffer], overlays: Sequence[Overlay] = (
                 )
             )
     if not wrong:
-        for a, b in _alive_together(buffers):
+        for a, b in combinations(buffers, 2):
+            if a.last < b.first or b.last < a.first:
+                continue
             at, other = plan.offsets[a.name], plan.offsets[b.name]
             if at + a.size <= other or other + b.size <= at or not a.size or not b.size:
                 continue

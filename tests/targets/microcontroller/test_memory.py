@@ -16,6 +16,7 @@ from edgec.targets.microcontroller.memory import (
     Moment,
     Overlay,
     Plan,
+    _Search,
     check,
     moments,
     place,
@@ -59,6 +60,26 @@ def test_reaches_the_bound_where_the_largest_first_does_not() -> None:
 
     assert greedy_size(MOBILENET) == 64_512
     assert plan.size == plan.bound == 55_296
+
+
+def test_searches_on_where_no_usual_order_is_good() -> None:
+    spans = [(64, 1, 1), (48, 2, 2), (72, 4, 6), (48, 1, 2), (24, 2, 4)]
+    buffers = [Buffer(f"b{k}", *span) for k, span in enumerate(spans)]
+
+    plan = place(buffers)
+
+    assert greedy_size(buffers) == 136
+    assert plan.size == plan.bound == 120
+
+
+@pytest.mark.parametrize(
+    ("slack", "at", "lowest"),
+    [(8, 16, 0), (-16, 16, 0), (-24, 16, 48), (-23, 24, 0), (0, 0, 0), (-8, 0, 32)],
+)
+def test_a_result_is_placed_at_most_its_slack_behind(slack: int, at: int, lowest: int) -> None:
+    search = _Search([Buffer("x", 32, 0, 1), Buffer("y", 32, 1, 1)], [Overlay("y", "x", slack)])
+
+    assert search._lowest(1, [at, -1], search.slack) == lowest
 
 
 def test_residual_networks_reach_the_bound() -> None:
