@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgec.cli.render_emulation import print_fit, print_measurement
-from edgec.errors import Diagnostic, OptionError
+from edgec.errors import Diagnostic, OptionError, UnsupportedError
 from edgec.files import json_bytes, write_files
 from edgec.program.passes import LOSSLESS, run_passes
 from edgec.program.reading import read_program
@@ -16,6 +16,8 @@ from edgec.targets.microcontroller.cores import load_core
 from edgec.targets.microcontroller.emulation.fit import fit
 from edgec.targets.microcontroller.emulation.inputs import stored_inputs
 from edgec.targets.microcontroller.emulation.measure import Settings, measure
+from edgec.targets.microcontroller.emulation.measurement import Measurement
+from edgec.targets.microcontroller.target import Budget
 from edgec.targets.microcontroller.timeline import picture
 
 __all__ = ["emulate"]
@@ -69,10 +71,13 @@ def emulate(
         changes=outcome.changes,
     )
     found = fit(program, data, chosen, measured, settings) if chosen and fits else None
+    over = _over(measured, settings)
     if svg is not None:
         drawing = picture(measured.model, measured.arena).encode()
         write_files(svg.parent, {svg.name: drawing}, protect=[file])
     if as_json:
+        if over is not None:
+            raise over
         both = measured.to_dict()
         click.echo(
             json_bytes(both if found is None else {**both, "fit": found.to_dict()}), nl=False
@@ -81,3 +86,15 @@ def emulate(
     print_measurement(measured)
     if found is not None:
         print_fit(found)
+    if over is not None:
+        raise over
+
+
+def _over(measured: Measurement, settings: Settings) -> UnsupportedError | None:
+    """Return that a model takes more RAM than allowed, if it does."""
+    most = None if settings.options is None else settings.options.max_ram
+    taken, flash = measured.ram.total, measured.flash.total
+    problems = Budget(most).over(taken, flash, measured.model)
+    if not problems:
+        return None
+    return UnsupportedError("the model does not fit the budget", [*problems, *measured.notes])

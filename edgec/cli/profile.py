@@ -103,6 +103,13 @@ _PATH = click.Path(path_type=Path)
     "channels that are the same for every input.",
 )
 @click.option(
+    "--max-ram",
+    "max_ram",
+    metavar="SIZE",
+    help="The most RAM of a microcontroller, such as 48k: layers are computed band by band "
+    "where that helps. Fails if it takes more.",
+)
+@click.option(
     "--memory-svg",
     "svg",
     type=_PATH,
@@ -122,6 +129,7 @@ def command(
     level: str,
     svg: Path | None,
     as_is: bool,
+    max_ram: str | None,
     **settings: Any,
 ) -> None:
     """Measure FILE, a .onnx or .tflite file, on this machine.
@@ -132,12 +140,16 @@ def command(
     from edgec.profiling import profile_file
 
     emulated = (device, board, fit)
-    _refuse_others(emulated, report, svg=svg, tier=tier, as_is=as_is)
+    others = {"svg": svg, "tier": tier, "as_is": as_is, "max_ram": max_ram}
+    _refuse_others(emulated, report, **others)
     if any(emulated):
         from edgec.cli.emulation import emulate
+        from edgec.goals import bytes_of
         from edgec.targets.microcontroller.emulation.measure import Settings
+        from edgec.targets.microcontroller.generate import Options
 
-        made = Settings(tier=tier, compiler=compiler, level=f"-{level}")
+        options = Options(max_ram=bytes_of("--max-ram", max_ram))
+        made = Settings(tier=tier, options=options, compiler=compiler, level=f"-{level}")
         emulate(file, settings["inputs"], emulated, made, svg, as_is=as_is, as_json=as_json)
         return
     # The report is read first, so that nobody waits for numbers that have nowhere to go.
@@ -165,7 +177,12 @@ def _refuse_others(
         raise OptionError(
             "--report takes times of this machine: leave out --device, --board and --fit"
         )
-    names = {"svg": "--memory-svg", "tier": "--tier", "as_is": "--as-is"}
+    names = {
+        "svg": "--memory-svg",
+        "tier": "--tier",
+        "as_is": "--as-is",
+        "max_ram": "--max-ram",
+    }
     given = [names[key] for key, value in others.items() if value]
     if given and not any(emulated):
         raise OptionError(f"{given[0]} is about microcontrollers: give a --device, too")

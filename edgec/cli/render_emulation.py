@@ -43,6 +43,8 @@ def print_measurement(measured: Measurement) -> None:
             f"typically {milliseconds_text(late.typical_ms)}: an estimate for {late.board} at "
             f"{late.clock_hz / 1e6:g} MHz, not measured. {late.basis}"
         )
+    for note in measured.notes:
+        out.print(f"bands  {note}")
     out.print()
     _print_layers(measured.layers, measured.instructions)
     out.print()

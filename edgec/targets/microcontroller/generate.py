@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from edgec.errors import Diagnostic, UnsupportedError
 from edgec.ir import DType
 from edgec.program import Layer, Program
+from edgec.targets.microcontroller.bands import Bands
+from edgec.targets.microcontroller.budget import fitted, notes_of
+from edgec.targets.microcontroller.choosing import Choosing
 from edgec.targets.microcontroller.cores import Core, Tier
 from edgec.targets.microcontroller.files import (
     Place,
@@ -18,12 +21,16 @@ from edgec.targets.microcontroller.files import (
     source_text,
     weights_text,
 )
-from edgec.targets.microcontroller.kernels import KERNELS, Code, Kind, Table
+from edgec.targets.microcontroller.kernels import Code, Kind, Table
 from edgec.targets.microcontroller.layout import Arena, arena_of
+from edgec.targets.microcontroller.memory import needs
 from edgec.targets.microcontroller.names import identifier, layer_word
-from edgec.targets.microcontroller.writing import C_TYPES, all_functions, wrapped
+from edgec.targets.microcontroller.writing import C_TYPES, all_functions, tables_of, wrapped
 
 __all__ = ["Generated", "GeneratedLayer", "Options", "generate"]
+
+_STACK = 256
+"""Bytes of a budget that the arena leaves: runs measured need 160 or so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +45,15 @@ class Options:
         Results may lie over operands that die.
     reentrant
         The caller gives the arena with every call.
+    max_ram
+        Bytes of RAM, a small stack among them, that the model should run in: where it would
+        not, layers are computed band by band, if that helps. ``None`` for no limit.
     """
 
     name: str = ""
     overlap: bool = True
     reentrant: bool = False
+    max_ram: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,9 @@ class GeneratedLayer:
     tier
         Which kernels compute it.
     macs
-        Multiply-accumulates.
+        Multiply-accumulates, each counted once.
+    repeated
+        Multiply-accumulates that are done again, where layers are computed band by band.
     flash
         Bytes of its constants, by what they are for.
     scratch
@@ -72,6 +85,7 @@ class GeneratedLayer:
     operator: str
     tier: Tier
     macs: int
+    repeated: int
     flash: Mapping[Kind, int]
     scratch: int
 
@@ -92,6 +106,10 @@ class Generated:
         The caller gives the arena with every call.
     keeps_state
         There is a function that resets what runs leave to those after them.
+    program
+        The steps as they run.
+    notes
+        What was done to fit a budget, by layer.
     """
 
     prefix: str
@@ -102,6 +120,8 @@ class Generated:
     arena: Arena
     reentrant: bool
     keeps_state: bool
+    program: Program
+    notes: tuple[Diagnostic, ...] = ()
 
 
 def generate(
@@ -113,6 +133,8 @@ def generate(
     ----------
     tier
         The best kernels that may be used; ``None`` for the best of the core.
+    options
+        If they limit the RAM and nothing fits, the smallest arena is made, and a note says so.
 
     Raises
     ------
@@ -121,7 +143,9 @@ def generate(
     """
     options = options or Options()
     prefix = identifier(options.name or program.name)
-    chosen = _kernels(program, core, tier)
+    chooser = Choosing(core, tier)
+    program, notes = _within(program, chooser, options)
+    chosen = chooser.all(program)
     codes = [code for code, _ in chosen]
     arena = arena_of(program, codes, overlap=options.overlap)
     layers, texts = [], []
@@ -129,7 +153,7 @@ def generate(
     for k, (layer, (code, used)) in enumerate(zip(program.layers(), chosen, strict=True)):
         view = k in arena.views
         symbol = "" if view else f"$layer_{k:02d}_{layer_word(layer.name)}".rstrip("_")
-        own = {} if view else _tables(layer, code)
+        own = {} if view else tables_of(layer, code)
         tables |= {f"{symbol}_{key}": table for key, table in own.items()}
         if not view:
             text = _call(program, k, layer, code, arena, symbol, own)
@@ -141,6 +165,7 @@ def generate(
                 layer.op.code,
                 used,
                 code.macs,
+                code.repeated,
                 MappingProxyType(_flash(own)),
                 0 if view else code.scratch,
             )
@@ -176,7 +201,42 @@ def generate(
         arena,
         options.reentrant,
         bool(program.variables),
+        program,
+        notes,
     )
+
+
+def _within(
+    program: Program, chooser: Choosing, options: Options
+) -> tuple[Program, tuple[Diagnostic, ...]]:
+    """Return the program with layers in bands where a budget asks for it, and notes."""
+    if options.max_ram is None:
+        return program, ()
+    most = max(0, options.max_ram - _STACK)
+
+    def arena(changed: Program) -> Arena:
+        codes = [code for code, _ in chooser.all(changed)]
+        return arena_of(changed, codes, overlap=options.overlap)
+
+    def size(changed: Program) -> int | None:
+        try:
+            return arena(changed).plan.size
+        except UnsupportedError:  # there is no code for bands of that height
+            return None
+
+    before = arena(program)
+    if before.plan.size <= most:
+        return program, ()
+    found = fitted(program, most, needs(before.buffers, before.overlays), size)
+    repeated = {
+        layer.name: code.repeated
+        for layer, (code, _) in zip(
+            found.program.layers(), chooser.all(found.program), strict=True
+        )
+        if isinstance(layer.op, Bands)
+    }
+    sizes = before.plan.size, arena(found.program).plan.size
+    return found.program, notes_of(found.program, found.fits, most, sizes, repeated)
 
 
 def _named(text: str, prefix: str) -> str:
@@ -186,56 +246,6 @@ def _named(text: str, prefix: str) -> str:
         text = text.replace(f"${capital}", f"{prefix.upper()}_{capital}")
     text = text.replace("$", f"{prefix}_")
     return "".join(f"{line}\n" if '"' in line else wrapped(line) for line in text.splitlines())
-
-
-def _kernels(program: Program, core: Core, tier: Tier | None) -> list[tuple[Code, Tier]]:
-    tiers: Sequence[Tier] = core.tiers
-    if tier is not None:
-        if tier not in tiers:
-            raise UnsupportedError(f"{core.name} does not run {tier} kernels")
-        tiers = tiers[tiers.index(tier) :]
-    found: list[tuple[Code, Tier]] = []
-    missing: list[Diagnostic] = []
-    for layer in program.layers():
-        try:
-            code = _code(layer, core, tiers)
-        except (ValueError, OverflowError) as error:
-            missing.append(
-                Diagnostic(f"{layer.op.code} cannot be computed: {error}.", layer.name)
-            )
-            continue
-        if code is not None:
-            found.append(code)
-            continue
-        tensors = (*(t for t in layer.inputs if t is not None), *layer.outputs)
-        types = ", ".join(t.dtype.value for t in tensors)
-        missing.append(
-            Diagnostic(f"There is no kernel for {layer.op.code} of {types}.", layer.name)
-        )
-    if missing:
-        raise UnsupportedError("Some layers cannot be computed on microcontrollers", missing)
-    return found
-
-
-def _code(layer: Layer, core: Core, tiers: Sequence[Tier]) -> tuple[Code, Tier] | None:
-    """Return the code of the first kernel that has some."""
-    for tier in tiers:
-        for kernel in KERNELS.get(tier, ()):
-            code = kernel(layer, core)
-            if code is not None:
-                return code, tier
-    return None
-
-
-def _tables(layer: Layer, code: Code) -> dict[str, Table]:
-    """Return the tables of a layer; constant operands that the call names are among them."""
-    tables = dict(code.tables)
-    fields = {name for _, name, _, _ in string.Formatter().parse(code.call) if name}
-    for position, tensor in enumerate(layer.inputs):
-        if tensor is not None and tensor.data is not None and f"x{position}" in fields:
-            flat = tensor.data.reshape(-1)
-            tables[f"x{position}"] = Table(flat, {"weights": flat.nbytes})
-    return tables
 
 
 def _flash(tables: Mapping[str, Table]) -> dict[Kind, int]:

@@ -19,7 +19,17 @@ from types import MappingProxyType
 
 from edgec.errors import Diagnostic, InternalError
 
-__all__ = ["ALIGNMENT", "Buffer", "Moment", "Overlay", "Plan", "check", "moments", "place"]
+__all__ = [
+    "ALIGNMENT",
+    "Buffer",
+    "Moment",
+    "Overlay",
+    "Plan",
+    "check",
+    "moments",
+    "needs",
+    "place",
+]
 
 ALIGNMENT = 8
 """Every buffer starts at a multiple of so many bytes."""
@@ -219,6 +229,11 @@ def moments(plan: Plan, buffers: Sequence[Buffer]) -> tuple[Moment, ...]:
         top = max((plan.offsets[b.name] + b.size for b in live), default=0)
         found.append(Moment(step, tuple(b.name for b in live), sum(b.size for b in live), top))
     return tuple(found)
+
+
+def needs(buffers: Sequence[Buffer], overlays: Sequence[Overlay] = ()) -> dict[int, int]:
+    """Return the bytes that an arena has at least, by step; steps where something starts."""
+    return _Search(buffers, overlays).needs
 
 
 # ---- the search

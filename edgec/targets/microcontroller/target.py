@@ -80,7 +80,7 @@ class Budget:
     ram: int | None = None
     flash: int | None = None
 
-    def over(self, ram: int, flash: int) -> tuple[Diagnostic, ...]:
+    def over(self, ram: int, flash: int, where: str) -> tuple[Diagnostic, ...]:
         """Return what does not fit, and by how much."""
         pairs = (
             ("RAM", self.ram, ram, "--max-ram"),
@@ -90,7 +90,7 @@ class Budget:
             Diagnostic(
                 f"takes {taken:,} bytes of {what}, {taken - most:,} more than the "
                 f"{most:,} of {option}",
-                Microcontroller.name,
+                where,
                 "a smaller model helps: --target-ram, --target-macs or --target-size",
             )
             for what, most, taken, option in pairs
@@ -195,7 +195,7 @@ class Microcontroller(Target):
         name = self.prefix or graph.name
         program = parse_program(made.data, name, "what was made of the model")
         program, changes = _without_waste(program)
-        generated = generate(program, self.core, options=Options(name))
+        generated = generate(program, self.core, options=Options(name, max_ram=self.budget.ram))
         main = generated.files[f"{generated.prefix}.c"]
         return Sources(
             main.encode(),
@@ -203,7 +203,7 @@ class Microcontroller(Target):
             made.inputs,
             made.outputs,
             made.operators,
-            (*made.notes, *changes),
+            (*made.notes, *changes, *generated.notes),
             made.layers,
             program=program,
             flatbuffer=made.data,
@@ -228,7 +228,7 @@ class Microcontroller(Target):
 
         assert isinstance(artifact, Sources)
         sample = [port.encode(feeds[port.name]) for port in artifact.inputs]
-        settings = Settings(options=Options(artifact.generated.prefix))
+        settings = Settings(options=Options(artifact.generated.prefix, max_ram=self.budget.ram))
         found = measure(
             artifact.program,
             artifact.flatbuffer,
@@ -261,7 +261,7 @@ class Microcontroller(Target):
 
     @override
     def over_budget(self, measured: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
-        return self.budget.over(measured["ram"]["total"], measured["flash"]["total"])
+        return self.budget.over(measured["ram"]["total"], measured["flash"]["total"], self.name)
 
 
 def _without_waste(program: Program) -> tuple[Program, tuple[Diagnostic, ...]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from edgec.ir import Array
-from edgec.targets.microcontroller.kernels import Function, Table
+from edgec.program import Layer
+from edgec.targets.microcontroller.kernels import Code, Function, Table
 
 __all__ = [
     "C_TYPES",
@@ -18,6 +20,7 @@ __all__ = [
     "numbers",
     "table_declaration",
     "table_definition",
+    "tables_of",
     "wrapped",
 ]
 
@@ -69,6 +72,17 @@ def lines_of(words: Iterable[str], indent: str = "    ") -> str:
         line += f"{word}, "
     lines.append(line.rstrip())
     return "\n".join(lines)
+
+
+def tables_of(layer: Layer, code: Code) -> dict[str, Table]:
+    """Return the tables of a layer; constant operands that the call names are among them."""
+    tables = dict(code.tables)
+    fields = {name for _, name, _, _ in string.Formatter().parse(code.call) if name}
+    for position, tensor in enumerate(layer.inputs):
+        if tensor is not None and tensor.data is not None and f"x{position}" in fields:
+            flat = tensor.data.reshape(-1)
+            tables[f"x{position}"] = Table(flat, {"weights": flat.nbytes})
+    return tables
 
 
 def table_declaration(name: str, table: Table) -> str:

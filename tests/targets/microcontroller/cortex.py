@@ -52,6 +52,7 @@ def source(code: Code, entries: dict[str, dict[str, str]], sizes: dict[str, int]
         "#include <stdint.h>",
         "#include <stddef.h>",
         "#define $ALIGNED(n) __attribute__((aligned(n)))",
+        "#define $APART static __attribute__((noinline))",
         *(f"{f.prototype};" for f in functions if f.assembly),
         *(f"static {table_definition(f'$table_{k}', t)}" for k, t in code.tables.items()),
         *dict.fromkeys(t for f in functions for t in f.types),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from edgec.errors import Diagnostic
 from edgec.program.passes import Change
 from edgec.targets.microcontroller.boards import Board
 from edgec.targets.microcontroller.cores import Tier
@@ -85,6 +86,9 @@ class LayerCost:
     ----------
     name
         The user's.
+    macs, repeated_macs
+        Multiply-accumulates, and how many of them are done again where layers are computed
+        band by band.
     instructions
         With those of all functions that it calls; 0 where nothing is to be done.
     flash
@@ -95,6 +99,7 @@ class LayerCost:
     operator: str
     tier: Tier
     macs: int
+    repeated_macs: int
     instructions: int
     loaded_words: int
     scratch: int
@@ -168,6 +173,8 @@ class Measurement:
         ``None`` if no board was named.
     verification
         ``None`` if the oracle is not installed.
+    notes
+        What was done to fit a budget of RAM, by layer.
     """
 
     model: str
@@ -187,6 +194,7 @@ class Measurement:
     changes: tuple[Change, ...] = ()
     verification: Verification | None = None
     latency: Latency | None = None
+    notes: tuple[Diagnostic, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain numbers."""
@@ -198,6 +206,7 @@ class Measurement:
             "loaded_words": self.loaded_words,
             "outside_layers": self.outside,
             "macs": self.macs,
+            "repeated_macs": sum(layer.repeated_macs for layer in self.layers),
             "flash": self.flash.to_dict(),
             "ram": self.ram.to_dict(),
             "arena": self.arena.to_dict(),
@@ -205,6 +214,7 @@ class Measurement:
             "lossless": [asdict(change) for change in self.changes],
             "compiler": {"name": self.compiler, "flags": list(self.flags)},
             "emulator": self.emulator,
+            "notes": [asdict(note) for note in self.notes],
             "verification": None if self.verification is None else asdict(self.verification),
             "latency_estimate": None if self.latency is None else asdict(self.latency),
         }

@@ -99,6 +99,8 @@ class Code:
         no slack: channels are the outer loop, and no channel touches another's bytes.
     macs
         Multiply-accumulates.
+    repeated
+        Multiply-accumulates that are done again, to have their results where there is room.
     view
         The result is the first operand as it lies: there is nothing to be done. The call is a
         copy, for where they cannot be one (a constant, or what lives from run to run).
@@ -111,6 +113,7 @@ class Code:
     slack: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     in_place: frozenset[int] = frozenset()
     macs: int = 0
+    repeated: int = 0
     view: bool = False
 
 
