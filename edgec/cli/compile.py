@@ -192,9 +192,11 @@ Example:
 )
 @click.option(
     "--project",
-    type=click.Choice(["plain", "arduino", "zephyr"]),
+    type=click.Choice(["plain", "arduino", "zephyr", "tflm"]),
     help="Make a folder that builds: with a Makefile and CMakeLists.txt, or a library for "
-    "Arduino or Zephyr; and a self-test for the board, with one sample and its golden output.",
+    "Arduino or Zephyr; and a self-test for the board, with one sample and its golden output. "
+    "tflm packs the model for those who run TFLite Micro instead: as an array, with the "
+    "operators it needs and the least arena that it runs in.",
 )
 @click.option(
     "--share-weights",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from edgec.targets.microcontroller.cores import Core
-from edgec.targets.microcontroller.forms import Form
+from edgec.targets.microcontroller.forms import Folder
 from edgec.targets.microcontroller.generate import Generated
 from edgec.targets.microcontroller.selftest import Golden, golden_text, main_text
 
@@ -14,7 +14,7 @@ __all__ = ["project"]
 
 
 def project(
-    generated: Generated, core: Core, form: Form = "plain", golden: Golden | None = None
+    generated: Generated, core: Core, form: Folder = "plain", golden: Golden | None = None
 ) -> Mapping[str, str]:
     """Return the files of a folder by their paths in it.
 

@@ -244,6 +244,7 @@ class Microcontroller(Target):
         from edgec.targets.microcontroller.emulation.toolchain import compiler
         from edgec.targets.microcontroller.projects import project
         from edgec.targets.microcontroller.selftest import Golden
+        from edgec.targets.microcontroller.tflm import package_for_tflm
 
         if self.project is None:
             return artifact
@@ -256,8 +257,12 @@ class Microcontroller(Target):
             tuple(results[port.name] for port in artifact.outputs),
         )
         passes_selftest(artifact.generated, golden, self.core, compiler("zig"))
-        folder = project(artifact.generated, self.core, self.project, golden)
-        return replace(artifact, folder=folder)
+        if self.project != "tflm":
+            folder = project(artifact.generated, self.core, self.project, golden)
+            return replace(artifact, folder=folder)
+        packed = package_for_tflm(artifact.flatbuffer, artifact.generated.prefix)
+        beside = {f"tflm/{name}": text for name, text in packed.files.items()}
+        return replace(artifact, folder={**artifact.generated.files, **beside})
 
     @override
     def over_budget(self, measured: Mapping[str, Any]) -> tuple[Diagnostic, ...]:

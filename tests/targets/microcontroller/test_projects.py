@@ -15,7 +15,7 @@ import pytest
 from edgec.errors import OptionError
 from edgec.ir import Array
 from edgec.program.reading import parse_program
-from edgec.targets.microcontroller.forms import FORMS, Form
+from edgec.targets.microcontroller.forms import FOLDERS, Folder
 from edgec.targets.microcontroller.generate import Generated, Options, generate
 from edgec.targets.microcontroller.projects import project
 from edgec.targets.microcontroller.selftest import Golden
@@ -139,8 +139,8 @@ TEST_FILES = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_folders_have_the_form_that_build_systems_expect(form: Form) -> None:
+@pytest.mark.parametrize("form", FOLDERS)
+def test_folders_have_the_form_that_build_systems_expect(form: Folder) -> None:
     generated = model(CONV)
 
     assert set(project(generated, ANY_CORE, form)) == FILES[form]

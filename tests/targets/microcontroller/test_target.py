@@ -110,6 +110,7 @@ def test_bytes_are_read(text: str, count: int) -> None:
         ("plain", {"digits.c", "main.c", "Makefile", "digits_golden.h"}),
         ("arduino", {"src/digits.c", "library.properties"}),
         ("zephyr", {"zephyr/module.yml"}),
+        ("tflm", {"digits.c", "tflm/digits_tflm.h"}),
     ],
 )
 def test_a_project_has_a_self_test_that_passes(
