@@ -282,13 +282,13 @@ def bands_code(layer: Layer, choose: Chooser) -> tuple[Code, Tier] | None:
 def _groups(
     bands: Sequence[tuple[Span, ...]],
 ) -> Iterator[list[tuple[Span, ...]]]:
-    """Yield runs of bands that differ only in where they are, at equal distances."""
+    """Yield runs of bands that differ only in where they are.
+
+    They are at equal distances: what of a window lies beside the picture is the same.
+    """
     group: list[tuple[Span, ...]] = []
     for band in bands:
         same = bool(group) and [s.shape for s in band] == [s.shape for s in group[0]]
-        if same and len(group) > 1:
-            step = group[1][0].first - group[0][0].first
-            same = band[0].first - group[-1][0].first == step
         if group and not same:
             yield group
             group = []

@@ -13,16 +13,17 @@ from click.testing import CliRunner
 
 from edgec.cli import main
 from edgec.ir import Array
-from edgec.program import Program
+from edgec.program import Layer, Program
 from edgec.program.passes import LOSSLESS, run_passes
 from edgec.program.reading import parse_program, read_program
-from edgec.targets.microcontroller.bands import Bands, schedule, with_bands
+from edgec.targets.microcontroller.bands import Bands, bands_code, schedule, with_bands
 from edgec.targets.microcontroller.choosing import Choosing
-from edgec.targets.microcontroller.cores import Core, load_core
+from edgec.targets.microcontroller.cores import Core, Tier, load_core
 from edgec.targets.microcontroller.emulation.measure import Settings, measure
 from edgec.targets.microcontroller.emulation.model import EmulatedModel, build_model
 from edgec.targets.microcontroller.emulation.toolchain import compiler
 from edgec.targets.microcontroller.generate import Generated, Options, generate
+from edgec.targets.microcontroller.kernels import Code, Table
 from tests.program.files import FILES, MODELS, Sketch
 from tests.targets.microcontroller.cortex import run
 from tests.targets.microcontroller.host import ANY_CORE, compiled
@@ -201,6 +202,25 @@ def test_work_that_is_done_again_is_told() -> None:
     assert sum(bands.flash.values()) == sum(
         size for layer in plain.layers[:4] for size in layer.flash.values()
     )
+
+
+@pytest.mark.parametrize("core", [M4, ANY_CORE], ids=["dsp", "portable"])
+def test_tables_of_other_bands_are_shared_only_if_they_are_equal(core: Core) -> None:
+    program = parse_program(chain((22, 20, 4), WORDS), "chain")
+    choosing = Choosing(core, None)
+
+    def choose(layer: Layer) -> tuple[Code, Tier] | None:
+        found = choosing.code(layer)
+        assert found is not None
+        rows = np.array([layer.output.shape[1]], np.int32)
+        tables = {**found[0].tables, "rows": Table(rows, {"other": 4})}
+        return dataclasses.replace(found[0], tables=tables), found[1]
+
+    found = bands_code(next(with_bands(program, 0, 2, 3).layers()), choose)
+
+    assert found is not None
+    written = [t.array.tolist() for key, t in found[0].tables.items() if "_rows" in key]
+    assert sorted(map(tuple, written)) == [(2,), (3,), (3,), (4,), (5,)]
 
 
 # ---- budgets
