@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from edgec.errors import InternalError, NumericsError, OptionError
+from edgec.errors import InternalError, NumericsError, OptionError, UnsupportedError
 from edgec.ir import Array
 from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.emulation.machine import Counts, Machine
+from edgec.targets.microcontroller.emulation.startup import FLASH, RAM, STACK_BYTES
 from edgec.targets.microcontroller.emulation.toolchain import Build, Compiler
 from edgec.targets.microcontroller.files import Place
 from edgec.targets.microcontroller.generate import Generated
@@ -28,9 +29,12 @@ def build_model(
 
     Raises
     ------
+    UnsupportedError
+        If it needs more memory than the emulated processor has.
     InternalError
         If the compiler refuses it, or warns.
     """
+    _require_room(generated)
     names = ["run", "input", "output"]
     build = compiler.build(
         generated.files, core, keep=[f"{generated.prefix}_{n}" for n in names], level=level
@@ -42,6 +46,23 @@ def build_model(
             dump={name: text.encode() for name, text in generated.files.items()},
         )
     return build
+
+
+def _require_room(generated: Generated) -> None:
+    """Raise where the linker would refuse, before anything is compiled."""
+    arena = generated.arena.plan.size
+    most = RAM.size - STACK_BYTES
+    if arena > most:
+        raise UnsupportedError(
+            f"{generated.prefix} cannot be emulated: its tensors take {arena} bytes of RAM "
+            f"at once, and the emulator has {most} for them"
+        )
+    constants = sum(sum(layer.flash.values()) for layer in generated.layers)
+    if constants > FLASH.size:
+        raise UnsupportedError(
+            f"{generated.prefix} cannot be emulated: its constants take {constants} bytes of "
+            f"flash, and the emulator has {FLASH.size} for them and the code"
+        )
 
 
 class EmulatedModel:
@@ -89,8 +110,11 @@ class EmulatedModel:
         if self._keeps:
             raise OptionError(f"{self._prefix} keeps a state, which would be destroyed too.")
         self._feed(inputs)
+        there = set(self._functions())
         layers = enumerate(self.generated.layers)
-        before = {layer.symbol: self._poison(step) for step, layer in layers if layer.symbol}
+        before = {
+            layer.symbol: self._poison(step) for step, layer in layers if layer.symbol in there
+        }
         self._machine.call(f"{self._prefix}_run", before=before)
         return self._results()
 
@@ -115,9 +139,13 @@ class EmulatedModel:
     def count(self, inputs: Sequence[Array]) -> tuple[tuple[Array, ...], Counts]:
         """Return the outputs, and what was executed from when the input lay ready."""
         self._feed(inputs)
-        symbols = [layer.symbol for layer in self.generated.layers if layer.symbol]
-        counts = self._machine.count(f"{self._prefix}_run", symbols)
+        counts = self._machine.count(f"{self._prefix}_run", self._functions())
         return self._results(), counts
+
+    def _functions(self) -> list[str]:
+        """Return the functions of layers: a compiler leaves out those that change nothing."""
+        symbols = self._machine.image.symbols
+        return [layer.symbol for layer in self.generated.layers if layer.symbol in symbols]
 
     def _feed(self, inputs: Sequence[Array]) -> None:
         places = self.generated.inputs

@@ -12,6 +12,7 @@ from edgec.program.operators import HardSwish, LeakyRelu, Logistic, Relu, Relu6,
 from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.kernels import fixed_point
 from edgec.targets.microcontroller.kernels.base import Code, Function, Table
+from edgec.targets.microcontroller.kernels.portable.moves import unchanged
 from edgec.targets.microcontroller.kernels.requantization import Multiplier, output_range
 from edgec.targets.microcontroller.kernels.rounding import RESCALE
 
@@ -96,6 +97,9 @@ def clamp(layer: Layer, core: Core) -> Code | None:
         low, high = output_range("relu", y)
     else:
         return None
+    beyond = 1 << (8 * x.dtype.numpy.itemsize - 1)
+    if low <= -beyond and high >= beyond - 1:
+        return unchanged(layer)
     ctype = "int8_t" if x.dtype is DType.INT8 else "int16_t"
     name = f"$clamp_{ctype.removesuffix('_t')}"
     function = Function(

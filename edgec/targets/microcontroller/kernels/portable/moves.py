@@ -19,7 +19,7 @@ from edgec.targets.microcontroller.kernels.portable.strides import (
     nested,
 )
 
-__all__ = ["concatenation", "pad", "reshape", "slice_", "split", "transpose"]
+__all__ = ["concatenation", "pad", "reshape", "slice_", "split", "transpose", "unchanged"]
 
 _PICK = Function(
     "$pick",
@@ -58,10 +58,14 @@ def reshape(layer: Layer, core: Core) -> Code | None:
     """Nothing is to be done: the numbers lie as they are."""
     if not isinstance(layer.op, Reshape):
         return None
-    return _view(layer)
+    return unchanged(layer)
 
 
-def _view(layer: Layer) -> Code:
+def unchanged(layer: Layer) -> Code:
+    """Return code of a layer whose result is its first operand, byte for byte.
+
+    It copies where the two cannot lie at one place, as where the operand is a constant.
+    """
     size = layer.output.size_bytes
     call = f"(void)$copy({_bytes('y0')}, {_bytes('x0', 'const ')}, {size});"
     return Code(call, (COPY,), slack={0: 0}, view=True)
@@ -85,7 +89,7 @@ def transpose(layer: Layer, core: Core) -> Code | None:
     if merged([Axis(n, (s,)) for n, s in zip(y.shape, steps, strict=True)]) == merged(
         [Axis(n, (s,)) for n, s in zip(y.shape, contiguous(y.shape), strict=True)]
     ):
-        return _view(layer)
+        return unchanged(layer)
     text, functions = _picked(y, 0, steps, 0)
     return Code(text, functions)
 
@@ -156,6 +160,8 @@ def concatenation(layer: Layer, core: Core) -> Code | None:
         return None
     if y.grid is not None and any(_grid(t) != _grid(y) for t in tensors):
         return None
+    if len(tensors) == 1:
+        return unchanged(layer)
     size = y.dtype.numpy.itemsize
     outer = math.prod(y.shape[: op.axis])
     chunks = [t.size // outer * size for t in tensors]
@@ -185,6 +191,8 @@ def pad(layer: Layer, core: Core) -> Code | None:
     x, y = layer.input(0), layer.output
     if x.dtype is not y.dtype:
         return None
+    if not any(map(any, op.pads)):
+        return unchanged(layer)
     size = y.dtype.numpy.itemsize
     value = np.array([op.value], y.dtype.numpy)
     raw = value.view(np.int8)
