@@ -20,7 +20,7 @@ from edgec.split import Source
 from edgec.targets import TARGETS, Microcontroller, OnnxRuntime, Target, Tflite
 from edgec.targets.microcontroller.cores import core_names, load_core
 from edgec.targets.microcontroller.forms import FORMS
-from edgec.targets.microcontroller.target import DEFAULT_CORE, Budget
+from edgec.targets.microcontroller.target import DEFAULT_CORE, Budget, refuse_interface
 from edgec.targets.onnxruntime.devices import DEVICES, device_named
 from edgec.targets.tflite.devices import DEVICES as TFLITE_DEVICES
 from edgec.targets.tflite.devices import device_named as tflite_device
@@ -370,6 +370,8 @@ def _check_budget(options: CompileOptions) -> None:
             raise OptionError(f"{name} goes with target {Microcontroller.name} only")
         if given is not None and not options.prove:
             raise OptionError(f"{name} runs the artifact, which --no-proof leaves out")
+    if Microcontroller.name in options.targets and Tflite.name not in options.targets:
+        refuse_interface(options.io_dtype, options.io_layout)
 
 
 def check_structure(options: CompileOptions) -> None:

@@ -13,7 +13,7 @@ from edgec.program.passes import LOSSLESS, run_passes
 from edgec.program.reading import read_program
 from edgec.targets.microcontroller.boards import load_board
 from edgec.targets.microcontroller.cores import load_core
-from edgec.targets.microcontroller.emulation.fit import fit
+from edgec.targets.microcontroller.emulation.fit import Fit, fit
 from edgec.targets.microcontroller.emulation.inputs import stored_inputs
 from edgec.targets.microcontroller.emulation.measure import Settings, measure
 from edgec.targets.microcontroller.emulation.measurement import Measurement
@@ -82,12 +82,17 @@ def emulate(
         click.echo(
             json_bytes(both if found is None else {**both, "fit": found.to_dict()}), nl=False
         )
+        if found is not None and not found.fits:
+            # Said in the record: an error would be a second document.
+            raise click.exceptions.Exit(UnsupportedError.exit_code)
         return
     print_measurement(measured)
     if found is not None:
         print_fit(found)
     if over is not None:
         raise over
+    if found is not None and not found.fits:
+        raise _lacking(found, measured.model)
 
 
 def _over(measured: Measurement, settings: Settings) -> UnsupportedError | None:
@@ -98,3 +103,16 @@ def _over(measured: Measurement, settings: Settings) -> UnsupportedError | None:
     if not problems:
         return None
     return UnsupportedError("the model does not fit the budget", [*problems, *measured.notes])
+
+
+def _lacking(found: Fit, model: str) -> UnsupportedError:
+    """Return what a model takes more than a board has."""
+    lacks = (("flash", found.flash_left), ("RAM", found.ram_left))
+    return UnsupportedError(
+        f"the model does not fit {found.board}",
+        [
+            Diagnostic(f"takes {-left:,} bytes of {what} more than there are", model)
+            for what, left in lacks
+            if left < 0
+        ],
+    )

@@ -74,7 +74,8 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--fit",
     metavar="BOARD",
-    help="Tell whether it fits that board, and what would make it fit; implies --board.",
+    help="Tell whether it fits that board, and what would make it fit; implies --board. Exit "
+    "code 5 if it does not.",
 )
 @click.option(
     "--tier",

@@ -23,10 +23,13 @@ def device_lines(artifact: Mapping[str, Any]) -> Iterator[str]:
     told = found["verification"]
     if told is None:
         yield "  not held against TFLite Micro, which is not installed"
-    elif told["exact"]:
-        yield f"  bit for bit what {told['oracle']} computes"
+        return
+    on = f" on {told['inputs']} sample{'s' * (told['inputs'] != 1)}"
+    if told["exact"]:
+        yield f"  bit for bit what {told['oracle']} computes{on}"
     else:
-        yield f"  at most {told['largest_difference']:g} from what {told['oracle']} computes"
+        most = told["largest_difference"]
+        yield f"  at most {most:g} from what {told['oracle']} computes{on}"
 
 
 def _kb(count: float) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ pytest.importorskip("ziglang", reason="of the extra mcu")
 pytest.importorskip("unicorn", reason="of the extra mcu")
 pytest.importorskip("tflite_micro", reason="of the extra mcu")
 
+from edgec.cli import emulation
 from edgec.demo import MODEL
+from edgec.targets.microcontroller.boards import Board, load_board
 from tests.targets.emulation.networks import constant_network, residual_network
 
 Run = Callable[..., Result]
@@ -57,6 +60,27 @@ def test_a_board_implies_its_core_and_gives_an_estimate(edgec: Run, network: Pat
     assert "\nfits BBC micro:bit v1 (microbit-v1)\n" in result.stdout
     as_json = edgec("profile", str(network), "--fit", "microbit-v1", "--json")
     assert json.loads(as_json.stdout)["fit"]["fits"]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_what_does_not_fit_is_printed_and_fails(
+    edgec: Run, network: Path, form: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small(name: str) -> Board:
+        return replace(load_board(name), ram_bytes=100)
+
+    monkeypatch.setattr(emulation, "load_board", small)
+
+    result = edgec("profile", str(network), "--fit", "microbit-v1", *form)
+
+    assert result.exit_code == 5
+    if form:
+        assert not json.loads(result.stdout)["fit"]["fits"]
+        return
+    assert "net on cortex-m0 " in result.stdout
+    assert "the model does not fit microbit-v1" in result.stderr
+    assert "bytes of RAM more than there are" in result.stderr
+    assert "flash more" not in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,10 @@ from edgec.targets.tflite.interface import IoDtype
 
 if TYPE_CHECKING:
     from edgec.program import Program
+    from edgec.program.passes import Change
     from edgec.targets.microcontroller.generate import Generated
 
-__all__ = ["DEFAULT_CORE", "Budget", "Microcontroller", "Sources"]
+__all__ = ["DEFAULT_CORE", "Budget", "Microcontroller", "Sources", "refuse_interface"]
 
 DEFAULT_CORE = "cortex-m4"
 
@@ -40,12 +41,15 @@ class Sources(Artifact):
         Texts of a whole project by path, if one was asked for.
     flatbuffer
         The ``.tflite`` file it was read from.
+    changes
+        What lossless passes did to it since.
     """
 
     program: Program = field(kw_only=True)
     flatbuffer: bytes = field(kw_only=True, repr=False)
     generated: Generated = field(kw_only=True)
     core: Core = field(kw_only=True)
+    changes: tuple[Change, ...] = field(default=(), kw_only=True)
     folder: Mapping[str, str] = field(
         default_factory=lambda: MappingProxyType({}), kw_only=True, repr=False
     )
@@ -98,6 +102,18 @@ class Budget:
         )
 
 
+def refuse_interface(io_dtype: str, io_layout: str) -> None:
+    """Raise ``OptionError`` if an interface is asked for that generated code does not have."""
+    given = {"--io-dtype": (io_dtype, "float32"), "--io-layout": (io_layout, "keep")}
+    for option, (asked, default) in given.items():
+        if asked != default:
+            raise OptionError(
+                f"{option} {asked} is about TFLite files: leave it out. Generated C takes and "
+                "returns the integers that the recipe computes in, float32 without a recipe, "
+                "and images channels last"
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Microcontroller(Target):
     """Emits C99 for one core.
@@ -141,6 +157,11 @@ class Microcontroller(Target):
             raise OptionError(
                 f"recipe {self.recipe.name} leaves activations in float, which cores without a "
                 f"large float unit compute slowly: take {STATIC_INT8.name}, or no recipe"
+            )
+        if self.recipe.weight_bits == 4:
+            raise OptionError(
+                f"recipe {self.recipe.name} stores weights in 4 bits, and the kernels for "
+                f"microcontrollers take 8: take {STATIC_INT8.name}"
             )
         return self._tflite.scheme()
 
@@ -195,6 +216,11 @@ class Microcontroller(Target):
         name = self.prefix or graph.name
         program = parse_program(made.data, name, "what was made of the model")
         program, changes = _without_waste(program)
+        done = tuple(
+            Diagnostic(f"{change.done}: no output changes", change.layer)
+            for change in changes
+            if change.macs[0] != change.macs[1]
+        )
         generated = generate(program, self.core, options=Options(name, max_ram=self.budget.ram))
         main = generated.files[f"{generated.prefix}.c"]
         return Sources(
@@ -203,12 +229,13 @@ class Microcontroller(Target):
             made.inputs,
             made.outputs,
             made.operators,
-            (*made.notes, *changes, *generated.notes),
+            (*made.notes, *done, *generated.notes),
             made.layers,
             program=program,
             flatbuffer=made.data,
             generated=generated,
             core=self.core,
+            changes=changes,
         )
 
     def _io_dtype(self, graph: Graph) -> IoDtype:
@@ -235,6 +262,7 @@ class Microcontroller(Target):
             self.core,
             samples=[sample],
             settings=settings,
+            changes=artifact.changes,
         )
         return found.to_dict()
 
@@ -269,17 +297,12 @@ class Microcontroller(Target):
         return self.budget.over(measured["ram"]["total"], measured["flash"]["total"], self.name)
 
 
-def _without_waste(program: Program) -> tuple[Program, tuple[Diagnostic, ...]]:
+def _without_waste(program: Program) -> tuple[Program, tuple[Change, ...]]:
     """Return the program without what no output needs, and what was done to each layer."""
     from edgec.program.passes import LOSSLESS, run_passes
 
     outcome = run_passes(program, LOSSLESS)
-    notes = tuple(
-        Diagnostic(f"{change.done}: no output changes", change.layer)
-        for change in outcome.changes
-        if change.macs[0] != change.macs[1]
-    )
-    return outcome.program, notes
+    return outcome.program, tuple(outcome.changes)
 
 
 class _Emulated(Runner):

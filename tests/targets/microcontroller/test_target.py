@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgec.cli.render_device import device_lines
 from edgec.compiler import CompileOptions, compile_model
 from edgec.demo import CALIBRATION, MODEL, TEST
 from edgec.errors import NumericsError, OptionError, UnsupportedError
 from edgec.gate import METRICS
 from edgec.goals import bytes_of
+from edgec.options import targets_for
+from edgec.program.passes import Change
+from edgec.targets.microcontroller import target
 from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.emulation import model
 from edgec.targets.microcontroller.emulation.toolchain import Compiler
@@ -85,11 +89,47 @@ def test_what_takes_more_than_there_is_is_written_and_refused() -> None:
         ({"max_ram": "1k", "prove": False}, "--no-proof leaves out"),
         ({"device": "cortex-a53"}, "microcontroller has auto, cortex-m0"),
         ({"recipe": "dynamic_wi8_afp32", "calibration": None}, "leaves activations in float"),
+        ({"recipe": "static_wi4_ai8"}, "microcontrollers take 8: take static_wi8_ai8"),
+        ({"io_dtype": "int8"}, "--io-dtype int8 is about TFLite files"),
+        ({"io_layout": "nhwc"}, "--io-layout nhwc is about TFLite files"),
     ],
 )
 def test_options_that_make_no_sense_are_told(given: dict[str, object], says: str) -> None:
     with pytest.raises(OptionError, match=says):
         compile_model(MODEL, options(**given))
+
+
+def test_the_interface_of_a_tflite_file_beside_is_free() -> None:
+    settings = CompileOptions(("tflite", "microcontroller"), io_layout="nhwc")
+    assert [made.name for made in targets_for(settings)] == ["tflite", "microcontroller"]
+
+
+def test_the_report_tells_what_lossless_passes_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    change = Change("conv", "left out 2 channels", (20, 10), (8, 4))
+    monkeypatch.setattr(target, "_without_waste", lambda program: (program, (change,)))
+    result = compile_model(MODEL, options())
+    (artifact,) = result.report["artifacts"]
+    (told,) = artifact["device"]["lossless"]
+    assert told["layer"] == "conv"
+    assert told["done"] == "left out 2 channels"
+
+
+def test_the_terminal_says_how_many_samples_were_compared() -> None:
+    told = {"oracle": "tflite-micro 1", "inputs": 1, "exact": True, "largest_difference": 0}
+    found = {
+        "device": "cortex-m4",
+        "instructions": 1,
+        "ram": {"total": 1, "arena": 1},
+        "flash": {"total": 1, "beyond_weights": 1},
+        "emulator": "Unicorn",
+        "compiler": {"name": "zig"},
+        "verification": told,
+    }
+    *_, line = device_lines({"file": "net.c", "device": found})
+    assert line == "  bit for bit what tflite-micro 1 computes on 1 sample"
+    told |= {"inputs": 3, "exact": False}
+    *_, line = device_lines({"file": "net.c", "device": found})
+    assert line.endswith(" computes on 3 samples")
 
 
 def test_a_budget_is_for_microcontrollers() -> None:
