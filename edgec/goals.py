@@ -99,7 +99,7 @@ class Goal:
         return self.value * whole if self.relative else self.value
 
 
-_BYTES = {"": 1, "B": 1, "k": 1000, "kB": 1000, "M": 1_000_000, "MB": 1_000_000}
+_BYTES = {"": 1, "b": 1, "k": 1000, "kb": 1000, "m": 1_000_000, "mb": 1_000_000}
 
 
 def bytes_of(option: str, text: str | None) -> int | None:
@@ -113,8 +113,9 @@ def bytes_of(option: str, text: str | None) -> int | None:
     if text is None:
         return None
     found = _NUMBER.fullmatch(text)
-    if found is None or found[2] not in _BYTES or not float(found[1]):
+    if found is None or found[2].lower() not in _BYTES or not float(found[1]):
         raise OptionError(
-            f"{option} {text!r} says nothing: write bytes above 0, such as 48k or '48 kB'"
+            f"{option} {text!r} says nothing: write a number of bytes above 0, such as 48000, "
+            "48k, '48 kB' or 1M; k are 1,000 and M 1,000,000, and there is no KiB"
         )
-    return int(float(found[1]) * _BYTES[found[2]])
+    return int(float(found[1]) * _BYTES[found[2].lower()])

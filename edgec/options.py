@@ -455,6 +455,8 @@ def targets_for(options: CompileOptions) -> list[Target]:
                 known = ", ".join(t.name for t in TARGETS)
                 raise OptionError(f"there is no target {name!r}; known: {known}")
         found[-1].scheme()  # a recipe that it lacks should show before all the work
+        if options.prove and isinstance(made := found[-1], Microcontroller):
+            made.require_emulation()
     return found
 
 

@@ -45,7 +45,7 @@ def emulate(
         Whether to leave out the lossless passes.
     """
     device, board, fits = where
-    if file.suffix != ".tflite":
+    if file.suffix.lower() != ".tflite":
         raise OptionError(
             f"cannot measure {file} on a microcontroller: it is no .tflite file",
             [Diagnostic("compile it first", hint="edgec compile MODEL.onnx -t tflite")],

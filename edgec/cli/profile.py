@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from edgec.cli.options import json_option
 
 __all__ = ["command"]
 
 _PATH = click.Path(path_type=Path)
+_GIVEN = ParameterSource.COMMANDLINE
 
 
 @click.command("profile")
@@ -141,8 +143,7 @@ def command(
     from edgec.profiling import profile_file
 
     emulated = (device, board, fit)
-    others = {"svg": svg, "tier": tier, "as_is": as_is, "max_ram": max_ram}
-    _refuse_others(emulated, report, **others)
+    _refuse_others(click.get_current_context(), emulated=any(emulated))
     if any(emulated):
         from edgec.cli.emulation import emulate
         from edgec.goals import bytes_of
@@ -168,25 +169,25 @@ def command(
         click.echo(f"added to {report} as run.profile.{target}")
 
 
-def _refuse_others(
-    emulated: tuple[str | None, ...], report: Path | None, **others: object
-) -> None:
+_HERE = ("threads", "runs", "warmup", "min_seconds", "max_seconds", "report")
+_EMULATED = ("tier", "compiler", "level", "as_is", "max_ram", "svg")
+
+
+def _refuse_others(context: click.Context, *, emulated: bool) -> None:
     """Raise for options of one way to measure that are given with the other."""
     from edgec.errors import OptionError
 
-    if any(emulated) and report is not None:
-        raise OptionError(
-            "--report takes times of this machine: leave out --device, --board and --fit"
-        )
-    names = {
-        "svg": "--memory-svg",
-        "tier": "--tier",
-        "as_is": "--as-is",
-        "max_ram": "--max-ram",
-    }
-    given = [names[key] for key, value in others.items() if value]
-    if given and not any(emulated):
-        raise OptionError(f"{given[0]} is about microcontrollers: give a --device, too")
+    others = _HERE if emulated else _EMULATED
+    for option in context.command.params:
+        name = option.name or ""
+        if name not in others or context.get_parameter_source(name) is not _GIVEN:
+            continue
+        if emulated:
+            raise OptionError(
+                f"{option.opts[0]} is about times of this machine: leave out --device, --board "
+                "and --fit"
+            )
+        raise OptionError(f"{option.opts[0]} is about microcontrollers: give a --device, too")
 
 
 def _target(report: Path, file: Path) -> str:

@@ -40,7 +40,8 @@ def test_measures_on_an_emulated_core(edgec: Run, network: Path) -> None:
 
 
 def test_prints_instructions_as_json(edgec: Run, network: Path) -> None:
-    result = edgec("profile", str(network), "--device", "cortex-m4", "--json")
+    capitals = network.rename(network.with_suffix(".TFLITE"))
+    result = edgec("profile", str(capitals), "--device", "cortex-m4", "--json")
 
     found = json.loads(result.stdout)
     assert found["instructions"] > 10_000
@@ -146,9 +147,16 @@ def test_draws_the_memory(edgec: Run, network: Path, tmp_path: Path) -> None:
         (["--memory-svg", "m.svg"], "--memory-svg is about microcontrollers"),
         (["--tier", "dsp"], "--tier is about microcontrollers"),
         (["--as-is"], "--as-is is about microcontrollers"),
+        (["--compiler", "zig"], "--compiler is about microcontrollers"),
+        (["--opt-level", "Os"], "--opt-level is about microcontrollers"),
+        (["--fit", "microbit-v1", "--num-threads", "1"], "--num-threads is about times"),
+        (["--device", "cortex-m4", "--num-runs", "3"], "--num-runs is about times"),
+        (["--device", "cortex-m4", "--warmup-runs", "3"], "--warmup-runs is about times"),
+        (["--device", "cortex-m4", "--min-secs", "3"], "--min-secs is about times"),
+        (["--device", "cortex-m4", "--max-secs", "3"], "--max-secs is about times"),
         (
             ["--device", "cortex-m4", "--report", "r.json"],
-            "--report takes times of this machine",
+            "--report is about times of this machine",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from edgec.ir import Array, Graph, Op
 from edgec.ops import Quantize
 from edgec.passes import STATIC_INT8, Pass, Precision, Recipe, Scheme, SchemeWishes
 from edgec.targets.base import Artifact, Runner, Target
-from edgec.targets.microcontroller.cores import Core, load_core
+from edgec.targets.microcontroller.cores import Core, core_names, load_core
 from edgec.targets.microcontroller.forms import Form
 from edgec.targets.tflite import Tflite
 from edgec.targets.tflite.interface import IoDtype
@@ -164,6 +164,27 @@ class Microcontroller(Target):
                 f"microcontrollers take 8: take {STATIC_INT8.name}"
             )
         return self._tflite.scheme()
+
+    def require_emulation(self) -> None:
+        """Raise ``OptionError`` if the code cannot be compiled and run here."""
+        from edgec.targets.microcontroller.emulation.extra import require
+
+        if not self.core.emulator:
+            known = [name for name in core_names() if load_core(name).emulator]
+            raise OptionError(
+                f"code for {self.core.name} cannot be proven: there is no emulator for it "
+                "that pip installs",
+                [
+                    Diagnostic(
+                        f"emulated are {', '.join(known)}",
+                        hint="--no-proof writes it unproven; a cortex-m55 runs what is made "
+                        "for cortex-m33, too",
+                    )
+                ],
+            )
+        require("ziglang", "Compiling for microcontrollers")
+        require("unicorn", "Emulating microcontrollers")
+        require("elftools", "Emulating microcontrollers")
 
     @property
     @override

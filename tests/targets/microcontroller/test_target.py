@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from edgec.options import targets_for
 from edgec.program.passes import Change
 from edgec.targets.microcontroller import target
 from edgec.targets.microcontroller.cores import Core
-from edgec.targets.microcontroller.emulation import model
+from edgec.targets.microcontroller.emulation import extra, model
 from edgec.targets.microcontroller.emulation.toolchain import Compiler
 from edgec.targets.microcontroller.generate import Generated
 from edgec.targets.microcontroller.selftest import Golden
@@ -85,6 +86,7 @@ def test_what_takes_more_than_there_is_is_written_and_refused() -> None:
     ("given", "says"),
     [
         ({"max_ram": "much"}, "--max-ram 'much' says nothing"),
+        ({"max_ram": "48kib"}, "there is no KiB"),
         ({"max_flash": "0"}, "--max-flash '0' says nothing"),
         ({"max_ram": "1k", "prove": False}, "--no-proof leaves out"),
         ({"device": "cortex-a53"}, "microcontroller has auto, cortex-m0"),
@@ -97,6 +99,24 @@ def test_what_takes_more_than_there_is_is_written_and_refused() -> None:
 def test_options_that_make_no_sense_are_told(given: dict[str, object], says: str) -> None:
     with pytest.raises(OptionError, match=says):
         compile_model(MODEL, options(**given))
+
+
+def test_what_cannot_be_proven_is_told_before_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = CompileOptions(("microcontroller",), device="cortex-m55")
+    with pytest.raises(OptionError, match="code for cortex-m55 cannot be proven") as raised:
+        targets_for(settings)
+    assert "--no-proof writes it unproven" in str(raised.value.diagnostics[0])
+    assert targets_for(replace(settings, prove=False))
+    for package in ("ziglang", "unicorn", "elftools"):
+        monkeypatch.setattr(
+            extra,
+            "find_spec",
+            lambda name, gone=package: None if name == gone else find_spec(name),
+        )
+        with pytest.raises(OptionError, match=f"needs the package {package}"):
+            targets_for(replace(settings, device="cortex-m4"))
 
 
 def test_the_interface_of_a_tflite_file_beside_is_free() -> None:
@@ -138,7 +158,15 @@ def test_a_budget_is_for_microcontrollers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("48k", 48000), ("48 kB", 48000), ("1.5M", 1_500_000), ("12", 12)]
+    ("text", "count"),
+    [
+        ("48k", 48000),
+        ("48 kB", 48000),
+        ("1.5M", 1_500_000),
+        ("12", 12),
+        ("48K", 48000),
+        ("48 KB", 48000),
+    ],
 )
 def test_bytes_are_read(text: str, count: int) -> None:
     assert bytes_of("--max-ram", text) == count
