@@ -20,19 +20,35 @@ _KEYWORDS = frozenset(
         "wchar_t", "while", "xor",
     )
 )
+_HEADERS = frozenset(
+    (
+        "alloca", "arduino", "assert", "complex", "ctype", "errno", "features", "fenv",
+        "inttypes", "iso646", "limits", "locale", "malloc", "math", "memory", "setjmp",
+        "signal", "stdalign", "stdarg", "stdatomic", "stdbit", "stdbool", "stdckdint",
+        "stddef", "stdint", "stdio", "stdlib", "stdnoreturn", "string", "strings",
+        "tgmath", "threads", "time", "uchar", "unistd", "wchar", "wctype",
+    )
+)
 # fmt: on
+
+# A model's header would be found in place of one of C; edgec's own start-up has names, too.
+_TAKEN = _KEYWORDS | _HEADERS | {"edgec"}
 
 
 def identifier(name: str) -> str:
     """Return a name as C takes it: letters, digits and single underscores.
 
+    Names of C itself and of its headers are not to be had.
+
     >>> identifier("my model-v2.tflite")
     'my_model_v2_tflite'
+    >>> identifier("stdint")
+    'stdint_model'
     """
     word = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")
     if not word or word[0].isdigit():
         word = f"model_{word}".rstrip("_")
-    return f"{word}_model" if word.lower() in _KEYWORDS else word
+    return f"{word}_model" if word.lower() in _TAKEN else word
 
 
 def layer_word(name: str, limit: int = 32) -> str:

@@ -156,6 +156,7 @@ def test_equal_builds_give_equal_programs() -> None:
     again = compiler().build({"a.c": SOURCE}, core, keep=KEEP)
 
     assert again.image == build("cortex-m4").image
+    assert not any(name.startswith(".debug") for name in again.image.sections)
     assert "zig" in again.compiler
     assert "-mcpu=cortex_m4+vfp4d16sp" in again.flags
     assert again.image.sections[".data"] == 4

@@ -52,7 +52,7 @@ class Image:
     symbols
         By name; where a name is there twice, the last.
     sections
-        Sizes in bytes, by name.
+        Sizes in bytes, by name, without those for debuggers.
     """
 
     segments: tuple[Segment, ...]
@@ -95,7 +95,9 @@ class Image:
             plain, _, rest = name.partition(".")
             if rest.startswith(("constprop", "isra")):
                 symbols.setdefault(plain, symbols[name])
-        sections = {s.name: int(s["sh_size"]) for s in file.iter_sections() if s.name}
+        # What debuggers read names the folder that it was compiled in, another each time.
+        own = (s for s in file.iter_sections() if s.name and not s.name.startswith(".debug"))
+        sections = {s.name: int(s["sh_size"]) for s in own}
         return cls(segments, MappingProxyType(symbols), MappingProxyType(sections))
 
     def symbol(self, name: str) -> Symbol:

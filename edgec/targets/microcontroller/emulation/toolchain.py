@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from edgec.errors import Diagnostic, InternalError, OptionError
+from edgec.errors import Diagnostic, InternalError, OptionError, UnsupportedError
 from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.emulation.extra import require
 from edgec.targets.microcontroller.emulation.image import Image
@@ -33,6 +33,10 @@ COMPILERS: tuple[CompilerName, ...] = ("zig", "gcc")
 _LARGE = Memory()
 _GCC = "arm-none-eabi-gcc"
 _SECONDS = 300.0
+_ZIG = (
+    "Zig needs a folder to keep files in: set ZIG_GLOBAL_CACHE_DIR to one that can be written."
+)
+_STARTUP, _MAIN = "edgec-startup.c", "edgec-main.c"  # no model has a hyphen in its name
 
 _FLAGS = (
     "-std=c99",
@@ -120,8 +124,10 @@ class Compiler:
         ------
         InternalError
             If the compiler refuses, with what it said.
+        UnsupportedError
+            If it takes too long.
         """
-        texts = {**files, "edgec_startup.c": STARTUP, "edgec_main.c": main}
+        texts = {**files, _STARTUP: STARTUP, _MAIN: main}
         flags = self.flags(core, level)
         linking = ["-Wl,--gc-sections", "-Wl,-e,edgec_reset", "-T", "edgec.ld"]
         if self.name == "gcc":
@@ -153,13 +159,16 @@ def compiler(name: CompilerName = "zig") -> Compiler:
     Raises
     ------
     OptionError
-        If it is not installed, with how to install it.
+        If it is not installed, with how to install it, or does not start.
     """
     if name == "zig":
         require("ziglang", "Compiling for microcontrollers")
-        command = (sys.executable, "-m", "ziglang", "cc")
-        version = _said([sys.executable, "-m", "ziglang", "version"])
-        clang = _said([*command, "--version"]).splitlines()[0].removeprefix("clang version ")
+        # -P: a ziglang.py in the current folder is not ours.
+        zig = (sys.executable, "-P", "-m", "ziglang")
+        command = (*zig, "cc")
+        version = _said([*zig, "version"], _ZIG)
+        clang = _said([*command, "--version"], _ZIG)
+        clang = clang.splitlines()[0].removeprefix("clang version ")
         return Compiler(name, f"zig {version}, clang {clang.split()[0]}", command)
     if shutil.which(_GCC) is None:
         raise OptionError(
@@ -167,23 +176,39 @@ def compiler(name: CompilerName = "zig") -> Compiler:
             "gcc-arm-none-eabi and libnewlib-arm-none-eabi. edgec's own choice is zig: "
             "pip install 'edgec[mcu]'"
         )
-    return Compiler(name, f"GCC {_said([_GCC, '-dumpfullversion'])}", (_GCC,))
+    version = _said([_GCC, "-dumpfullversion"], "")
+    return Compiler(name, f"GCC {version}", (_GCC,))
 
 
-def _said(command: Sequence[str]) -> str:
-    return _run(command, None).stdout.strip()
+def _said(command: Sequence[str], hint: str) -> str:
+    """Return what a compiler says of itself; an error, with a hint, if it does not start."""
+    done = _run(command, None)
+    said = done.stdout.strip()
+    if done.returncode or not said:
+        why = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        raise OptionError(
+            "the compiler for microcontrollers does not start",
+            [Diagnostic(line) for line in (why or ["It says nothing."])[-4:]]
+            + ([Diagnostic(hint)] if hint else []),
+        )
+    return said
 
 
 def _run(command: Sequence[str], folder: str | None) -> subprocess.CompletedProcess[str]:
     # Messages in English, whatever the user's language: they are shown and compared.
     environment = {**os.environ, "LC_ALL": "C"}
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=_SECONDS,
-        check=False,
-    )
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnsupportedError(
+            f"the compiler for microcontrollers ran for more than {_SECONDS:g} s"
+        ) from error
