@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
-from edgec.errors import Diagnostic, OptionError
-from edgec.ir import Array, Graph, Op
-from edgec.ops import Quantize
+from edgec.errors import Diagnostic, OptionError, UnsupportedError
+from edgec.ir import Array, DType, Graph, Op
+from edgec.ops import Dequantize, Identity, Quantize
 from edgec.passes import STATIC_INT8, Pass, Precision, Recipe, Scheme, SchemeWishes
 from edgec.targets.base import Artifact, Runner, Target
 from edgec.targets.microcontroller.cores import Core, core_names, load_core
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_CORE", "Budget", "Microcontroller", "Sources", "refuse_interface"]
 
 DEFAULT_CORE = "cortex-m4"
+_WHOLE = "let all layers be quantized, without --keep-float; or compile without --recipe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,10 @@ class Microcontroller(Target):
         from edgec.program.reading import parse_program
         from edgec.targets.microcontroller.generate import Options, generate
 
+        if self._io_dtype(graph) != "float32" and (problems := tuple(_floats(graph))):
+            raise UnsupportedError(
+                "generated C of a quantized model takes and returns integers", problems
+            )
         made = replace(self._tflite, io_dtype=self._io_dtype(graph), io_layout="nhwc").emit(
             graph
         )
@@ -316,6 +321,33 @@ class Microcontroller(Target):
     @override
     def over_budget(self, measured: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
         return self.budget.over(measured["ram"]["total"], measured["flash"]["total"], self.name)
+
+
+def _floats(graph: Graph) -> Iterator[Diagnostic]:
+    """Yield the inputs and outputs of a quantized model that have no integers."""
+    for value in graph.inputs:
+        readers = graph.users.get(value, ())
+        if value.type.dtype is not DType.FLOAT32:
+            continue
+        if not readers:
+            hint = "remove it from the inputs of the model"
+            yield Diagnostic("is read by no layer", f"input {value.name}", hint)
+        elif not all(isinstance(node.op, Quantize | Identity) for node in readers):
+            yield Diagnostic("is read by a layer in float", f"input {value.name}", _WHOLE)
+    for value in graph.outputs:
+        maker = graph.producers.get(value)
+        if value.type.dtype is not DType.FLOAT32 or isinstance(maker and maker.op, Dequantize):
+            continue
+        where, hint = f"output {value.name}", "remove it from the outputs of the model"
+        same = maker.inputs[0] if maker and isinstance(maker.op, Identity) else value
+        if same in graph.inputs:
+            yield Diagnostic(f"is the input {same.name} as it came in", where, hint)
+        elif graph.constant(same) is not None:
+            yield Diagnostic("is the same for every input", where, hint)
+        elif same != value:
+            yield Diagnostic(f"is the same as {same.name}", where, hint)
+        else:
+            yield Diagnostic("is computed in float", where, _WHOLE)
 
 
 def _without_waste(program: Program) -> tuple[Program, tuple[Change, ...]]:

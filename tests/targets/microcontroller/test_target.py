@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from edgec.cli.render_device import device_lines
@@ -117,6 +118,44 @@ def test_what_cannot_be_proven_is_told_before_the_work(
         )
         with pytest.raises(OptionError, match=f"needs the package {package}"):
             targets_for(replace(settings, device="cortex-m4"))
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("unused", "input z: is read by no layer"),
+        ("x", "output y: is the input x as it came in"),
+        ("r", "output y: is the same as r"),
+        ("c", "output y: is the same for every input"),
+    ],
+)
+def test_an_interface_without_integers_is_told_in_words_of_c(
+    more: str, says: str, tmp_path: Path
+) -> None:
+    def info(name: str) -> onnx.ValueInfoProto:
+        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 8])
+
+    nodes, inputs, outputs = [onnx.helper.make_node("Relu", ["x"], ["r"])], ["x"], ["r"]
+    if more == "unused":
+        inputs.append("z")
+    else:
+        nodes.append(onnx.helper.make_node("Identity", [more], ["y"]))
+        outputs.append("y")
+    constant = onnx.numpy_helper.from_array(np.ones((1, 8), np.float32), "c")
+    graph = onnx.helper.make_graph(
+        nodes, "net", [*map(info, inputs)], [*map(info, outputs)], [constant]
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    path = tmp_path / "net.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    rng = np.random.default_rng(0)
+    samples = {name: rng.standard_normal((16, 8)).astype(np.float32) for name in inputs}
+    np.savez(tmp_path / "samples.npz", **samples)  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedError, match="takes and returns integers") as raised:
+        compile_model(path, options(calibration=tmp_path / "samples.npz"))
+    (problem,) = raised.value.diagnostics
+    assert str(problem).startswith(says)
+    assert "remove it from" in problem.hint
 
 
 def test_the_interface_of_a_tflite_file_beside_is_free() -> None:
