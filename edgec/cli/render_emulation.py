@@ -87,6 +87,8 @@ def _print_changes(measured: Measurement) -> None:
 
 def _proof(measured: Measurement) -> str:
     proof = measured.verification
+    if measured.not_compared:
+        return f"not compared: {measured.not_compared}"
     if proof is None:
         return (
             "not compared with TFLite Micro, which is not installed: pip install 'edgec[mcu]'"

@@ -15,6 +15,7 @@ pytest.importorskip("elftools", reason="of the extra mcu")
 pytest.importorskip("tflite_micro", reason="of the extra mcu")
 
 from edgec.errors import InternalError, NumericsError, OptionError
+from edgec.ir import DType
 from edgec.program import Program
 from edgec.program.reading import parse_program, read_program
 from edgec.targets.microcontroller.boards import load_board
@@ -36,7 +37,7 @@ from edgec.targets.microcontroller.generate import Generated, Options, generate
 from edgec.targets.microcontroller.memory import Plan
 from edgec.targets.microcontroller.selftest import Golden
 from edgec.targets.microcontroller.timeline import picture
-from tests.program.files import FILES, MODELS
+from tests.program.files import FILES, MODELS, Sketch
 from tests.targets.emulation.networks import float_network, residual_network
 
 DATA = residual_network()
@@ -361,3 +362,18 @@ def test_the_arena_over_time_has_the_users_names() -> None:
     drawn = picture("net", found)
     assert "net/second: 288 bytes from" in drawn
     assert "scratch of net/first" in drawn
+
+
+def test_what_the_oracle_does_not_run_is_not_compared() -> None:
+    s = Sketch()
+    x = s.value(2, 4, dtype=DType.BOOL, grid=None)
+    s.model.inputs.append(("x", x))
+    y = s.value(4, 2, dtype=DType.BOOL, grid=None)
+    s.op("TRANSPOSE", [x, s.ints(1, 0)], [y], "Transpose", {})
+    data = s.data(y)
+
+    found = measure(parse_program(data, "net"), data, load_core("cortex-m4"))
+
+    assert found.verification is None
+    assert found.to_dict()["not_compared"] == "TFLite Micro does not run it"
+    assert found.instructions > 0

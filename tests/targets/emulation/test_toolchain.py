@@ -36,6 +36,7 @@ def test_files_of_the_current_folder_are_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ziglang.py").write_text("import pathlib; pathlib.Path('ran').touch()")
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # a relative one would mean this folder
     monkeypatch.chdir(tmp_path)
 
     assert compiler().version.startswith("zig ")

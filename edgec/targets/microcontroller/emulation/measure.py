@@ -26,7 +26,7 @@ from edgec.targets.microcontroller.emulation.measurement import (
     estimate,
 )
 from edgec.targets.microcontroller.emulation.model import EmulatedModel, build_model
-from edgec.targets.microcontroller.emulation.oracle import oracle_runs
+from edgec.targets.microcontroller.emulation.oracle import RefusedError, oracle_runs
 from edgec.targets.microcontroller.emulation.toolchain import Build, CompilerName, compiler
 from edgec.targets.microcontroller.generate import Generated, Options, generate
 from edgec.targets.microcontroller.timeline import timeline
@@ -95,6 +95,12 @@ def measure(
     samples = samples or random_inputs([place.tensor for place in generated.inputs])
     outputs, counts = model.count(samples[0])
     found = [outputs, *(model.run(sample) for sample in samples[1:])]
+    verification, refused = None, ""
+    if verify:
+        try:
+            verification = _verified(data, samples, found)
+        except RefusedError:
+            refused = "TFLite Micro does not run it"
     return Measurement(
         model=program.name,
         core=core.name,
@@ -112,7 +118,8 @@ def measure(
         flags=build.flags,
         emulator=f"Unicorn {version('unicorn')}",
         changes=tuple(changes),
-        verification=_verified(data, samples, found) if verify else None,
+        verification=verification,
+        not_compared=refused,
         latency=None if board is None else estimate(counts.total.instructions, board),
     )
 

@@ -172,7 +172,9 @@ class Measurement:
     latency
         ``None`` if no board was named.
     verification
-        ``None`` if the oracle is not installed.
+        ``None`` if the oracle is not installed, or does not run the model.
+    not_compared
+        Why the oracle does not run the model; ``""`` if it does.
     notes
         What was done to fit a budget of RAM, by layer.
     """
@@ -195,6 +197,7 @@ class Measurement:
     verification: Verification | None = None
     latency: Latency | None = None
     notes: tuple[Diagnostic, ...] = ()
+    not_compared: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain numbers."""
@@ -215,6 +218,7 @@ class Measurement:
             "compiler": {"name": self.compiler, "flags": list(self.flags)},
             "emulator": self.emulator,
             "notes": [asdict(note) for note in self.notes],
+            "not_compared": self.not_compared,
             "verification": None if self.verification is None else asdict(self.verification),
             "latency_estimate": None if self.latency is None else asdict(self.latency),
         }

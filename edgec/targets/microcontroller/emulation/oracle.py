@@ -21,11 +21,16 @@ import numpy as np
 
 from edgec.errors import Diagnostic, NumericsError, OptionError
 from edgec.ir import Array
+from edgec.targets.microcontroller.emulation.oracle_worker import REFUSED
 
-__all__ = ["OracleRun", "oracle", "oracle_runs", "require_oracle", "run_worker"]
+__all__ = ["OracleRun", "RefusedError", "oracle", "oracle_runs", "require_oracle", "run_worker"]
 
 _SECONDS = 300.0
 _WORKER = "oracle_worker.py"
+
+
+class RefusedError(NumericsError):
+    """TFLite Micro says that it does not run a model; there is nothing to compare with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,8 @@ def _run(folder: Path, flags: Sequence[str], seconds: float) -> None:
     if done.returncode < 0:
         how = f"crashed ({_signal(-done.returncode)})"
     said = [line for line in done.stderr.splitlines() if line.strip()]
-    raise NumericsError(
+    kind = RefusedError if done.returncode == REFUSED else NumericsError
+    raise kind(
         f"TFLite Micro {how} where it was to run the model",
         [Diagnostic(line.strip()) for line in said[-4:]],
     )

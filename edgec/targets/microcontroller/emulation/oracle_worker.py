@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
-__all__: list[str] = []
+__all__ = ["REFUSED"]
+
+REFUSED = 3
+"""The exit code where TFLite Micro says that it does not run a model."""
 
 _ARENA_BYTES = 1 << 28
 """Nobody touches what a model does not need of it."""
@@ -48,5 +51,8 @@ def _main(folder: Path, count: int, layers: bool, keep_state: bool) -> None:
 if __name__ == "__main__":
     try:
         _main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "1", sys.argv[4] == "1")
-    except (RuntimeError, ValueError, TypeError, LookupError, struct.error) as error:
+    except RuntimeError as error:  # of the interpreter: it does not take the model, or run it
+        sys.stderr.write(f"RuntimeError: {error}\n")
+        sys.exit(REFUSED)
+    except (ValueError, TypeError, LookupError, struct.error) as error:
         sys.exit(f"{type(error).__name__}: {error}")  # TFLite Micro has written why before
