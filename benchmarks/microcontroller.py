@@ -14,7 +14,7 @@ from importlib.metadata import version
 from benchmarks.microcontrollers.cases import CASES
 from benchmarks.microcontrollers.counts import counts, layers
 from benchmarks.microcontrollers.damaged import arenas, damaged
-from benchmarks.microcontrollers.exactness import boards, exact, keywords
+from benchmarks.microcontrollers.exactness import boards, every_layer, exact, keywords
 from benchmarks.microcontrollers.fits import fits
 from benchmarks.microcontrollers.memory import memory
 from benchmarks.microcontrollers.repeats import repeat, seconds
@@ -34,6 +34,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str], CompilerName], int]] = {
     "repeat": repeat,
     "seconds": seconds,
     "exact": exact,
+    "every-layer": every_layer,
     "boards": boards,
     "keywords": keywords,
     "damaged": damaged,

@@ -19,7 +19,7 @@ from edgec.targets.microcontroller.generate import generate
 from edgec.targets.microcontroller.kernels import KERNELS
 from edgec.targets.microcontroller.selftest import Golden
 
-__all__ = ["boards", "exact", "keywords"]
+__all__ = ["boards", "every_layer", "exact", "keywords"]
 
 _CORES = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33")
 _BOARDS = ("cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
@@ -46,6 +46,29 @@ def exact(models: Sequence[str], compiler: CompilerName) -> int:
                     for want, got in zip(wanted, model.run(sample), strict=True):
                         differing += int(np.count_nonzero(want.reshape(got.shape) != got))
                 text = f"{case.name}{form} on {name}, {tier}, {_INPUTS} inputs: numbers off"
+                failures += bound(text, differing, 0)
+    return failures
+
+
+def every_layer(models: Sequence[str], compiler: CompilerName) -> int:
+    """Compare what each layer writes with TFLite Micro, on 100 inputs, each core and tier."""
+    failures = 0
+    for case in named(models):
+        samples = case.samples(_INPUTS)
+        expected = oracle_runs(case.data, samples, layers=True)
+        for name in _CORES:
+            core = load_core(name)
+            for tier in core.tiers:
+                generated = generate(case.program, core, tier=tier)
+                build = build_model(generated, core, compiler_named(compiler))
+                model = EmulatedModel(generated, build, core)
+                differing, compared = 0, set()
+                for sample, run in zip(samples, expected, strict=True):
+                    for number, got in model.run_layers(sample, case.program).items():
+                        want = run.tensors[number].reshape(got.shape)
+                        differing += int(np.count_nonzero(want != got))
+                        compared.add(number)
+                text = f"{case.name} on {name}, {tier}, {len(compared)} layers: numbers off"
                 failures += bound(text, differing, 0)
     return failures
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from edgec.errors import InternalError, NumericsError, OptionError, UnsupportedError
 from edgec.ir import Array
+from edgec.program import Program
 from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.emulation.machine import Counts, Machine
 from edgec.targets.microcontroller.emulation.startup import FLASH, RAM, STACK_BYTES
@@ -117,6 +119,36 @@ class EmulatedModel:
         }
         self._machine.call(f"{self._prefix}_run", before=before)
         return self._results()
+
+    def run_layers(self, inputs: Sequence[Array], program: Program) -> dict[int, Array]:
+        """Return what every layer wrote, by the number of the tensor in the program.
+
+        Each is read before the next layer begins, whatever becomes of its place then. Layers
+        that are views write nothing.
+        """
+        self._feed(inputs)
+        there = set(self._functions())
+        steps = [k for k, each in enumerate(self.generated.layers) if each.symbol in there]
+        found: dict[int, Array] = {}
+
+        def reading(step: int) -> Callable[[], None]:
+            return lambda: found.update(self._written(program, step))
+
+        before = {
+            self.generated.layers[following].symbol: reading(step)
+            for step, following in pairwise(steps)
+        }
+        self._machine.call(f"{self._prefix}_run", before=before)
+        found.update(self._written(program, steps[-1]) if steps else {})
+        return found
+
+    def _written(self, program: Program, step: int) -> dict[int, Array]:
+        found: dict[int, Array] = {}
+        for number in program.steps[step].outputs:
+            tensor, offset = program.tensors[number], self.generated.arena.places[number]
+            contents = self._machine.read(self._arena.address + offset, tensor.size_bytes)
+            found[number] = np.frombuffer(contents, tensor.dtype.numpy).reshape(tensor.shape)
+        return found
 
     def _poison(self, step: int) -> Callable[[], None]:
         dead = np.ones(self._arena.size, np.bool_)
