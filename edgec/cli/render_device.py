@@ -22,7 +22,8 @@ def device_lines(artifact: Mapping[str, Any]) -> Iterator[str]:
     yield f"  counted with {found['emulator']}, compiled with {found['compiler']['name']}"
     told = found["verification"]
     if told is None:
-        yield "  not held against TFLite Micro, which is not installed"
+        why = found["not_compared"] or "TFLite Micro is not installed"
+        yield f"  not compared: {why}"
         return
     on = f" on {told['inputs']} sample{'s' * (told['inputs'] != 1)}"
     if told["exact"]:
