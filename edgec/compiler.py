@@ -134,7 +134,7 @@ def compile_model(
             replace(
                 c,
                 measured=target.measured(c.artifact, data.first()),
-                artifact=target.delivered(c.artifact, data.first()),
+                artifact=target.delivered(runners[c.target], data.first()),
             )
             for target, c in zip(targets, compiled, strict=True)
         ]

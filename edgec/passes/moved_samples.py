@@ -21,9 +21,7 @@ def moved(
 
     What leaves at one side comes back at the other. A model was often trained on the samples
     that calibrate it, and answers them with more certainty than others; what a change costs
-    shows better on such copies. On networks trained on CIFAR-10 the divergence on them has
-    followed that on fresh images with a correlation of 0.9 over pruned graphs, and of 0.6 on
-    the samples themselves.
+    shows better on such copies.
 
     Arrays of floats with four axes are images, whose height and width are the two longest axes
     behind the batch. Where no array is one, the samples come back as they are, once.

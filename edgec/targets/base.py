@@ -219,7 +219,7 @@ class Target(ABC):
         del artifact, feeds
         return None
 
-    def delivered(self, artifact: Artifact, feeds: Mapping[str, Array]) -> Artifact:
+    def delivered(self, runner: Runner, feeds: Mapping[str, Array]) -> Artifact:
         """Return an artifact that was proven, with what the user wants beside it.
 
         Parameters
@@ -228,7 +228,7 @@ class Target(ABC):
             One sample of the model's inputs.
         """
         del feeds
-        return artifact
+        return runner.artifact
 
     def over_budget(self, measured: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
         """Return which limits of the user's an artifact breaks, given what it takes."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
-from edgec.errors import Diagnostic, OptionError, UnsupportedError
+from edgec.errors import Diagnostic, NumericsError, OptionError, UnsupportedError
 from edgec.ir import Array, DType, Graph, Op
 from edgec.ops import Dequantize, Identity, Quantize
 from edgec.passes import STATIC_INT8, Pass, Precision, Recipe, Scheme, SchemeWishes
@@ -276,41 +276,43 @@ class Microcontroller(Target):
 
     @override
     def measured(self, artifact: Artifact, feeds: Mapping[str, Array]) -> Mapping[str, Any]:
-        from edgec.targets.microcontroller.emulation.measure import Settings, measure
-        from edgec.targets.microcontroller.generate import Options
+        from edgec.targets.microcontroller.emulation.measure import measure
 
         assert isinstance(artifact, Sources)
         sample = [port.encode(feeds[port.name]) for port in artifact.inputs]
-        settings = Settings(options=Options(artifact.generated.prefix, max_ram=self.budget.ram))
         found = measure(
             artifact.program,
             artifact.flatbuffer,
             self.core,
             samples=[sample],
-            settings=settings,
             changes=artifact.changes,
+            generated=artifact.generated,
         )
         return found.to_dict()
 
     @override
-    def delivered(self, artifact: Artifact, feeds: Mapping[str, Array]) -> Artifact:
-        from edgec.targets.microcontroller.emulation.model import passes_selftest
+    def delivered(self, runner: Runner, feeds: Mapping[str, Array]) -> Artifact:
+        from edgec.targets.microcontroller.emulation.selftest import run_selftest
         from edgec.targets.microcontroller.emulation.toolchain import compiler
         from edgec.targets.microcontroller.projects import project
         from edgec.targets.microcontroller.selftest import Golden
         from edgec.targets.microcontroller.tflm import package_for_tflm
 
+        artifact = runner.artifact
         if self.project is None:
             return artifact
         assert isinstance(artifact, Sources)
-        runner = self.load(artifact)
         stored = runner.encode(feeds)
         results = runner.raw(stored)
         golden = Golden(
             tuple(stored[port.name] for port in artifact.inputs),
             tuple(results[port.name] for port in artifact.outputs),
         )
-        passes_selftest(artifact.generated, golden, self.core, compiler("zig"))
+        if wrong := run_selftest(artifact.generated, golden, self.core, compiler("zig")):
+            raise NumericsError(
+                f"the self-test of {artifact.generated.prefix} fails on {self.core.name} with "
+                f"exit code {wrong}"
+            )
         if self.project != "tflm":
             folder = project(artifact.generated, self.core, self.project, golden)
             return replace(artifact, folder=folder)

@@ -231,6 +231,16 @@ def test_inputs_come_from_a_file(tmp_path: Path) -> None:
     assert second[1].shape == (1, 6, 6, 8)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_no_number_is_no_integer(wrong: float, tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    tensors = [program().tensors[k] for k in program().inputs]
+    image = np.full((1, 6, 6, 4), wrong, np.float32)
+    np.savez(path, image=image, other=np.ones((1, 6, 6, 8), np.int8))
+    with pytest.raises(OptionError, match="fed to image has NaN or infinities"):
+        stored_inputs(path, tensors)
+
+
 def test_inputs_that_do_not_fit_are_told(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     tensors = [program().tensors[k] for k in program().inputs]

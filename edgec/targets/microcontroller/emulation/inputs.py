@@ -93,6 +93,10 @@ def _fitting(array: Array, tensor: Tensor) -> list[Array] | None:
     else:
         return None
     if array.dtype.kind == "f" and tensor.dtype.numpy.kind in "iu" and tensor.grid is not None:
+        if not np.isfinite(array).all():
+            raise OptionError(
+                f"What is fed to {tensor.name} has NaN or infinities, which no integer is."
+            )
         steps = np.round(array.astype(np.float64) / tensor.scale) + tensor.zero_point
         array = np.clip(steps, *_limits(tensor)).astype(tensor.dtype.numpy)
     elif array.dtype.kind == "f" == tensor.dtype.numpy.kind:

@@ -67,6 +67,7 @@ def measure(
     settings: Settings | None = None,
     changes: Sequence[Change] = (),
     verify: bool = True,
+    generated: Generated | None = None,
 ) -> Measurement:
     """Compile a program, run it on an emulated core, and return what it takes.
 
@@ -81,6 +82,8 @@ def measure(
         What was done to the program since it was read, for the record.
     verify
         Whether to compare with TFLite Micro, where it is installed.
+    generated
+        Its code, if there is some already.
 
     Raises
     ------
@@ -89,7 +92,8 @@ def measure(
     """
     settings = settings or Settings()
     require_emulator(core)
-    generated = generate(program, core, tier=settings.tier, options=settings.options)
+    if generated is None:
+        generated = generate(program, core, tier=settings.tier, options=settings.options)
     build = build_model(generated, core, compiler(settings.compiler), level=settings.level)
     model = EmulatedModel(generated, build, core, seconds=settings.seconds)
     samples = samples or random_inputs([place.tensor for place in generated.inputs])

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from edgec.errors import InternalError, NumericsError, OptionError, UnsupportedError
+from edgec.errors import InternalError, OptionError, UnsupportedError
 from edgec.ir import Array
 from edgec.program import Program
 from edgec.targets.microcontroller.cores import Core
@@ -16,10 +16,8 @@ from edgec.targets.microcontroller.emulation.startup import FLASH, RAM, STACK_BY
 from edgec.targets.microcontroller.emulation.toolchain import Build, Compiler
 from edgec.targets.microcontroller.files import Place
 from edgec.targets.microcontroller.generate import Generated
-from edgec.targets.microcontroller.projects import project
-from edgec.targets.microcontroller.selftest import Golden
 
-__all__ = ["EmulatedModel", "build_model", "passes_selftest"]
+__all__ = ["EmulatedModel", "build_model"]
 
 _GARBAGE = b"\x5a"
 
@@ -200,22 +198,3 @@ class EmulatedModel:
             flat = np.frombuffer(contents, place.tensor.dtype.numpy)
             found.append(flat.reshape(place.tensor.shape))
         return tuple(found)
-
-
-def passes_selftest(
-    generated: Generated, golden: Golden, core: Core, compiler: Compiler
-) -> None:
-    """Build ``main.c`` with a golden run, as on a board, and run it.
-
-    Raises
-    ------
-    NumericsError
-        If it says that something is wrong.
-    """
-    files = dict(project(generated, core, "plain", golden))
-    main = files.pop("main.c")
-    build = compiler.build(files, core, keep=[], main=main)
-    if wrong := Machine(build.image, core).call("main"):
-        raise NumericsError(
-            f"The self-test of {generated.prefix} fails on {core.name} with exit code {wrong}."
-        )
