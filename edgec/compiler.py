@@ -170,7 +170,8 @@ def compile_model(
     over = [
         problem
         for target, c in zip(targets, compiled, strict=True)
-        for problem in target.over_budget(c.measured or {})
+        if c.measured is not None
+        for problem in target.over_budget(c.measured)
     ]
     return Result(report, files, sources, large, _refused(compiled, over))
 

@@ -37,7 +37,7 @@ class Compiled:
     Parameters
     ----------
     price
-        Of the graph that the artifact was made from.
+        Of the graph that the artifact was made from, less what the target took out of it since.
     is_quantized
         Whether activations are integers, by edgec's doing or as the model came.
     plain
@@ -267,9 +267,9 @@ class Making:
         return Compiled(
             target.name,
             artifact,
-            cost(graph),
+            artifact.records[-1].after if artifact.records else cost(graph),
             came,
-            records,
+            (*records, *artifact.records),
             target.settings(),
             notes,
             plain,

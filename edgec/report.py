@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -170,9 +171,10 @@ def _line(target: str, r: PassRecord, sqnr_db: float | None) -> dict[str, Any]:
 
 
 def _layer(r: LayerRecord) -> dict[str, Any]:
+    ratios = [round(db, 2) for db in (r.before_db, r.after_db) if math.isfinite(db)]
     return {
         "layer": r.layer,
-        "sqnr_db": [round(r.before_db, 2), round(r.after_db, 2)],
+        **({"sqnr_db": ratios} if ratios else {}),
         "kept": r.kept,
         **({} if r.nats is None else {"nats": list(r.nats)}),
         **({} if r.macs is None else {"macs": list(r.macs)}),

@@ -123,6 +123,7 @@ def test_ledger_has_a_line_for_every_pass(result: Result) -> None:
         ("tflite", "refine-ranges"),
         ("tflite", "round-weights"),
         *(("tflite", p.name) for p in tflite.finish()),
+        ("tflite", "remove-constant-channels"),
         *(("onnxruntime", p.name) for p in runtime.prepare()),
         ("onnxruntime", "quantize"),
         ("onnxruntime", "refine-ranges"),

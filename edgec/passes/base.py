@@ -74,14 +74,15 @@ _MOST_TURNS = 50  # each pass makes a graph smaller or simpler; real models need
 
 @dataclass(frozen=True, slots=True)
 class LayerRecord:
-    """What a lossy pass did to one layer, judged on samples that it was not fitted to.
+    """What a pass did to one layer; a lossy one judged on samples that it was not fitted to.
 
     Parameters
     ----------
     layer
         Its name in the user's model.
     before_db, after_db
-        Signal-to-noise ratio of the layer's results, or of what the pass says it looks at.
+        Signal-to-noise ratio of the layer's results, or of what the pass says it looks at;
+        infinite where nothing is lost.
     kept
         What was kept: "plain" if the layer is as it was.
     nats

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -13,7 +15,14 @@ from edgec.program.operators import Activation, FullyConnected
 from edgec.program.program import Layer
 from edgec.program.tensors import Tensor
 
-__all__ = ["Ints", "Multiplier", "multiplied", "multipliers_of", "output_range"]
+__all__ = [
+    "Ints",
+    "Multiplier",
+    "multiplied",
+    "multipliers_of",
+    "output_range",
+    "rounds_clearly",
+]
 
 Ints = npt.NDArray[np.int64]
 
@@ -81,21 +90,32 @@ def multipliers_of(layer: Layer) -> tuple[Multiplier, ...]:
     return factors if len(factors) > 1 else factors * result.shape[-1]
 
 
-def output_range(activation: Activation, result: Tensor) -> tuple[int, int]:
-    """Return the least and the greatest integer that a layer stores after its activation."""
-    low, high = result.dtype.limits
-    bounds: dict[Activation, tuple[float | None, float | None]] = {
+_ENDS: Mapping[Activation, tuple[float | None, float | None]] = MappingProxyType(
+    {
         "none": (None, None),
         "relu": (0.0, None),
         "relu6": (0.0, 6.0),
         "relu_n1_to_1": (-1.0, 1.0),
     }
-    least, greatest = bounds[activation]
+)
+
+
+def output_range(activation: Activation, result: Tensor) -> tuple[int, int]:
+    """Return the least and the greatest integer that a layer stores after its activation."""
+    low, high = result.dtype.limits
+    least, greatest = _ENDS[activation]
     if least is not None:
         low = max(low, _on_grid(least, result))
     if greatest is not None:
         high = min(high, _on_grid(greatest, result))
     return low, high
+
+
+def rounds_clearly(activation: Activation, result: Tensor) -> bool:
+    """Whether where an activation ends is the same integer however it is rounded."""
+    ends = (end for end in _ENDS[activation] if end is not None)
+    places = (abs(end / result.scale) % 1 for end in ends)
+    return all(abs(place - 0.5) > 1 / 64 for place in places)
 
 
 def _on_grid(number: float, tensor: Tensor) -> int:

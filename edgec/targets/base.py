@@ -14,7 +14,7 @@ from edgec.errors import Diagnostic, UnsupportedError
 from edgec.export import Outside
 from edgec.ir import Array, ContainerType, DType, Graph, Op, QuantParams, Value
 from edgec.ops import quantize_array
-from edgec.passes import Pass, Precision, Recipe, Scheme
+from edgec.passes import Pass, PassRecord, Precision, Recipe, Scheme
 
 __all__ = ["Artifact", "Port", "Runner", "Target"]
 
@@ -87,6 +87,8 @@ class Artifact:
         empty where the file itself tells.
     outside
         What the file needs beside it; ``None`` where it holds everything.
+    records
+        What was done to the file itself, after all passes on the graph.
     """
 
     data: bytes
@@ -97,6 +99,7 @@ class Artifact:
     notes: tuple[Diagnostic, ...] = ()
     layers: tuple[tuple[str, str], ...] = ()
     outside: Outside | None = None
+    records: tuple[PassRecord, ...] = ()
 
     @property
     def size_bytes(self) -> int:

@@ -10,17 +10,22 @@ from hypothesis import strategies as st
 from edgec.ir import QuantParams
 from tests.program.files import Sketch
 
-__all__ = ["networks"]
+__all__ = ["networks", "sketches"]
 
 _KINDS = ("conv", "depthwise", "pool", "add", "concat", "pad", "relu", "point")
 _FATES = (-(1 << 26), 1 << 26, 0, 0, 0, 0, 0, 0)
 """What biases push channels to: the bottom, the top, or nowhere."""
 
 
-@st.composite
-def networks(draw: st.DrawFn) -> bytes:
+def networks() -> st.SearchStrategy[bytes]:
     """A file with a chain of layers, some of which fork and join again."""
-    net = _Net(draw(st.integers(0, 2**32 - 1)))
+    return sketches().map(lambda s: s.data(*(k for _, k in s.model.outputs)))
+
+
+@st.composite
+def sketches(draw: st.DrawFn, biased: bool = False) -> Sketch:
+    """Such a file before it is written; all layers have biases if all have to."""
+    net = _Net(draw(st.integers(0, 2**32 - 1)), biased)
     x = net.s.input(1, draw(st.integers(3, 6)), draw(st.integers(3, 6)), net.count())
     for kind in draw(st.lists(st.sampled_from(_KINDS), min_size=2, max_size=6)):
         x = getattr(net, kind)(x)
@@ -31,12 +36,13 @@ def networks(draw: st.DrawFn) -> bytes:
         x = net.dense(net.mean(x))
     else:
         x = net.conv(x)
-    return net.s.data(x)
+    net.s.model.outputs = [("y", x)]
+    return net.s
 
 
 class _Net:
-    def __init__(self, seed: int) -> None:
-        self.s = Sketch(seed)
+    def __init__(self, seed: int, biased: bool = False) -> None:
+        self.s, self.biased = Sketch(seed), biased
         self.rng = self.s.rng
 
     def count(self) -> int:
@@ -67,9 +73,10 @@ class _Net:
             scales = scales[:1]
         grid = QuantParams(scales, (0,) * len(scales), axis if len(scales) > 1 else None)
         operands = [x, self.s.constant(array, grid)]
-        if self.rng.random() < 0.85:
-            zero = QuantParams((float(np.float32(self.scale(x) * scales[0])),), (0,))
-            operands.append(self.s.constant(bias.astype(np.int32), zero))
+        if self.rng.random() < 0.85 or self.biased:
+            products_of = tuple(float(np.float32(self.scale(x) * s)) for s in scales)
+            sums = QuantParams(products_of, grid.zero_point, None if grid.axis is None else 0)
+            operands.append(self.s.constant(bias.astype(np.int32), sums))
         return [*operands, self.value(y, wanted)]
 
     def activation(self) -> dict[str, int]:

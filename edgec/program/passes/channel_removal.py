@@ -12,16 +12,16 @@ from edgec.program import operators as ops
 from edgec.program.arithmetic import Ints
 from edgec.program.bounds import Bounds, channels_of
 from edgec.program.counting import layer_macs, weight_bytes
-from edgec.program.passes.base import Change, Outcome
+from edgec.program.passes.base import Change
 from edgec.program.program import Layer, Program, Step
 from edgec.program.tensors import Tensor
 
-__all__ = ["without_channels"]
+__all__ = ["changes_between", "without_channels"]
 
 
 def without_channels(
     program: Program, kept: Mapping[int, Ints], bounds: Mapping[int, Bounds]
-) -> Outcome:
+) -> Program:
     """Return a program whose tensors have only some of their channels.
 
     Parameters
@@ -32,7 +32,19 @@ def without_channels(
     bounds
         Of what is read: channels that go never change, or nothing looks at them.
     """
-    return _Removal(program, kept, bounds).outcome()
+    return _Removal(program, kept, bounds).smaller()
+
+
+def changes_between(program: Program, smaller: Program) -> tuple[Change, ...]:
+    """Return what became of the layers of a program that lost channels."""
+    changes: list[Change] = []
+    for old, new in zip(program.layers(), smaller.layers(), strict=True):
+        if isinstance(old.op, (ops.Conv, ops.DepthwiseConv, ops.FullyConnected)):
+            macs = (layer_macs(old), layer_macs(new))
+            size = (weight_bytes(old), weight_bytes(new))
+            if old.input(1).shape != new.input(1).shape:
+                changes.append(Change(old.name, _told(old, new), macs, size))
+    return tuple(changes)
 
 
 class _Removal:
@@ -45,17 +57,9 @@ class _Removal:
             shape = (*self.tensors[k].shape[:-1], len(which))
             self.tensors[k] = replace(self.tensors[k], shape=shape)
 
-    def outcome(self) -> Outcome:
+    def smaller(self) -> Program:
         steps = tuple(map(self.step, self.program.steps))
-        smaller = replace(self.program, tensors=tuple(self.tensors), steps=steps)
-        changes: list[Change] = []
-        for old, new in zip(self.program.layers(), smaller.layers(), strict=True):
-            if isinstance(old.op, (ops.Conv, ops.DepthwiseConv, ops.FullyConnected)):
-                macs = (layer_macs(old), layer_macs(new))
-                size = (weight_bytes(old), weight_bytes(new))
-                if old.input(1).shape != new.input(1).shape:
-                    changes.append(Change(old.name, _told(old, new), macs, size))
-        return Outcome(smaller, tuple(changes))
+        return replace(self.program, tensors=tuple(self.tensors), steps=steps)
 
     def step(self, step: Step) -> Step:
         layer = self.program.layer(step)

@@ -21,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
-from edgec.ir import DType
+from edgec.ir import Array, DType
 from edgec.program import operators as ops
 from edgec.program.arithmetic import Ints
 from edgec.program.bounds import Bounds, bounds_of, channels_of
 from edgec.program.operators import Operator
-from edgec.program.passes.base import Change, Outcome, ProgramPass
-from edgec.program.passes.channel_removal import without_channels
+from edgec.program.passes.base import Outcome, ProgramPass
+from edgec.program.passes.channel_removal import changes_between, without_channels
 from edgec.program.passes.dead_code import RemoveDeadCode
 from edgec.program.program import Layer, Program, Step
 
@@ -35,7 +35,7 @@ __all__ = ["RemoveConstantChannels"]
 
 _WEIGHTED = (ops.Conv, ops.DepthwiseConv, ops.FullyConnected)
 _MOST_ROUNDS = 16
-_MOST_CHANNELS = 1 << 20  # no microcontroller has so many; bounds are kept for each
+_MOST_CHANNELS = 1 << 20  # convolutions have a hundredth of it; bounds are kept for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,15 @@ class RemoveConstantChannels(ProgramPass):
     multiple
         Keep so many channels that their number is a multiple of this, where there are enough:
         kernels take several at a time.
+    slack
+        By how many integers the result of a layer that rounds may differ from TFLite Micro's:
+        0 for that and for generated code, 1 for all runtimes.
     """
 
     name: ClassVar[str] = "remove-constant-channels"
 
     multiple: int = 1
+    slack: int = 0
 
     def __post_init__(self) -> None:
         if self.multiple < 1:
@@ -59,17 +63,27 @@ class RemoveConstantChannels(ProgramPass):
 
     @override
     def run(self, program: Program) -> Outcome:
-        changes: list[Change] = []
+        outcome = self.narrowed(program)
+        if outcome.program is program:
+            return outcome
+        # No layer is gone: only what stood in the place of cut constants before.
+        return Outcome(RemoveDeadCode().run(outcome.program).program, outcome.changes)
+
+    def narrowed(self, program: Program) -> Outcome:
+        """Return the program with all of its steps, and its tensors under their numbers.
+
+        Constants that are cut are added behind the others.
+        """
+        smaller = program
         if sum(channels_of(t) for t in program.tensors if t.data is None) > _MOST_CHANNELS:
             return Outcome(program)
         for _ in range(_MOST_ROUNDS):  # what is gone is not read, which may leave more unread
-            kept = _Channels(program).kept(self.multiple)
+            bounds = bounds_of(smaller, self.slack)
+            kept = _Channels(smaller, bounds).kept(self.multiple)
             if not kept:
                 break
-            outcome = without_channels(program, kept, bounds_of(program))
-            program = RemoveDeadCode().run(outcome.program).program
-            changes += outcome.changes
-        return Outcome(program, tuple(changes))
+            smaller = without_channels(smaller, kept, bounds)
+        return Outcome(smaller, changes_between(program, smaller))
 
 
 class _Channels:
@@ -79,9 +93,8 @@ class _Channels:
     to one of them.
     """
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.bounds = bounds_of(program)
+    def __init__(self, program: Program, bounds: Mapping[int, Bounds]) -> None:
+        self.program, self.bounds = program, bounds
         self.first: dict[int, int] = {}
         count = 0
         for step in program.steps:
@@ -184,7 +197,7 @@ def _elementwise(channels: _Channels, step: Step, layer: Layer) -> None:
     _identical(channels, step, step.inputs[0], step.outputs[0])
 
 
-def _read(channels: _Channels, step: Step, layer: Layer, weights: Ints) -> None:
+def _read(channels: _Channels, step: Step, layer: Layer, weights: Array) -> None:
     """Have what a layer reads stay, but for what its bias can stand for.
 
     Parameters
@@ -196,21 +209,21 @@ def _read(channels: _Channels, step: Step, layer: Layer, weights: Ints) -> None:
     if step.inputs[0] not in channels.first:
         return
     bounds = channels.bounds[step.inputs[0]]
-    products = _products(layer, weights, bounds)
     unread = ~weights.any(axis=(0, 1))
     same = bounds.constant
     if any(map(any, getattr(layer.op, "pads", ()))):
         same &= bounds.low == x.zero_point
-    bias = layer.inputs[2] if len(layer.inputs) > 2 else None
-    start = 0 if bias is None or bias.data is None else np.abs(bias.data.astype(np.int64))
-    if (start + np.abs(products[:, same]).sum(1) >= 1 << 31).any():
-        same[:] = False  # it has no room in the bias
+    if same.any() and not _has_room(layer, weights[..., same], bounds.low[same]):
+        same[:] = False
     channels.need(step.inputs[0], ~(unread | same))
 
 
-def _products(layer: Layer, weights: Ints, bounds: Bounds) -> Ints:
-    found: Ints = weights.sum(1) * (bounds.low - layer.input(0).zero_point)
-    return found
+def _has_room(layer: Layer, weights: Array, values: Ints) -> bool:
+    """Whether biases can take what some channels of one value each add to the sums."""
+    products = weights.sum(1, dtype=np.int64) * (values - layer.input(0).zero_point)
+    bias = layer.inputs[2] if len(layer.inputs) > 2 else None
+    start = 0 if bias is None or bias.data is None else np.abs(bias.data.astype(np.int64))
+    return bool((start + np.abs(products).sum(1) < 1 << 31).all())
 
 
 def _is_int8(layer: Layer) -> bool:
@@ -228,8 +241,7 @@ def _conv(channels: _Channels, step: Step, layer: Layer) -> None:
     if not _is_int8(layer) or w.shape[3] != layer.input(0).shape[3]:
         _all_needed(channels, step, layer)
         return
-    weights = w.data.reshape(w.shape[0], -1, w.shape[3]).astype(np.int64)
-    _read(channels, step, layer, weights)
+    _read(channels, step, layer, w.data.reshape(w.shape[0], -1, w.shape[3]))
 
 
 def _fully_connected(channels: _Channels, step: Step, layer: Layer) -> None:
@@ -238,8 +250,7 @@ def _fully_connected(channels: _Channels, step: Step, layer: Layer) -> None:
     if not _is_int8(layer) or w.shape[1] % depth:
         _all_needed(channels, step, layer)
         return
-    weights = w.data.reshape(w.shape[0], -1, depth).astype(np.int64)
-    _read(channels, step, layer, weights)
+    _read(channels, step, layer, w.data.reshape(w.shape[0], -1, depth))
 
 
 def _depthwise(channels: _Channels, step: Step, layer: Layer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
+from edgec.cost import Cost, cost
 from edgec.errors import Diagnostic, NumericsError, OptionError, UnsupportedError
 from edgec.ir import Array, DType, Graph, Op
 from edgec.ops import Dequantize, Identity, Quantize
-from edgec.passes import STATIC_INT8, Pass, Precision, Recipe, Scheme, SchemeWishes
+from edgec.passes import STATIC_INT8, Pass, PassRecord, Precision, Recipe, Scheme, SchemeWishes
 from edgec.targets.base import Artifact, Runner, Target
 from edgec.targets.microcontroller.cores import Core, core_names, load_core
 from edgec.targets.microcontroller.forms import Form
@@ -146,7 +148,8 @@ class Microcontroller(Target):
 
     @property
     def _tflite(self) -> Tflite:
-        return Tflite(recipe=self.recipe, wishes=self.wishes)
+        # What is constant goes from the program, where exact arithmetic proves more of it.
+        return Tflite(recipe=self.recipe, wishes=self.wishes, drop_constants=False)
 
     @override
     def named(self, stem: str) -> Microcontroller:
@@ -241,12 +244,7 @@ class Microcontroller(Target):
         )
         name = self.prefix or graph.name
         program = parse_program(made.data, name, "what was made of the model")
-        program, changes = _without_waste(program)
-        done = tuple(
-            Diagnostic(f"{change.done}: no output changes", change.layer)
-            for change in changes
-            if change.macs[0] != change.macs[1]
-        )
+        program, changes, records = _without_waste(program, cost(graph))
         generated = generate(program, self.core, options=Options(name, max_ram=self.budget.ram))
         main = generated.files[f"{generated.prefix}.c"]
         return Sources(
@@ -255,8 +253,9 @@ class Microcontroller(Target):
             made.inputs,
             made.outputs,
             made.operators,
-            (*made.notes, *done, *generated.notes),
+            (*made.notes, *generated.notes),
             made.layers,
+            records=records,
             program=program,
             flatbuffer=made.data,
             generated=generated,
@@ -352,12 +351,23 @@ def _floats(graph: Graph) -> Iterator[Diagnostic]:
             yield Diagnostic("is computed in float", where, _WHOLE)
 
 
-def _without_waste(program: Program) -> tuple[Program, tuple[Change, ...]]:
+def _without_waste(
+    program: Program, price: Cost
+) -> tuple[Program, tuple[Change, ...], tuple[PassRecord, ...]]:
     """Return the program without what no output needs, and what was done to each layer."""
-    from edgec.program.passes import LOSSLESS, run_passes
+    from edgec.program.passes import LOSSLESS
+    from edgec.program.passes.ledger import ledger_line
 
-    outcome = run_passes(program, LOSSLESS)
-    return outcome.program, tuple(outcome.changes)
+    changes: list[Change] = []
+    records: list[PassRecord] = []
+    for each in LOSSLESS:
+        start = time.perf_counter()
+        outcome = each.run(program)
+        seconds = time.perf_counter() - start
+        records.append(ledger_line(each.name, outcome.changes, price, seconds))
+        program, price = outcome.program, records[-1].after
+        changes += outcome.changes
+    return program, tuple(changes), tuple(records)
 
 
 class _Emulated(Runner):

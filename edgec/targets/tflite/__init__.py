@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
+from edgec.cost import cost
 from edgec.errors import Diagnostic, OptionError
 from edgec.frontend.floats import in_float32
 from edgec.ir import DType, Graph, Node, Op, Value, unload
@@ -32,6 +33,7 @@ from edgec.passes import (
     FoldConstants,
     FuseFullyConnected,
     Pass,
+    PassRecord,
     Precision,
     Recipe,
     RecognizeStoredWeights,
@@ -77,6 +79,8 @@ class Tflite(Target):
         What the user chose of the scheme.
     device
         What the file will run on.
+    drop_constants
+        Whether channels that provably never change are left out of files that compute on int8.
     """
 
     name: ClassVar[str] = "tflite"
@@ -86,6 +90,7 @@ class Tflite(Target):
     recipe: Recipe = STATIC_INT8
     wishes: SchemeWishes = field(default_factory=SchemeWishes)
     device: Device = XNNPACK
+    drop_constants: bool = True
 
     @override
     def for_floats(self) -> Tflite:
@@ -224,6 +229,7 @@ class Tflite(Target):
 
     @override
     def emit(self, graph: Graph) -> Artifact:
+        from edgec.targets.tflite.constant_channels import without_constant_channels
         from edgec.targets.tflite.schema import serialize
 
         model_ports = (*graph.inputs, *graph.outputs)
@@ -234,6 +240,11 @@ class Tflite(Target):
         outputs = bind_outputs(b, self.io_dtype, self.io_layout)
         model = b.model.without_dead()
         verify(model)
+        records: tuple[PassRecord, ...] = ()
+        if self.drop_constants:
+            model, records = without_constant_channels(
+                model, cost(graph), self.channel_multiple
+            )
         unload(c.array for c in graph.constants.values())
         counts = Counter(op.code for op in model.operators)
         return Artifact(
@@ -248,6 +259,7 @@ class Tflite(Target):
                 *_changed(model_ports, (*graph.inputs, *graph.outputs)),
             ),
             tuple((op.code, op.layer) for op in model.operators),
+            records=records,
         )
 
     def _slow(self, model: Model) -> tuple[Diagnostic, ...]:

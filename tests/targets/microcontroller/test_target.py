@@ -165,7 +165,7 @@ def test_the_interface_of_a_tflite_file_beside_is_free() -> None:
 
 def test_the_report_tells_what_lossless_passes_did(monkeypatch: pytest.MonkeyPatch) -> None:
     change = Change("conv", "left out 2 channels", (20, 10), (8, 4))
-    monkeypatch.setattr(target, "_without_waste", lambda program: (program, (change,)))
+    monkeypatch.setattr(target, "_without_waste", lambda program, _: (program, (change,), ()))
     result = compile_model(MODEL, options())
     (artifact,) = result.report["artifacts"]
     (told,) = artifact["device"]["lossless"]

@@ -1,0 +1,39 @@
+"""What passes did to a program, as passes on graphs tell it: lines of the ledger."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+from edgec.cost import Cost
+from edgec.passes import Exact, LayerRecord, PassRecord
+from edgec.program.passes.base import Change
+
+__all__ = ["ledger_line"]
+
+
+def ledger_line(
+    name: str, changes: Iterable[Change], before: Cost, seconds: float
+) -> PassRecord:
+    """Return what the report says of a lossless pass on a program.
+
+    Parameters
+    ----------
+    before
+        Of what the pass began with.
+    """
+    done = tuple(changes)
+    fewer = sum(c.macs[0] - c.macs[1] for c in done)
+    lighter = sum(c.weight_bytes[0] - c.weight_bytes[1] for c in done)
+    after = replace(
+        before,
+        parameters=before.parameters - lighter,  # a weight is a byte
+        macs=before.macs - fewer,
+        weight_bytes=before.weight_bytes - lighter,
+    )
+    layers = tuple(
+        LayerRecord(c.layer, math.inf, math.inf, c.done, None, c.macs, c.weight_bytes)
+        for c in done
+    )
+    return PassRecord(name, str(Exact()), bool(done), before, after, 0.0, seconds, (), layers)
