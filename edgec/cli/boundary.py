@@ -19,7 +19,7 @@ import click
 from edgec import __version__
 from edgec.errors import Diagnostic, EdgecError, InternalError
 
-__all__ = ["guarded"]
+__all__ = ["guarded", "print_json"]
 
 # Of the machine and not of edgec, wherever they come up: no rights, no space, a broken disk.
 _ENVIRONMENT = (
@@ -70,6 +70,27 @@ def guarded(main: Callable[..., Any], args: Sequence[str] | None = None) -> NoRe
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def print_json(document: Mapping[str, Any], refused: EdgecError | None = None) -> None:
+    """Print a result as JSON; if it is not good enough, say so in it and on standard error.
+
+    Raises
+    ------
+    click.exceptions.Exit
+        If `refused` says why it is not good enough, with the exit code of that. Raised as it
+        is, it would become a second document.
+    """
+    from edgec.files import json_bytes
+
+    if refused is None:
+        click.echo(json_bytes(document), nl=False)
+        return
+    code = refused.exit_code
+    entry = _entry(refused.summary, refused.diagnostics, code)
+    click.echo(json_bytes({**document, **entry}), nl=False)
+    _show(refused)
+    raise click.exceptions.Exit(code)
+
+
 def _message(error: EdgecError, as_json: bool) -> int:
     _show(error)
     _to_stdout(as_json, error.summary, error.diagnostics, error.exit_code)
@@ -112,9 +133,15 @@ def _to_stdout(
         return
     from edgec.files import json_bytes
 
+    click.echo(json_bytes(_entry(summary, diagnostics, code, **more)), nl=False)
+
+
+def _entry(
+    summary: str, diagnostics: Sequence[Diagnostic], code: int, **more: str
+) -> dict[str, Any]:
     listed = [{"where": d.where, "message": d.message, "hint": d.hint} for d in diagnostics]
     error = {"summary": summary, "diagnostics": listed, "exit_code": code, **more}
-    click.echo(json_bytes({"error": error}), nl=False)
+    return {"error": error}
 
 
 def _fault(

@@ -243,12 +243,12 @@ def command(
     )
     result = build(model, settings, output, quiet=quiet or as_json)
     if as_json:
-        from edgec.files import json_bytes
+        from edgec.cli.boundary import print_json
 
-        click.echo(json_bytes(result.report), nl=False)
-    else:
-        from edgec.cli.render import print_report
+        print_json(result.report, result.refused)
+        return
+    from edgec.cli.render import print_report
 
-        print_report(result.report, folder=output, quiet=quiet)
+    print_report(result.report, folder=output, quiet=quiet)
     if result.refused is not None:
         raise result.refused

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.boundary import print_json
 from edgec.cli.render_emulation import print_fit, print_measurement
 from edgec.errors import Diagnostic, OptionError, UnsupportedError
-from edgec.files import json_bytes, write_files
+from edgec.files import write_files
 from edgec.program.passes import LOSSLESS, run_passes
 from edgec.program.reading import read_program
 from edgec.targets.microcontroller.boards import load_board
@@ -76,14 +77,9 @@ def emulate(
         drawing = picture(measured.model, measured.arena).encode()
         write_files(svg.parent, {svg.name: drawing}, protect=[file])
     if as_json:
-        if over is not None:
-            raise over
         both = measured.to_dict()
-        click.echo(
-            json_bytes(both if found is None else {**both, "fit": found.to_dict()}), nl=False
-        )
+        print_json(both if found is None else {**both, "fit": found.to_dict()}, over)
         if found is not None and not found.fits:
-            # Said in the record: an error would be a second document.
             raise click.exceptions.Exit(UnsupportedError.exit_code)
         return
     print_measurement(measured)

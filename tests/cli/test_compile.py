@@ -395,3 +395,33 @@ def test_the_demo_prints_both_reports_as_json(compiler: FakeCompiler, edgec: Run
 
     assert json.loads(result.stdout) == {"float": compiler.report, "int8": compiler.report}
     assert result.stderr == ""
+
+
+def test_a_refused_result_is_one_document(
+    compiler: FakeCompiler, edgec: Run, model: Path
+) -> None:
+    problem = Diagnostic("takes 9 bytes of RAM, 1 more than the 8 of --max-ram", "net", "prune")
+    compiler.refused = UnsupportedError("the model does not fit the device", [problem])
+
+    result = edgec("compile", str(model), "-t", "microcontroller", "-o", "out", "--json")
+
+    assert result.exit_code == 5
+    found = json.loads(result.stdout)
+    error = found.pop("error")
+    assert found == compiler.report
+    assert error["summary"] == "the model does not fit the device"
+    assert error["diagnostics"][0]["where"] == "net"
+    assert error["exit_code"] == 5
+    assert result.stderr.startswith("error: the model does not fit the device\n  net: takes 9")
+
+
+def test_a_refused_result_is_printed_before_the_error(
+    compiler: FakeCompiler, edgec: Run, model: Path
+) -> None:
+    compiler.refused = UnsupportedError("the model does not fit the device")
+
+    result = edgec("compile", str(model), "-t", "microcontroller", "-o", "out")
+
+    assert result.exit_code == 5
+    assert "wrote net.tflite" in result.stdout
+    assert result.stderr == "error: the model does not fit the device\n"

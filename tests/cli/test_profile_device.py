@@ -129,6 +129,18 @@ def test_what_is_the_same_for_every_input_is_left_out(edgec: Run, tmp_path: Path
     assert record["macs"] == 512
 
 
+def test_over_budget_the_record_says_so_in_one_document(edgec: Run, network: Path) -> None:
+    result = edgec(
+        "profile", str(network), "--device", "cortex-m4", "--max-ram", "100", "--json"
+    )
+
+    assert result.exit_code == 5
+    found = json.loads(result.stdout)
+    assert found["ram"]["total"] > 100
+    assert "of --max-ram" in found["error"]["diagnostics"][0]["message"]
+    assert "the model does not fit the budget" in result.stderr
+
+
 def test_draws_the_memory(edgec: Run, network: Path, tmp_path: Path) -> None:
     drawing = tmp_path / "memory.svg"
 
