@@ -22,7 +22,7 @@ from edgec.ir import Array, DType, QuantParams
 from edgec.program.faults import Fault
 from edgec.program.tensors import Tensor
 
-__all__ = ["DTYPES", "Entry", "Tables", "read_tables"]
+__all__ = ["ANY", "DTYPES", "MICROCONTROLLER", "Entry", "Room", "Tables", "read_tables"]
 
 DTYPES = {
     schema.TensorType.FLOAT32: DType.FLOAT32,
@@ -39,10 +39,34 @@ DTYPES = {
 
 _CODES = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
 
-_MOST_TABLES = 1 << 16
-_MOST_AXES = 6  # what TFLite Micro's shapes hold
-_MOST_BYTES = 1 << 28
-"""More than any tensor of a microcontroller takes; sums of a few such sizes fit 32 bits."""
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is believed of a file.
+
+    Parameters
+    ----------
+    tables
+        The most tensors, or operators.
+    axes, elements
+        The most that a tensor has.
+    least
+        The least length of an axis.
+    """
+
+    tables: int
+    axes: int
+    elements: int
+    least: int
+
+
+# TFLite Micro's shapes hold 6 axes. A tensor is smaller than that: sums of a few such sizes
+# fit 32 bits.
+MICROCONTROLLER = Room(1 << 16, 6, 1 << 28, 1)
+"""Files that may run on microcontrollers."""
+
+ANY = Room(1 << 22, 32, 1 << 48, 0)
+"""All that numpy can hold."""
 
 _NAME_BYTES = 1024
 
@@ -72,6 +96,8 @@ class Entry:
         Numbers of tensors that are there; -1 for an operand that is left out.
     layer
         The user's name for it: that of its first result.
+    version
+        Of the builtin.
     """
 
     code: str
@@ -79,6 +105,7 @@ class Entry:
     outputs: tuple[int, ...]
     layer: str
     table: Any
+    version: int = 1
 
     def options(self, name: str) -> Any:
         """Return its options as a table of the schema; the defaults if it has no such ones."""
@@ -134,7 +161,7 @@ class Tables:
     sparse: frozenset[int]
 
 
-def read_tables(data: bytes, called: str = "the file") -> Tables:
+def read_tables(data: bytes, called: str = "the file", room: Room = MICROCONTROLLER) -> Tables:
     """Return what a file holds.
 
     Raises
@@ -145,7 +172,7 @@ def read_tables(data: bytes, called: str = "the file") -> Tables:
     if data[4:8] != b"TFL3":
         raise ModelError(f"{called} is not a TFLite file")
     try:
-        return _File(data).tables()
+        return _File(data, room).tables()
     except _DAMAGE as error:
         found = Diagnostic(_reason(error), hint=_AGAIN)
         raise ModelError(f"{called} is damaged", [found]) from error
@@ -159,8 +186,8 @@ def _reason(error: Exception) -> str:
 
 
 class _File:
-    def __init__(self, data: bytes) -> None:
-        self.data = data
+    def __init__(self, data: bytes, room: Room) -> None:
+        self.data, self.room = data, room
         self.root = schema.Model.GetRootAs(data)
         # Files share lists at most here and there; more than this would take long to read.
         self.entries_left = 4 * len(data) + 1024
@@ -183,7 +210,7 @@ class _File:
         )
 
     def count(self, length: int, of: str) -> int:
-        if length > _MOST_TABLES:
+        if length > self.room.tables:
             raise ValueError(f"a list claims to hold {length} {of}")
         return self.spend(length)
 
@@ -227,7 +254,8 @@ class _File:
         inputs = self.indices(table.InputsLength, table.InputsAsNumpy, len(tensors))
         outputs = self.indices(table.OutputsLength, table.OutputsAsNumpy, len(tensors))
         named = outputs and outputs[0] >= 0 and tensors[outputs[0]].name
-        return Entry(code, inputs, outputs, named or f"operator {number}", table)
+        layer = named or f"operator {number}"
+        return Entry(code, inputs, outputs, layer, table, kind.Version())
 
     def tensor(self, table: Any) -> Tensor:
         name = self.text(table.Name())
@@ -242,14 +270,14 @@ class _File:
         )
 
     def shape(self, table: Any, name: str) -> tuple[int, ...]:
-        if table.ShapeLength() > _MOST_AXES:
+        if table.ShapeLength() > self.room.axes:
             raise ValueError(f"{name} has {table.ShapeLength()} axes")
         lengths = [int(d) for d in self.vector(table.ShapeLength, table.ShapeAsNumpy)]
         if lengths and lengths[0] == -1:
             lengths[0] = 1  # a batch that is left open
-        if any(d < 1 for d in lengths):
+        if any(d < self.room.least for d in lengths):
             raise ValueError(f"{name} has the shape {lengths}")
-        if math.prod(lengths) > _MOST_BYTES:
+        if math.prod(lengths) > self.room.elements:
             raise ValueError(f"{name} has the shape {lengths}, which nothing holds")
         return tuple(lengths)
 

@@ -10,23 +10,14 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgec import __version__
 from edgec.ir import Array, DType, QuantParams
+from edgec.program.tables import DTYPES
 from edgec.targets.tflite.buffers import Buffers
 from edgec.targets.tflite.model import Model, Operator, Tensor
 from edgec.targets.tflite.runtimes import first_release
 
 __all__ = ["TYPES", "min_runtime_version", "serialize"]
 
-TYPES = {
-    DType.FLOAT32: schema.TensorType.FLOAT32,
-    DType.FLOAT16: schema.TensorType.FLOAT16,
-    DType.INT4: schema.TensorType.INT4,
-    DType.INT8: schema.TensorType.INT8,
-    DType.UINT8: schema.TensorType.UINT8,
-    DType.INT16: schema.TensorType.INT16,
-    DType.INT32: schema.TensorType.INT32,
-    DType.INT64: schema.TensorType.INT64,
-    DType.BOOL: schema.TensorType.BOOL,
-}
+TYPES = {dtype: number for number, dtype in DTYPES.items()}
 
 _FAR_RUNTIME = "2.15.0"  # reads contents outside the FlatBuffer: version 3c of the schema
 
