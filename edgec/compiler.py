@@ -133,7 +133,7 @@ def compile_model(
         compiled = [
             replace(
                 c,
-                measured=target.measured(c.artifact, data.first()),
+                measured=target.measured(c.artifact, data.proof()),
                 artifact=target.delivered(runners[c.target], data.first()),
             )
             for target, c in zip(targets, compiled, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -216,10 +216,16 @@ class Target(ABC):
         """
 
     def measured(
-        self, artifact: Artifact, feeds: Mapping[str, Array]
+        self, artifact: Artifact, samples: Iterable[Mapping[str, Array]]
     ) -> Mapping[str, Any] | None:
-        """Return what an artifact takes on its device, as JSON, where that can be counted."""
-        del artifact, feeds
+        """Return what an artifact takes on its device, as JSON, where that can be counted.
+
+        Parameters
+        ----------
+        samples
+            Of the model's inputs; as many are run as that needs.
+        """
+        del artifact, samples
         return None
 
     def delivered(self, runner: Runner, feeds: Mapping[str, Array]) -> Artifact:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_CORE", "Budget", "Microcontroller", "Sources", "refuse_interface"]
 
 DEFAULT_CORE = "cortex-m4"
+_COMPARED = 8
+"""Samples that are compared with TFLite Micro, of those that prove the artifact anyway."""
+
 _WHOLE = "let all layers be quantized, without --keep-float; or compile without --recipe"
 
 
@@ -274,16 +277,20 @@ class Microcontroller(Target):
         return _Emulated(artifact)
 
     @override
-    def measured(self, artifact: Artifact, feeds: Mapping[str, Array]) -> Mapping[str, Any]:
+    def measured(
+        self, artifact: Artifact, samples: Iterable[Mapping[str, Array]]
+    ) -> Mapping[str, Any]:
         from edgec.targets.microcontroller.emulation.measure import measure
 
         assert isinstance(artifact, Sources)
-        sample = [port.encode(feeds[port.name]) for port in artifact.inputs]
+        stored = (
+            [port.encode(feeds[port.name]) for port in artifact.inputs] for feeds in samples
+        )
         found = measure(
             artifact.program,
             artifact.flatbuffer,
             self.core,
-            samples=[sample],
+            samples=_distinct(stored, _COMPARED),
             changes=artifact.changes,
             generated=artifact.generated,
         )
@@ -322,6 +329,16 @@ class Microcontroller(Target):
     @override
     def over_budget(self, measured: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
         return self.budget.over(measured["ram"]["total"], measured["flash"]["total"], self.name)
+
+
+def _distinct(samples: Iterable[list[Array]], most: int) -> list[list[Array]]:
+    """Return the first samples of which no two are equal."""
+    found: dict[bytes, list[Array]] = {}
+    for sample in samples:
+        if len(found) == most:
+            break
+        found.setdefault(b"".join(array.tobytes() for array in sample), sample)
+    return list(found.values())
 
 
 def _floats(graph: Graph) -> Iterator[Diagnostic]:

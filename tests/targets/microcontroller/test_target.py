@@ -48,6 +48,7 @@ def test_a_model_becomes_c_that_computes_what_it_should_on_the_core(tmp_path: Pa
     assert found["device"] == "cortex-m4"
     assert found["verification"]["exact"]
     assert found["verification"]["oracle"].startswith("tflite-micro ")
+    assert found["verification"]["inputs"] == 8
     assert 0.5 * found["macs"] < found["instructions"] < 2 * found["macs"]
     assert set(result.report["digests"]) == names - {"report.json"}
     result.save(tmp_path)
@@ -171,6 +172,13 @@ def test_the_report_tells_what_lossless_passes_did(monkeypatch: pytest.MonkeyPat
     (told,) = artifact["device"]["lossless"]
     assert told["layer"] == "conv"
     assert told["done"] == "left out 2 channels"
+
+
+def test_equal_samples_are_compared_once() -> None:
+    x = [[np.full(3, k, np.int8)] for k in (1, 2, 1, 2, 3, 4)]
+
+    assert [int(sample[0][0]) for sample in target._distinct(iter(x), 3)] == [1, 2, 3]
+    assert len(target._distinct(x[:4], 8)) == 2
 
 
 def test_the_terminal_says_how_many_samples_were_compared() -> None:
