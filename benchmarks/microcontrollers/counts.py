@@ -85,7 +85,7 @@ def _line(case: Case, found: Measurement) -> None:
     exact = found.verification is not None and found.verification.exact
     print(
         f"  {found.core:11} {found.instructions:>12,} instructions, "
-        f"{found.loaded_words:>11,} words loaded, "
+        f"{found.loaded_words or 0:>11,} words loaded, "
         f"each MAC {found.instructions / max(found.macs, 1):.3f}{beside}, "
         f"{'bit for bit' if exact else 'NOT COMPARED'}",
         flush=True,

@@ -21,7 +21,7 @@ def print_measurement(measured: Measurement) -> None:
     totals.add_row(
         f"{measured.model} on {measured.core}",
         count_text(measured.instructions),
-        count_text(measured.loaded_words),
+        "-" if measured.loaded_words is None else count_text(measured.loaded_words),
         bytes_text(measured.flash.total),
         bytes_text(measured.ram.total),
         bytes_text(measured.ram.stack),

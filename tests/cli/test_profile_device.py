@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_printed_and_fails(
             "has a cortex-m0, not a cortex-m4",
         ),
         (["--board", "microbit-v1", "--fit", "microbit-v2"], "name two boards"),
-        (["--device", "cortex-m55"], "no emulator for cortex-m55"),
+        (["--device", "cortex-m55"], "qemu-system-arm is not installed"),
         (["--device", "cortex-m4", "--inputs", "gone.npz"], "cannot read the inputs gone.npz"),
         (["--device", "cortex-m4", "--compiler", "gcc"], "gcc-arm-none-eabi"),
     ],

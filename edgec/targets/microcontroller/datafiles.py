@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgec.errors import Diagnostic, InternalError, OptionError
 
-__all__ = ["Cpi", "QemuMachine", "Region", "Table", "names_in", "read"]
+__all__ = ["Cpi", "QemuMachine", "Region", "Table", "Timer", "names_in", "read"]
 
 _DATA = Path(__file__).parent / "data"
 
@@ -45,12 +45,27 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Timer:
+    """A register of 32 bits that counts up by itself."""
+
+    address: int
+    hz: int
+
+
+@dataclass(frozen=True, slots=True)
 class QemuMachine:
-    """A board that QEMU emulates, with its memory."""
+    """A board that QEMU emulates, with its memory.
+
+    Parameters
+    ----------
+    timer
+        By which instructions are counted; ``None`` where none is known.
+    """
 
     name: str
     flash: Region
     ram: Region
+    timer: Timer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +123,11 @@ class Table:
         found = self.table("qemu")
         if found is None:
             return None
-        return QemuMachine(found.string("machine"), found.region("flash"), found.region("ram"))
+        timer = None
+        if "timer" in found.contents:
+            timer = Timer(found.count("timer"), found.count("timer_hz"))
+        name, flash, ram = found.string("machine"), found.region("flash"), found.region("ram")
+        return QemuMachine(name, flash, ram, timer)
 
     def cpi(self) -> Cpi | None:
         """Return the table ``cpi``; ``None`` if there is none."""

@@ -211,6 +211,12 @@ def _portability(texts: Texts) -> str:
 #error "These kernels need an Arm core with DSP, and GCC or clang: generate portable ones"
 #endif
 """
+    if any(f.helium for f in texts.functions):
+        text += """
+#if !defined(__ARM_FEATURE_MVE)
+#error "These kernels need an Arm core with Helium (MVE): generate others"
+#endif
+"""
     return text
 
 

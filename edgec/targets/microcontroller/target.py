@@ -175,23 +175,27 @@ class Microcontroller(Target):
     def require_emulation(self) -> None:
         """Raise ``OptionError`` if the code cannot be compiled and run here."""
         from edgec.targets.microcontroller.emulation.extra import require
+        from edgec.targets.microcontroller.emulation.model import require_emulation
 
-        if not self.core.emulator:
+        require("ziglang", "Compiling for microcontrollers")
+        require("elftools", "Emulating microcontrollers")
+        if self.core.emulator:
+            require_emulation(self.core)
+            return
+        try:
+            require_emulation(self.core)
+        except OptionError as error:
             known = [name for name in core_names() if load_core(name).emulator]
             raise OptionError(
-                f"code for {self.core.name} cannot be proven: there is no emulator for it "
-                "that pip installs",
+                f"code for {self.core.name} cannot be proven: {error.summary}",
                 [
                     Diagnostic(
-                        f"emulated are {', '.join(known)}",
+                        f"without more, emulated are {', '.join(known)}",
                         hint="--no-proof writes it unproven; a cortex-m55 runs what is made "
                         "for cortex-m33, too",
                     )
                 ],
-            )
-        require("ziglang", "Compiling for microcontrollers")
-        require("unicorn", "Emulating microcontrollers")
-        require("elftools", "Emulating microcontrollers")
+            ) from error
 
     @property
     @override

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from edgec.program.reading import read_program
 from edgec.targets.microcontroller.cores import load_core
+from edgec.targets.microcontroller.emulation.emulated_board import QEMU
 from edgec.targets.microcontroller.emulation.inputs import random_inputs
 from edgec.targets.microcontroller.emulation.model import EmulatedModel, build_model
 from edgec.targets.microcontroller.emulation.oracle import oracle_runs
@@ -27,12 +29,15 @@ FILES = [
 ]
 
 
+@pytest.mark.parametrize("on", ["cortex-m4", "cortex-m55"])
 @pytest.mark.parametrize("name", FILES)
-def test_every_layer_writes_what_it_should(name: str) -> None:
+def test_every_layer_writes_what_it_should(name: str, on: str) -> None:
     path = MODELS / f"{name}.tflite"
     if not path.is_file():
         pytest.skip("needs the models of the shared data")
-    program, core = read_program(path), load_core("cortex-m4")
+    program, core = read_program(path), load_core(on)
+    if not core.emulator and shutil.which(QEMU) is None:
+        pytest.skip(f"{QEMU} is not installed")
     samples = random_inputs([program.tensors[k] for k in program.inputs], 3)
     generated = generate(program, core)
     model = EmulatedModel(generated, build_model(generated, core, compiler()), core)

@@ -103,6 +103,7 @@ def test_the_parts_add_up() -> None:
     assert layers[3] == 0 < min(layers[:3])
     assert 0 < found.outside < 40
     assert found.macs == 36 * 8 * 36 + 36 * 8 * 8 + 3 * 288
+    assert found.loaded_words is not None
     assert found.loaded_words > found.macs / 4
     plain = 8 * 36 + 8 * 8 + 3 * 288
     assert plain <= found.flash.weights <= 2 * plain

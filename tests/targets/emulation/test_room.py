@@ -14,6 +14,7 @@ from edgec.targets.microcontroller.cores import load_core
 from edgec.targets.microcontroller.datafiles import Region
 from edgec.targets.microcontroller.emulation import model
 from edgec.targets.microcontroller.emulation.measure import measure
+from edgec.targets.microcontroller.emulation.startup import RAM, Memory
 from tests.program.files import Sketch
 
 M4 = load_core("cortex-m4")
@@ -32,7 +33,7 @@ def test_tensors_that_the_emulator_has_no_room_for_are_told_with_their_size() ->
 def test_constants_that_the_emulator_has_no_room_for_are_told_with_their_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(model, "FLASH", Region(0, 4000))
+    monkeypatch.setattr(model, "memory_for", lambda core: Memory(Region(0, 4000), RAM))
     s = Sketch()
     x, y = s.input(1, 64), s.value(1, 64)
     s.op("FULLY_CONNECTED", [x, s.weights(64, 64), s.bias(64)], [y], "FullyConnected")

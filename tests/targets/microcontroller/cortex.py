@@ -15,8 +15,10 @@ pytest.importorskip("elftools", reason="there is no reader of ELF files")
 from edgec.program import Layer
 from edgec.targets.microcontroller import Core
 from edgec.targets.microcontroller.cores import load_core
+from edgec.targets.microcontroller.emulation.emulated_board import EmulatedBoard
 from edgec.targets.microcontroller.emulation.image import Image
 from edgec.targets.microcontroller.emulation.machine import Machine
+from edgec.targets.microcontroller.emulation.model import emulated, memory_for
 from edgec.targets.microcontroller.emulation.toolchain import compiler
 from edgec.targets.microcontroller.kernels import Code
 from edgec.targets.microcontroller.writing import all_functions, definition, table_definition
@@ -53,9 +55,9 @@ def source(code: Code, entries: dict[str, dict[str, str]], sizes: dict[str, int]
         "#include <stddef.h>",
         "#define $ALIGNED(n) __attribute__((aligned(n)))",
         "#define $APART static __attribute__((noinline))",
+        *dict.fromkeys(t for f in functions for t in f.types),
         *(f"{f.prototype};" for f in functions if f.assembly),
         *(f"static {table_definition(f'$table_{k}', t)}" for k, t in code.tables.items()),
-        *dict.fromkeys(t for f in functions for t in f.types),
         *(definition(function) for function in functions),
         *(f"int8_t {k}[{v + 2 * _GUARD}] $ALIGNED(8);" for k, v in sizes.items()),
     ]
@@ -95,9 +97,11 @@ def run(
         for k, where in enumerate(wheres)
     }
     text = source(code, entries, sizes)
-    built = compiler("zig").build({"layer.c": text}, on, keep=[*entries, *sizes])
+    built = compiler("zig").build(
+        {"layer.c": text}, on, keep=[*entries, *sizes], memory=memory_for(on)
+    )
     assert not built.warnings, built.warnings
-    machine = Machine(built.image, on)
+    machine = emulated(built, on)
     found = []
     for where, name in zip(wheres, entries, strict=True):
         place = "y0" if where is None else "x0"
@@ -115,7 +119,7 @@ def _code_size(image: Image) -> int:
 
 
 def _run(
-    machine: Machine,
+    machine: Machine | EmulatedBoard,
     function: str,
     inputs: list[Int8],
     sizes: dict[str, int],

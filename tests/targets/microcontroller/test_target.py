@@ -107,6 +107,7 @@ def test_what_cannot_be_proven_is_told_before_the_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = CompileOptions(("microcontroller",), device="cortex-m55")
+    monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(OptionError, match="code for cortex-m55 cannot be proven") as raised:
         targets_for(settings)
     assert "--no-proof writes it unproven" in str(raised.value.diagnostics[0])

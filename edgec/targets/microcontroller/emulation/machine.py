@@ -24,10 +24,12 @@ from edgec.targets.microcontroller.emulation.startup import (
 )
 from edgec.targets.microcontroller.emulation.thumb import Block, decode
 
-__all__ = ["Count", "Counts", "Machine", "require_emulator"]
+__all__ = ["PAINT", "Count", "Counts", "Machine", "painted_over", "require_emulator"]
 
 _SYSTEM = (0xE000_0000, 1 << 20)  # where the registers of the processor itself are
-_PAINT = b"\xa5"
+PAINT = b"\xa5"
+"""What lies in the stack before a run, to see how far down it is written."""
+
 _SECONDS = 120.0
 
 
@@ -38,11 +40,12 @@ class Count:
     Parameters
     ----------
     loaded_words
-        An LDM of four registers is one instruction and four words.
+        An LDM of four registers is one instruction and four words. ``None`` where nobody
+        counts them.
     """
 
     instructions: int = 0
-    loaded_words: int = 0
+    loaded_words: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,20 @@ class Counts:
     total: Count
     stack_bytes: int
     parts: Mapping[str, Count] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def painted_over(stack: bytes) -> int:
+    """Return how many bytes of a stack were written since it was painted.
+
+    Raises
+    ------
+    InternalError
+        If all of it was.
+    """
+    left = len(stack) - len(stack.lstrip(PAINT))
+    if not left:
+        raise InternalError(f"The stack of {len(stack)} bytes was used up.")
+    return -(-(len(stack) - left) // 4) * 4
 
 
 def require_emulator(core: Core) -> None:
@@ -195,7 +212,7 @@ class Machine:
             Functions to count alone, none of which calls another of them.
         """
         bottom = self._stack - STACK_BYTES
-        self.write(bottom, _PAINT * STACK_BYTES)
+        self.write(bottom, PAINT * STACK_BYTES)
         total = dict[int, int]()
         tallies = {name: dict[int, int]() for name in parts}
         starts = {self.image.symbol(name).address: tally for name, tally in tallies.items()}
@@ -220,9 +237,10 @@ class Machine:
         rest = self._sum(total)
         everything = Count(
             rest.instructions + sum(c.instructions for c in found.values()),
-            rest.loaded_words + sum(c.loaded_words for c in found.values()),
+            sum(c.loaded_words or 0 for c in (rest, *found.values())),
         )
-        return Counts(everything, self._painted_over(bottom), MappingProxyType(found))
+        stack = painted_over(self.read(bottom, STACK_BYTES))
+        return Counts(everything, stack, MappingProxyType(found))
 
     def _sum(self, tally: Mapping[int, int]) -> Count:
         instructions = words = 0
@@ -233,10 +251,3 @@ class Machine:
             instructions += times * block.instructions
             words += times * block.loaded_words
         return Count(instructions, words)
-
-    def _painted_over(self, bottom: int) -> int:
-        stack = self.read(bottom, STACK_BYTES)
-        left = len(stack) - len(stack.lstrip(_PAINT))
-        if not left:
-            raise InternalError(f"The stack of {STACK_BYTES} bytes was used up.")
-        return -(-(STACK_BYTES - left) // 4) * 4

@@ -15,8 +15,9 @@ from edgec.program import Program
 from edgec.program.passes import Change
 from edgec.targets.microcontroller.boards import Board
 from edgec.targets.microcontroller.cores import Core, Tier
+from edgec.targets.microcontroller.emulation.emulated_board import counted_by
 from edgec.targets.microcontroller.emulation.inputs import random_inputs
-from edgec.targets.microcontroller.emulation.machine import Counts, require_emulator
+from edgec.targets.microcontroller.emulation.machine import Counts
 from edgec.targets.microcontroller.emulation.measurement import (
     Flash,
     LayerCost,
@@ -25,7 +26,11 @@ from edgec.targets.microcontroller.emulation.measurement import (
     Verification,
     estimate,
 )
-from edgec.targets.microcontroller.emulation.model import EmulatedModel, build_model
+from edgec.targets.microcontroller.emulation.model import (
+    EmulatedModel,
+    build_model,
+    require_emulation,
+)
 from edgec.targets.microcontroller.emulation.oracle import RefusedError, oracle_runs
 from edgec.targets.microcontroller.emulation.toolchain import Build, CompilerName, compiler
 from edgec.targets.microcontroller.generate import Generated, Options, generate
@@ -91,7 +96,7 @@ def measure(
         If an output differs from TFLite Micro's.
     """
     settings = settings or Settings()
-    require_emulator(core)
+    require_emulation(core)
     if generated is None:
         generated = generate(program, core, tier=settings.tier, options=settings.options)
     build = build_model(generated, core, compiler(settings.compiler), level=settings.level)
@@ -120,7 +125,7 @@ def measure(
         arena=timeline(generated.program, generated.arena),
         compiler=build.compiler,
         flags=build.flags,
-        emulator=f"Unicorn {version('unicorn')}",
+        emulator=f"Unicorn {version('unicorn')}" if core.emulator else counted_by(core),
         changes=tuple(changes),
         verification=verification,
         not_compared=refused,
@@ -140,12 +145,17 @@ def _layers(generated: Generated, counts: Counts) -> tuple[LayerCost, ...]:
                 macs=layer.macs,
                 repeated_macs=layer.repeated,
                 instructions=count.instructions if count else 0,
-                loaded_words=count.loaded_words if count else 0,
+                loaded_words=count.loaded_words if count else _none(counts),
                 scratch=layer.scratch,
                 flash={str(kind): size for kind, size in layer.flash.items()},
             )
         )
     return tuple(found)
+
+
+def _none(counts: Counts) -> int | None:
+    """Return how many words a layer loads that does nothing; ``None`` if nobody counts them."""
+    return None if counts.total.loaded_words is None else 0
 
 
 def _flash(generated: Generated, build: Build) -> Flash:

@@ -101,7 +101,7 @@ class LayerCost:
     macs: int
     repeated_macs: int
     instructions: int
-    loaded_words: int
+    loaded_words: int | None
     scratch: int
     flash: Mapping[str, int]
 
@@ -160,7 +160,8 @@ class Measurement:
     Parameters
     ----------
     instructions, loaded_words
-        From when the input lies ready to when the output can be read.
+        From when the input lies ready to when the output can be read. ``None`` for words where
+        the emulator does not count them.
     outside
         The part of the instructions that belongs to no layer.
     arena
@@ -183,7 +184,7 @@ class Measurement:
     core: str
     tier: Tier
     instructions: int
-    loaded_words: int
+    loaded_words: int | None
     outside: int
     macs: int
     layers: tuple[LayerCost, ...]

@@ -11,15 +11,38 @@ from edgec.errors import InternalError, OptionError, UnsupportedError
 from edgec.ir import Array
 from edgec.program import Program
 from edgec.targets.microcontroller.cores import Core
-from edgec.targets.microcontroller.emulation.machine import Counts, Machine
-from edgec.targets.microcontroller.emulation.startup import FLASH, RAM, STACK_BYTES
+from edgec.targets.microcontroller.emulation.emulated_board import EmulatedBoard, require_qemu
+from edgec.targets.microcontroller.emulation.machine import Counts, Machine, require_emulator
+from edgec.targets.microcontroller.emulation.startup import STACK_BYTES, Memory
 from edgec.targets.microcontroller.emulation.toolchain import Build, Compiler
 from edgec.targets.microcontroller.files import Place
 from edgec.targets.microcontroller.generate import Generated
 
-__all__ = ["EmulatedModel", "build_model"]
+__all__ = ["EmulatedModel", "build_model", "emulated", "memory_for", "require_emulation"]
 
 _GARBAGE = b"\x5a"
+
+
+def require_emulation(core: Core) -> None:
+    """Raise ``OptionError``, with what is missing, if programs for a core cannot run here."""
+    if core.emulator or core.qemu is None:
+        require_emulator(core)
+    else:
+        require_qemu(core)
+
+
+def memory_for(core: Core) -> Memory:
+    """Return the memory of what emulates a core: as much as any board has, or that of one."""
+    if core.emulator or core.qemu is None:
+        return Memory()
+    return Memory(core.qemu.flash, core.qemu.ram)
+
+
+def emulated(build: Build, core: Core, *, seconds: float = 120.0) -> Machine | EmulatedBoard:
+    """Start a program that was linked for :func:`memory_for` its core."""
+    if core.emulator or core.qemu is None:
+        return Machine(build.image, core, seconds=seconds)
+    return EmulatedBoard(build.image, build.elf, core, seconds=seconds)
 
 
 def build_model(
@@ -34,10 +57,15 @@ def build_model(
     InternalError
         If the compiler refuses it, or warns.
     """
-    _require_room(generated)
+    memory = memory_for(core)
+    _require_room(generated, memory)
     names = ["run", "input", "output"]
     build = compiler.build(
-        generated.files, core, keep=[f"{generated.prefix}_{n}" for n in names], level=level
+        generated.files,
+        core,
+        keep=[f"{generated.prefix}_{n}" for n in names],
+        level=level,
+        memory=memory,
     )
     if build.warnings:
         said = build.warnings.splitlines()[0]
@@ -48,20 +76,20 @@ def build_model(
     return build
 
 
-def _require_room(generated: Generated) -> None:
+def _require_room(generated: Generated, memory: Memory) -> None:
     """Raise where the linker would refuse, before anything is compiled."""
     arena = generated.arena.plan.size
-    most = RAM.size - STACK_BYTES
+    most = memory.ram.size - STACK_BYTES
     if arena > most:
         raise UnsupportedError(
             f"{generated.prefix} cannot be emulated: its tensors take {arena} bytes of RAM "
             f"at once, and the emulator has {most} for them"
         )
     constants = sum(sum(layer.flash.values()) for layer in generated.layers)
-    if constants > FLASH.size:
+    if constants > memory.flash.size:
         raise UnsupportedError(
             f"{generated.prefix} cannot be emulated: its constants take {constants} bytes of "
-            f"flash, and the emulator has {FLASH.size} for them and the code"
+            f"flash, and the emulator has {memory.flash.size} for them and the code"
         )
 
 
@@ -79,7 +107,7 @@ class EmulatedModel:
     ) -> None:
         self.generated = generated
         self._prefix = generated.prefix
-        self._machine = Machine(build.image, core, seconds=seconds)
+        self._machine = emulated(build, core, seconds=seconds)
         self._arena = build.image.symbol(f"{self._prefix}_arena")
         self._keeps = f"{self._prefix}_reset" in build.image.symbols
         if not self._keeps:  # what is read before it is written shows, from the first run on

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-from edgec.errors import NumericsError, OptionError
+from edgec.errors import NumericsError
 from edgec.targets.microcontroller.cores import Core
-from edgec.targets.microcontroller.datafiles import QemuMachine
+from edgec.targets.microcontroller.emulation.emulated_board import QEMU, require_qemu
 from edgec.targets.microcontroller.emulation.startup import Memory
 from edgec.targets.microcontroller.emulation.toolchain import Compiler
 from edgec.targets.microcontroller.generate import Generated
 from edgec.targets.microcontroller.selftest import Golden, golden_text, main_text
 
-__all__ = ["require_qemu", "run_selftest_in_qemu"]
+__all__ = ["run_selftest_in_qemu"]
 
-_PROGRAM = "qemu-system-arm"
 _SECONDS = 300.0
-
-
-def require_qemu(core: Core) -> QemuMachine:
-    """Return what QEMU emulates with a core.
-
-    Raises
-    ------
-    OptionError
-        If QEMU is not installed, or knows no such board with enough memory.
-    """
-    if core.qemu is None:
-        raise OptionError(f"QEMU has no board with a {core.name} and enough memory.")
-    if shutil.which(_PROGRAM) is None:
-        raise OptionError(
-            f"{_PROGRAM} is not installed; Debian and Ubuntu have it in a package of that name"
-        )
-    return core.qemu
 
 
 def run_selftest_in_qemu(
@@ -60,7 +41,7 @@ def run_selftest_in_qemu(
         defines=["EDGEC_SEMIHOSTING"],
     )
     command = [
-        _PROGRAM,
+        QEMU,
         "-M",
         machine.name,
         "-nographic",

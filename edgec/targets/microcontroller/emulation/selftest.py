@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from edgec.targets.microcontroller.cores import Core
-from edgec.targets.microcontroller.emulation.machine import Machine, require_emulator
+from edgec.targets.microcontroller.emulation.model import (
+    emulated,
+    memory_for,
+    require_emulation,
+)
 from edgec.targets.microcontroller.emulation.toolchain import Compiler
 from edgec.targets.microcontroller.generate import Generated
 from edgec.targets.microcontroller.selftest import Golden, golden_text, main_text
@@ -16,8 +20,10 @@ def run_selftest(generated: Generated, golden: Golden, core: Core, compiler: Com
 
     The files are those that users get, ``main.c`` included; nothing is fed from outside.
     """
-    require_emulator(core)
+    require_emulation(core)
     golden_file = {f"{generated.prefix}_golden.h": golden_text(generated, golden)}
     files = {**generated.files, **golden_file}
-    build = compiler.build(files, core, keep=[], main=main_text(generated))
-    return Machine(build.image, core).exit_code
+    build = compiler.build(
+        files, core, keep=[], main=main_text(generated), memory=memory_for(core)
+    )
+    return emulated(build, core).exit_code

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from edgec.targets.microcontroller.cores import Tier
-from edgec.targets.microcontroller.kernels import dsp, portable
+from edgec.targets.microcontroller.kernels import dsp, mve, portable
 from edgec.targets.microcontroller.kernels.base import Code, Function, Kernel, Kind, Table
 
 __all__ = ["KERNELS", "Code", "Function", "Kernel", "Kind", "Table"]
 
 KERNELS: Mapping[Tier, tuple[Kernel, ...]] = MappingProxyType(
-    {"dsp": dsp.KERNELS, "portable": portable.KERNELS}
+    {"mve": mve.KERNELS, "dsp": dsp.KERNELS, "portable": portable.KERNELS}
 )
 """By tier, as they are tried."""

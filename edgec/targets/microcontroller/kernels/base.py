@@ -39,6 +39,8 @@ class Function:
         Declarations of types that it needs, such as a ``typedef struct``; each is written once.
     apart
         Compilers are kept from putting it into its callers: its loop needs all registers.
+    helium
+        It is assembly text that needs the vector extension.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Function:
     needs: tuple[Function, ...] = ()
     types: tuple[str, ...] = ()
     apart: bool = False
+    helium: bool = False
 
 
 @dataclass(frozen=True, slots=True)

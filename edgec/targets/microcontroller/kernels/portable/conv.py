@@ -22,7 +22,7 @@ from edgec.targets.microcontroller.kernels.portable.layouts import (
 )
 from edgec.targets.microcontroller.kernels.traversal import window_slack
 
-__all__ = ["conv", "conv_of_one_channel", "pointwise_conv"]
+__all__ = ["GATHER", "conv", "conv_of_one_channel", "pointwise_conv"]
 
 
 def _conv_1x1(filters: Filters) -> Function:
@@ -58,7 +58,7 @@ def _suffix(filters: Filters) -> str:
     return filters.one.name.removeprefix("$filters_1")
 
 
-_GATHER = Function(
+GATHER = Function(
     "$gather",
     "void $gather(const int8_t *x, int8_t *column, int32_t row, int32_t place,\n"
     "             int32_t length, int32_t zero_point, const $window *w)",
@@ -128,7 +128,7 @@ def _conv(filters: Filters) -> Function:
     }}
 }}
 """,
-        needs=(_GATHER, filters.one, filters.two),
+        needs=(GATHER, filters.one, filters.two),
         types=(FILTERS_TYPE, WINDOW_TYPE),
     )
 
@@ -155,7 +155,7 @@ def _conv_groups(filters: Filters) -> Function:
     }}
 }}
 """,
-        needs=(_GATHER, filters.one),
+        needs=(GATHER, filters.one),
         types=(FILTERS_TYPE, WINDOW_TYPE),
     )
 

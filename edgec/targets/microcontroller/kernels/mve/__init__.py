@@ -1,0 +1,17 @@
+"""Kernels for cores with Helium, the vector extension: Cortex-M55."""
+
+from edgec.targets.microcontroller.kernels.base import Kernel
+from edgec.targets.microcontroller.kernels.mve.conv import conv, conv_of_one_channel
+from edgec.targets.microcontroller.kernels.mve.depthwise import depthwise
+from edgec.targets.microcontroller.kernels.mve.pointwise import dense, pointwise
+
+__all__ = ["KERNELS"]
+
+KERNELS: tuple[Kernel, ...] = (
+    pointwise,
+    conv,
+    conv_of_one_channel,
+    depthwise,
+    dense,
+)
+"""The first that gives code for a layer computes it."""

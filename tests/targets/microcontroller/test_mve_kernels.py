@@ -1,0 +1,195 @@
+"""Kernels for cores with Helium, layer by layer on a Cortex-M55 that QEMU emulates."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgec.ir import QuantParams
+from edgec.program import Layer
+from edgec.program.operators import Activation
+from edgec.targets.microcontroller.cores import load_core
+from edgec.targets.microcontroller.kernels import Code
+from edgec.targets.microcontroller.kernels.mve import KERNELS
+from tests.targets.microcontroller.cortex import M4, run
+from tests.targets.microcontroller.dsp_layers import (
+    Shape,
+    conv_layer,
+    dense_layer,
+    expected,
+    random_inputs,
+)
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("qemu-system-arm") is None, reason="qemu-system-arm is not installed"
+)
+
+M55 = load_core("cortex-m55")
+SAME = ((1, 1), (1, 1))
+
+
+def code_of(layer: Layer) -> tuple[Code, str]:
+    """Return the code, and the name of the kernel that gave it."""
+    for kernel in KERNELS:
+        code = kernel(layer, M55)
+        if code is None:
+            continue
+        for table in code.tables.values():
+            assert sum(table.kinds.values()) == table.array.nbytes
+            assert min(table.kinds.values()) >= 0
+        assert kernel(layer, M4) is None, "no core without Helium gets this"
+        return code, str(getattr(kernel, "__name__", kernel))
+    raise AssertionError("there is no kernel for this layer")
+
+
+def check(layer: Layer, by: str) -> int:
+    """Compare a layer with the exact result, apart and over its operand; count it."""
+    code, name = code_of(layer)
+    assert name == by
+    xs = random_inputs(layer)
+    wanted = expected(layer, xs[0])
+    overs = [code.slack[0] // 8 * 8] if 0 in code.slack else []
+    overs += [0] if 0 in code.in_place else []
+    apart, *over = run(code, layer, xs, (None, *overs), M55)
+
+    assert np.array_equal(apart.output, wanted)
+    assert len(np.unique(wanted)) >= min(wanted.size // 4, 8), "this layer says too little"
+    for ran in over:
+        assert np.array_equal(ran.output, wanted), "the result may not lie there"
+    return apart.instructions
+
+
+POINTWISE = [
+    Shape(3, 3, 16, 8),
+    Shape(3, 3, 8, 6, activation="none"),  # half a vector, and two filters left
+    Shape(2, 3, 37, 5),  # two vectors and five more
+    Shape(1, 3, 128, 4, activation="none"),  # as many steps as there are without a loop
+    Shape(1, 3, 144, 4, activation="none"),
+    Shape(1, 2, 213, 7, activation="none"),  # a loop, and a part after it
+    Shape(2, 1, 3, 1),
+    Shape(8, 1, 20, 64),  # pairs of places in different rows
+    Shape(6, 9, 20, 4, strides=(2, 2)),
+    Shape(7, 7, 4, 3, strides=(3, 2), activation="none"),
+    Shape(2, 2, 40, 4, least=-128, activation="none"),
+    Shape(4, 4, 8, 4, activation="relu6"),
+]
+
+
+@pytest.mark.parametrize("shape", POINTWISE, ids=str)
+def test_pointwise(shape: Shape) -> None:
+    check(conv_layer(shape), "pointwise")
+
+
+CONV = [
+    Shape(6, 8, 16, 4, (3, 3), pads=SAME),  # pieces, one after the other, in a loop
+    Shape(5, 7, 9, 6, (3, 3), pads=SAME, activation="none"),
+    Shape(7, 6, 4, 5, (2, 4), strides=(1, 2), activation="none"),
+    Shape(8, 8, 3, 16, (3, 3), (2, 2), ((0, 1), (0, 1))),
+    Shape(6, 6, 32, 4, (3, 3), pads=SAME, activation="none"),  # pieces of six steps
+    Shape(5, 5, 80, 4, (3, 3), pads=SAME),  # pieces too long for one loop
+    Shape(13, 10, 1, 6, (10, 4), (2, 2), ((4, 4), (1, 1))),
+    Shape(9, 9, 4, 4, (3, 3), pads=((2, 2), (2, 2)), dilations=(2, 2)),
+    Shape(2, 2, 8, 4, (3, 3), pads=((2, 2), (2, 2))),  # no window lies inside
+    Shape(1, 9, 16, 4, (1, 7), (1, 2), ((0, 0), (3, 3))),
+    Shape(9, 4, 20, 4, (5, 1), pads=((2, 2), (0, 0)), activation="relu6"),
+    Shape(5, 5, 4, 4, (1, 1), (1, 1), SAME),
+    Shape(10, 11, 16, 3, (3, 3), (3, 3), ((1, 1), (0, 2)), least=-128),
+]
+
+
+@pytest.mark.parametrize("shape", CONV, ids=str)
+def test_conv(shape: Shape) -> None:
+    check(conv_layer(shape), "conv")
+
+
+DEPTHWISE = [
+    Shape(6, 6, 4, 4, (3, 3), pads=SAME, depthwise=True),
+    Shape(5, 5, 8, 8, (3, 3), pads=SAME, activation="none", depthwise=True),  # half squares
+    Shape(7, 4, 4, 4, (3, 3), pads=SAME, activation="relu6", depthwise=True),
+    Shape(1, 1, 4, 4, (3, 3), pads=SAME, depthwise=True),
+    Shape(3, 2, 12, 12, (2, 3), depthwise=True),
+    Shape(8, 10, 4, 4, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True),
+    Shape(9, 7, 8, 8, (3, 3), (2, 2), SAME, activation="none", depthwise=True),
+    Shape(4, 6, 4, 4, (3, 3), (1, 1), ((2, 2), (2, 2)), depthwise=True, least=-128),
+    Shape(9, 1, 12, 12, (3, 1), depthwise=True, activation="none"),
+    Shape(7, 9, 4, 4, (4, 4), (1, 3), ((1, 2), (2, 1)), depthwise=True),
+    Shape(3, 17, 64, 64, (1, 2), depthwise=True, activation="none"),
+]
+
+
+@pytest.mark.parametrize("shape", DEPTHWISE, ids=str)
+def test_depthwise(shape: Shape) -> None:
+    check(conv_layer(shape), "depthwise")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape(9, 7, 1, 7, (5, 4), (2, 2), ((2, 2), (1, 1)), depthwise=True),
+        Shape(5, 5, 1, 1, (3, 3), pads=SAME, activation="none", depthwise=True),
+    ],
+    ids=str,
+)
+def test_depthwise_of_one_channel(shape: Shape) -> None:
+    check(conv_layer(shape), "conv_of_one_channel")
+
+
+@pytest.mark.parametrize(
+    ("rows", "inputs", "filters", "activation"),
+    [
+        (1, 64, 16, "relu"),
+        (1, 30, 10, "none"),
+        (1, 3, 1, "none"),
+        (1, 300, 12, "relu"),
+        (3, 20, 7, "none"),
+        (4, 17, 30, "none"),
+    ],
+)
+def test_dense(rows: int, inputs: int, filters: int, activation: Activation) -> None:
+    check(dense_layer(rows, inputs, filters, activation), "dense")
+
+
+@pytest.mark.parametrize("scale", [2.0**-31, 3e-7, 1e-3, 0.9, 2.0, 40.0])
+def test_every_shift_is_rounded_right(scale: float) -> None:
+    """Without a shift, to the left, far to the right, and of factor 0."""
+    layer = dense_layer(2, 24, 9)
+    weights, y = layer.input(1), layer.output
+    scales = tuple(float(np.float32(scale * 2.0 ** (k % 5))) for k in range(9))
+    weights = replace(weights, grid=QuantParams(scales, (0,) * 9, 0))
+    y = replace(y, grid=QuantParams((0.02,), (-7,)))
+    layer = replace(layer, inputs=(layer.inputs[0], weights, layer.inputs[2]), outputs=(y,))
+    code, _ = code_of(layer)
+    xs = random_inputs(layer)
+    (ran,) = run(code, layer, xs, (None,), M55)
+
+    assert np.array_equal(ran.output, expected(layer, xs[0]))
+
+
+def test_halves_are_rounded_away_from_zero() -> None:
+    """Sums on the very edges, of both signs: the step is 2, 4 and 8."""
+    for shift in (1, 2, 3):
+        layer = dense_layer(1, 4, 64)
+        bias = np.arange(-32, 32, dtype=np.int32)
+        unit = QuantParams((1.0,) * 64, (0,) * 64, 0)
+        zeros = np.zeros((64, 4), np.int8)
+        weights = replace(layer.input(1), grid=unit, data=zeros)
+        x = replace(layer.input(0), grid=QuantParams((0.5**shift,), (0,)))
+        y = replace(layer.output, grid=QuantParams((1.0,), (3,)))
+        biases = replace(layer.input(2), data=bias)
+        layer = replace(layer, inputs=(x, weights, biases), outputs=(y,))
+        code, _ = code_of(layer)
+        xs = random_inputs(layer)
+        (ran,) = run(code, layer, xs, (None,), M55)
+        wanted = expected(layer, xs[0])
+
+        assert np.array_equal(ran.output, wanted)
+        # -3 is half a step of 2: to -2, and not to -1.
+        assert shift != 2 or wanted.ravel()[32 - 6] == 3 - 2
+
+
+def test_a_sixth_of_an_instruction_a_multiply_accumulate() -> None:
+    assert check(conv_layer(Shape(6, 6, 64, 64)), "pointwise") < 36 * 64 * 64 / 6
+    assert check(dense_layer(1, 128, 64, "relu"), "dense") < 128 * 64 / 5
