@@ -22,7 +22,7 @@ from edgec.targets.microcontroller.kernels.dsp.assembly import Assembly
 from edgec.targets.microcontroller.kernels.dsp.sums import Ints, Sums
 from edgec.targets.microcontroller.kernels.requantization import Requantization
 
-__all__ = ["Rounding", "load_constants", "rounding_of"]
+__all__ = ["Rounding", "rounding_of"]
 
 Form = Literal["up", "away", "any"]
 """Halves up, away from zero with shifts to the right, or with shifts in both directions."""
@@ -100,16 +100,6 @@ class Rounding:
         if self.clamp:
             asm(f"vdup.16 {free}, {least}", f"vmax.s16 {q}, {q}, {free}")
             asm(f"vdup.16 {free}, {most}", f"vmin.s16 {q}, {q}, {free}")
-
-
-def load_constants(rounding: Rounding, place: str) -> str:
-    """Return the instruction that loads step, zero point and range behind a place in memory.
-
-    They go to r0, r2, r4 and r6.
-    """
-    base = place.removesuffix("]")
-    loads = f"ldrd r0, r2, {place}"
-    return f"{loads}\nldrd r4, r6, {base}, #8]" if rounding.clamp else loads
 
 
 def rounding_of(sums: Sums) -> tuple[Rounding, Ints] | None:

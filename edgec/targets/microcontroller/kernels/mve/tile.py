@@ -18,7 +18,7 @@ from edgec.targets.microcontroller.kernels.dsp.assembly import Assembly
 from edgec.targets.microcontroller.kernels.dsp.sums import Ints, Sums
 from edgec.targets.microcontroller.kernels.mve.results import Rounding, rounding_of
 
-__all__ = ["SHAPE_TYPE", "Packed", "Tile", "packed"]
+__all__ = ["LANES", "SHAPE_TYPE", "Packed", "Tile", "packed"]
 
 LANES = 16
 FILTERS = 4
