@@ -34,6 +34,9 @@ _TRIED = 3 / 8
 _MOST_TRIED, _MOST_ALONE, _LEAST_ALONE, _ALONE_MACS = 192, 128, 32, 2e9
 """How many those are at most, and while each width is tried alone: none in large models, where
 it would take too long."""
+_STEPS, _FEWER_STEPS, _STEPS_TRIED = 800, 400, 100
+"""For which two layers are fitted together (:class:`~edgec.passes.ReconstructLayers`): in the
+end, in large models, and while widths are tried in small ones; in large ones not at all."""
 
 
 class ChannelPruning(Technique):
@@ -90,7 +93,7 @@ class ChannelPruning(Technique):
         self._together = tried if compensate else ()
         self._alone_samples = self._together[: _fitted_alone(graph, len(tried))]
         counts = f"{len(self._judging)} {len(self._together)} {len(self._alone_samples)}"
-        options = f"channels {compensate} {counts}"
+        options = f"channels {compensate} {counts} {_STEPS_TRIED}"
         self._cache, self._key = cache, key_of(graph, samples, options)
         self._known = numbers(cache.read(self._key))
         self._judge: Divergence | None = None
@@ -126,7 +129,8 @@ class ChannelPruning(Technique):
         if not self.compensate:
             return (prune,)
         left = self._cuts.kept(widths, criteria)
-        return prune, ReconstructLayers(self.graph, left, self.samples)
+        steps = _STEPS if self._alone_samples else _FEWER_STEPS
+        return prune, ReconstructLayers(self.graph, left, self.samples, steps)
 
     @override
     def notes(self) -> tuple[Diagnostic, ...]:
@@ -164,9 +168,9 @@ class ChannelPruning(Technique):
         made = self._cuts.cut(widths, criteria)
         if not samples:
             return made
-        return ReconstructLayers(self.graph, self._cuts.kept(widths, criteria), samples).run(
-            made
-        )
+        left = self._cuts.kept(widths, criteria)
+        steps = _STEPS_TRIED if self._alone_samples else 0
+        return ReconstructLayers(self.graph, left, samples, steps).run(made)
 
     def _criteria_of(self, widths: Mapping[str, int]) -> dict[str, Criterion]:
         return {name: self._chosen[name, n] for name, n in widths.items()}

@@ -16,6 +16,7 @@ from edgec.passes.activated_fit import Fit, Rows
 from edgec.passes.base import LayerRecord, Lossy, Pass, Promise
 from edgec.passes.judging import LEAST_SAMPLES, held_out, judged
 from edgec.passes.layer_recovery import MOST_INPUTS, Beside
+from edgec.passes.pair_fit import Pair, Weights, pairs_of, weights_of
 from edgec.passes.patches import groups_of, patches, places_of, results_at
 from edgec.passes.walk import Walk
 
@@ -24,6 +25,7 @@ __all__ = ["ReconstructLayers"]
 _DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _ROWS_PER_INPUT, _LEAST_ROWS = 128, 65536
 _TURNS = 8
+_PAIR_STEPS = 400
 _MOST_BYTES = 1 << 28
 """Of the patches that one layer is fitted to: wide layers see fewer."""
 
@@ -56,6 +58,8 @@ class ReconstructLayers(Pass):
         is not named.
     samples
         One array for each graph input, for each sample. With fewer than eight nothing changes.
+    pair_steps
+        How many steps two layers are fitted together for; with none each is fitted alone.
 
     References
     ----------
@@ -68,6 +72,7 @@ class ReconstructLayers(Pass):
     reference: Graph = field(hash=False, repr=False)
     kept: Mapping[str, Array] = field(hash=False, repr=False)
     samples: Sequence[Mapping[str, Array]] = field(hash=False, repr=False)
+    pair_steps: int = _PAIR_STEPS
 
     @override
     def run(self, graph: Graph) -> Graph:
@@ -80,32 +85,59 @@ class ReconstructLayers(Pass):
         same = _same(graph, self.reference)
         walk = Walk(graph, self.samples, half=True)
         beside = Beside(self.reference, self.samples)
-        changes: dict[str, tuple[Array, Array]] = {}
+        pairs = pairs_of(graph, self.kept) if self.pair_steps else {}
+        for node in walk.nodes:
+            if node.outputs[0].name in pairs:
+                walk.keep(pairs[node.outputs[0].name].inputs[0], node)
+        changes: dict[str, Weights] = {}
         records: list[LayerRecord] = []
         for node in walk.nodes:
             off = not same.issuperset(v.name for v in _goes_into(graph, node))
             changes_it = off and _may_change(graph, node)
-            real = beside.reach(node.outputs[0].name) if changes_it else None
-            found = None if real is None else self._fitted(graph, node, real, walk, beside)
+            name = node.outputs[0].name
+            real = beside.reach(name) if changes_it else None
+            first = pairs.get(name)
+            found = None
+            if real is not None:
+                found = self._fitted(graph, node, real, walk, beside, first)
             if found is None:
                 walk.hold(node, walk.run(node))
                 continue
-            weight, bias, record = found
+            made, record = {name: found.weights}, found.record
+            if first is not None:
+                before = changes.get(first.output.name) or weights_of(graph, first)
+                together = found.pair.fitted(
+                    first, node, before, found.weights, self.pair_steps
+                )
+                if together is not None:
+                    made = {first.output.name: together.first, name: together.second}
+                    walk.hold(first, walk.run(first, _given(first, together.first)))
+                    record = together.told(record, first.layer)
             records.append(record)
-            if record.kept != "plain":
-                changes[node.output.name] = weight, bias
-                values = {node.inputs[1]: weight}
-                if len(node.inputs) > 2:
-                    values[node.inputs[2]] = bias
-                walk.hold(node, walk.run(node, values))
-            else:
+            if record.kept == "plain":
                 walk.hold(node, walk.run(node))
-        made = _with_weights(graph, changes)
-        return judged(self.reference, graph, made, self.samples, records)
+            else:
+                changes |= made
+                walk.hold(node, walk.run(node, _given(node, made[name])))
+        remade = _with_weights(graph, changes)
+        return judged(self.reference, graph, remade, self.samples, records)
 
     def _fitted(
-        self, graph: Graph, node: Node, real: Node, walk: Walk, beside: Beside
-    ) -> tuple[Array, Array, LayerRecord] | None:
+        self,
+        graph: Graph,
+        node: Node,
+        real: Node,
+        walk: Walk,
+        beside: Beside,
+        first: Node | None,
+    ) -> _Found | None:
+        """Return what a layer is fitted to, and what one alone makes of it.
+
+        Parameters
+        ----------
+        first
+            The layer that it may be fitted together with.
+        """
         weight = graph.constant(node.inputs[1])
         assert weight is not None
         inner = weight[0].size
@@ -117,13 +149,15 @@ class ReconstructLayers(Pass):
         joint = _joint(graph, node, walk, beside)
         last = node if joint is None else joint.node
         assert isinstance(last.op, Convolution | FullyConnected | Add)
-        both = Rows(last.op.activation.bounds), Rows(last.op.activation.bounds)
+        bounds = last.op.activation.bounds
+        both, pair = (Rows(bounds), Rows(bounds)), Pair(bounds)
         held, rng = held_out(walk.count), np.random.default_rng(0)
         most = _MOST_BYTES // (4 * groups * inner)
         rows = -(-min(max(_ROWS_PER_INPUT * inner, _LEAST_ROWS), most) // walk.count)
         kept = self.kept.get(node.output.name)
         there = (y for y, _ in beside.results(real))
         others = iter([]) if joint is None else joint.values(walk, beside)
+        reads = iter([]) if first is None else walk.inputs(first, 0)
         for k, (x, y) in enumerate(zip(walk.inputs(node, 0), there, strict=True)):
             now, before = next(others, (None, None))
             want = y if before is None else y + before
@@ -133,21 +167,30 @@ class ReconstructLayers(Pass):
             found, results = patches(node.op, weight.shape, x, want, groups, at)
             added = None if now is None else results_at(now, groups, at)
             both[int(held[k])].add(found, results, added)
+            if first is not None:
+                pair.add(next(reads), want, now, held=bool(held[k]), of=walk.count)
         bias = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
         old = weight.astype(np.float64).reshape(shape)
         plain = np.zeros(shape[:2]) if bias is None else bias.reshape(shape[:2]).astype(float)
         fit = Fit(*both, old, plain, free=bias is not None)
         best = fit.best(_DAMPINGS, _TURNS)
-        return (
-            best.weight.reshape(weight.shape).astype(weight.dtype),
-            best.bias.reshape(-1).astype(weight.dtype),
-            LayerRecord(
-                node.layer,
-                sqnr(fit.power, fit.plain.error),
-                sqnr(fit.power, best.error),
-                "plain" if best is fit.plain else "fitted",
-            ),
+        made = best.weight.reshape(weight.shape), best.bias.reshape(-1)
+        before_db, after_db = (sqnr(fit.power, each.error) for each in (fit.plain, best))
+        way = "plain" if best is fit.plain else "fitted"
+        return _Found(
+            (made[0].astype(weight.dtype), made[1].astype(weight.dtype)),
+            LayerRecord(node.layer, before_db, after_db, way),
+            pair,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What least squares make of a layer, and what it may be fitted to with another."""
+
+    weights: Weights
+    record: LayerRecord
+    pair: Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +229,11 @@ def _joint(graph: Graph, node: Node, walk: Walk, beside: Beside) -> _Joint | Non
     if other.name not in walk.held or other.name not in beside.held:
         return None
     return _Joint(user, real, operand)
+
+
+def _given(node: Node, weights: Weights) -> dict[Value, Array]:
+    """Return what a layer has for weights and, if it has one, for its bias."""
+    return dict(zip(node.inputs[1:], weights, strict=False))
 
 
 def _same(graph: Graph, reference: Graph) -> set[str]:
@@ -227,7 +275,7 @@ def _may_change(graph: Graph, node: Node) -> bool:
     )
 
 
-def _with_weights(graph: Graph, changes: Mapping[str, tuple[Array, Array]]) -> Graph:
+def _with_weights(graph: Graph, changes: Mapping[str, Weights]) -> Graph:
     b = Builder(graph)
     for node in graph.nodes:
         change = changes.get(node.outputs[0].name)

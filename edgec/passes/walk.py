@@ -80,6 +80,12 @@ class Walk:
         """The names of values that later nodes will read."""
         return tuple(self._held)
 
+    def keep(self, value: Value, until: Node) -> None:
+        """Hold a value until a node has run, as if that read it."""
+        self._last[value.name] = max(
+            self._last.get(value.name, -1), self._position[until.outputs[0].name]
+        )
+
     def at(self, sample: int) -> dict[str, Array]:
         """Return what is held of one sample, by name."""
         return {name: arrays[sample] for name, arrays in self._held.items()}
@@ -148,9 +154,8 @@ class Walk:
                 if self._last.get(name, -1) > now:
                     kept.setdefault(name, []).append(self._stored(result[value.name], pair))
             yield result
-        for value in self._sources(node):
-            if self._last[value.name] == now:
-                self._held.pop(value.name, None)
+        for name in [n for n in self._held if self._last[n] == now]:
+            del self._held[name]
         self._held |= kept
 
     def _stored(self, array: Array, pair: Node | None) -> Array:

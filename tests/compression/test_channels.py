@@ -89,7 +89,7 @@ def test_widths_of_small_models_are_tried_with_all_that_makes_up_for_them(
     judges = Divergence(graph, moved(given[36:], 6))
     cut = PruneChannels({"a": 4}, given, "obs").run(graph)
     technique = ChannelPruning(graph, given, multiple=4, criterion="obs")
-    fitted = ReconstructLayers(graph, technique.kept({"a": 3}), given[:36]).run(cut)
+    fitted = ReconstructLayers(graph, technique.kept({"a": 3}), given[:36], 100).run(cut)
 
     small = technique.sites[0]
     assert small.options[3].nats == pytest.approx(judges.of(fitted).mean())
