@@ -298,9 +298,12 @@ class _File:
             return None
         scales = self.vector(quantization.ScaleLength, quantization.ScaleAsNumpy)
         points = self.vector(quantization.ZeroPointLength, quantization.ZeroPointAsNumpy)
+        if not points:
+            # LiteRT refuses this, and TFLite Micro takes it for a tensor without a grid.
+            raise ValueError("there are scales, but no zero points")
         if len(points) == 1:
             points *= len(scales)
-        zeros = tuple(int(p) for p in points) or (0,) * len(scales)
+        zeros = tuple(int(p) for p in points)
         if len(scales) == 1:
             return QuantParams((_scale(scales[0]),), zeros)
         axis = quantization.QuantizedDimension()

@@ -150,7 +150,7 @@ def test_losses_together_are_measured_with_all_that_makes_up_for_them(tmp_path: 
     graph, cache = redundant(), Cache(tmp_path)
     technique = ChannelPruning(graph, samples(), multiple=4, cache=cache)
     picks = {"a": 2, "b": 1}
-    again = ReconstructLayers(graph, technique.kept(picks), samples()[:18])
+    again = ReconstructLayers(graph, technique.kept(picks), samples()[:18], 0)
     made = again.run(next(iter(technique.passes(picks))).run(graph))
     judges = moved(samples()[18:], 12)
     assert technique.loss(picks) == pytest.approx(Divergence(graph, judges).of(made).mean())

@@ -55,6 +55,18 @@ class TestWalk:
         want = Evaluator(made, [value]).run(feed)
         np.testing.assert_array_equal(want[value.name], found[value.name][0])
 
+    def test_a_value_may_be_kept_until_a_later_node_has_run(self) -> None:
+        net = Net(x=(1, 4))
+        net.add("a", Relu(), "x")
+        net.add("b", Relu(), "a")
+        walk = Walk(net.graph(net.add("y", Relu(), "b")), [{"x": random(1, 4)}])
+        walk.keep(walk.nodes[0].inputs[0], walk.nodes[1])
+        held: list[tuple[str, ...]] = []
+        for node in walk.nodes:
+            walk.hold(node, walk.run(node))
+            held.append(walk.held)
+        assert held == [("x", "a"), ("b",), ()]
+
     def test_real_numbers_are_held_in_half_the_memory_where_they_fit(self) -> None:
         net = Net(x=(1, 4))
         net.add("a", Relu(), "x")

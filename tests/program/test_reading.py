@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from edgec.errors import ModelError, UnsupportedError
 from edgec.ir import DType, QuantParams
@@ -305,3 +307,16 @@ def test_zero_points_lie_within_their_type() -> None:
 
     with pytest.raises(ModelError, match="the zero point of relu is 300, outside of int8"):
         parse(s, y)
+
+
+def test_scales_without_zero_points_are_refused() -> None:
+    s = Sketch()
+    x, y = s.input(1, 4), s.value(1, 4, name="relu")
+    s.op("RELU", [x], [y])
+    model = schema.ModelT.InitFromPackedBuf(s.data(y))
+    model.subgraphs[0].tensors[y].quantization.zeroPoint = []
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+
+    with pytest.raises(ModelError, match="there are scales, but no zero points"):
+        parse_program(bytes(builder.Output()), "net")
