@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgec.budgets import check_structure
 from edgec.contents import Pieces
 from edgec.data import Samples
 from edgec.errors import (
@@ -23,7 +24,7 @@ from edgec.hotspots import hotspots
 from edgec.interface import check_interface
 from edgec.ir import Array, DType, trim
 from edgec.making import Compiled, Making
-from edgec.options import CompileOptions, calibrates, check_layers, check_structure, targets_for
+from edgec.options import CompileOptions, calibrates, check_layers, targets_for
 from edgec.original import provable
 from edgec.passes import PassRecord, Sample, simplify
 from edgec.proof import (

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
+from edgec.budgets import budget_of, check_budgets
 from edgec.calibration import DEFAULT, METHODS, MinMax, Percentile, RangeMethod
 from edgec.differentiable import require_torch
 from edgec.errors import OptionError
-from edgec.goals import MEASURES, Goal, bytes_of
+from edgec.goals import MEASURES, Goal
 from edgec.ir import Dim, Graph
 from edgec.passes import RECIPES, STATIC_INT8, SchemeWishes, recipe_named, scheme_wishes
 from edgec.passes.sparse_weights import Sparsity
@@ -20,7 +21,7 @@ from edgec.split import Source
 from edgec.targets import TARGETS, Microcontroller, OnnxRuntime, Target, Tflite
 from edgec.targets.microcontroller.cores import core_names, load_core
 from edgec.targets.microcontroller.forms import FORMS
-from edgec.targets.microcontroller.target import DEFAULT_CORE, Budget, refuse_interface
+from edgec.targets.microcontroller.target import DEFAULT_CORE
 from edgec.targets.onnxruntime.devices import DEVICES, device_named
 from edgec.targets.tflite.devices import DEVICES as TFLITE_DEVICES
 from edgec.targets.tflite.devices import device_named as tflite_device
@@ -28,12 +29,10 @@ from edgec.targets.tflite.interface import IoDtype, IoLayout
 
 __all__ = [
     "EFFORTS",
-    "TECHNIQUES",
     "CompileOptions",
     "Sharing",
     "calibrates",
     "check_layers",
-    "check_structure",
     "pruning_asked",
     "range_method",
     "sharing_asked",
@@ -41,8 +40,6 @@ __all__ = [
 ]
 
 _AUTO = "auto"
-TECHNIQUES = ("prune-channels", "factorize-separable", "factorize-low-rank")
-"""What makes a model smaller towards a goal."""
 EFFORTS = ("fast", "default", "full", "max")
 
 
@@ -110,7 +107,8 @@ class CompileOptions:
         until that holds, where it costs least. MACs, RAM and latency are shares of what the
         artifact takes without that, the size is one of the file that came in.
     techniques
-        Names of :data:`TECHNIQUES` that may be used for that; those that pay if none is named.
+        Names of :data:`edgec.budgets.TECHNIQUES` that may be used for that; those that
+        pay if none is named.
     channel_multiple
         What the number of channels that a layer keeps is a multiple of; the target's if
         ``None``.
@@ -310,10 +308,7 @@ def _check(options: CompileOptions) -> None:
         if options.recover < 1:
             raise OptionError(f"--recover is {options.recover} steps, but must be 1 or more")
         require_torch()
-    if options.max_drop is not None:
-        _check_max_drop(options, options.max_drop)
-    _check_goal(options)
-    _check_budget(options)
+    check_budgets(options)
     sharing_asked(options)
     pruning_asked(options)
     _check_device(options)
@@ -333,56 +328,6 @@ def _check_uncalibrated(options: CompileOptions) -> None:
             raise OptionError(
                 f"{name} goes with recipes that calibrate only: those of static_{more}"
             )
-
-
-def _check_max_drop(options: CompileOptions, most: float) -> None:
-    if not (math.isfinite(most) and most >= 0):
-        raise OptionError(f"--max-drop is {most}, but must be 0 or more")
-    if options.recipe is None and options.goal is None:
-        raise OptionError("--max-drop goes with a recipe or one of the --target-… options only")
-    if not options.prove:
-        raise OptionError("--max-drop runs the artifacts, which --no-proof leaves out")
-    if options.metric is not None and options.evaluation is None:
-        raise OptionError("--metric judges samples: give --eval with --max-drop")
-
-
-def _check_goal(options: CompileOptions) -> None:
-    goal = options.goal
-    for name in options.techniques:
-        if name not in TECHNIQUES:
-            known = ", ".join(TECHNIQUES)
-            raise OptionError(f"there is no technique {name!r}; known: {known}")
-    if goal is None:
-        return
-    if options.calibration is None:
-        raise OptionError(f"--target-{goal.measure} needs samples: give --calibration")
-    if goal.measure == "latency" and not options.prove:
-        raise OptionError("--target-latency times the artifacts, which --no-proof leaves out")
-
-
-def _check_budget(options: CompileOptions) -> None:
-    for name, given in (
-        ("--max-ram", options.max_ram),
-        ("--max-flash", options.max_flash),
-        ("--project", options.project),
-    ):
-        if given is not None and Microcontroller.name not in options.targets:
-            raise OptionError(f"{name} goes with target {Microcontroller.name} only")
-        if given is not None and not options.prove:
-            raise OptionError(f"{name} runs the artifact, which --no-proof leaves out")
-    if Microcontroller.name in options.targets and Tflite.name not in options.targets:
-        refuse_interface(options.io_dtype, options.io_layout)
-
-
-def check_structure(options: CompileOptions) -> None:
-    """Raise ``OptionError`` if something is said about structure, and all of it stays."""
-    given = {
-        "--technique": bool(options.techniques),
-        "--channel-multiple": options.channel_multiple is not None,
-    }
-    for name, is_given in given.items():
-        if is_given and options.goal is None:
-            raise OptionError(f"{name} goes with one of the --target-… options only")
 
 
 _DEVICES: Mapping[str, tuple[str, ...]] = {
@@ -444,10 +389,7 @@ def targets_for(options: CompileOptions) -> list[Target]:
                         load_core(DEFAULT_CORE if core == _AUTO else core),
                         recipe,
                         wishes,
-                        Budget(
-                            bytes_of("--max-ram", options.max_ram),
-                            bytes_of("--max-flash", options.max_flash),
-                        ),
+                        budget_of(options),
                         options.project,  # type: ignore[arg-type]
                     )
                 )

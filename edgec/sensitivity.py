@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgec.budgets import TECHNIQUES
 from edgec.cache import Cache
 from edgec.compression import Technique, techniques_for
 from edgec.compression.keys import key_of, numbers
@@ -18,7 +19,7 @@ from edgec.interface import check_interface
 from edgec.ir import Array, Graph
 from edgec.latency import kernels_for, predicted_seconds
 from edgec.making import Making
-from edgec.options import TECHNIQUES, CompileOptions, calibrates, targets_for
+from edgec.options import CompileOptions, calibrates, targets_for
 from edgec.passes import Pipeline, Precision, simplify
 from edgec.passes.divergence import Divergence
 from edgec.passes.judging import held_out, judging

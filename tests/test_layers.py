@@ -55,6 +55,7 @@ LAYERS = [
     "interface",
     "original",
     "proof",
+    "budgets",
     "options",
     "hotspots",
     "speed",

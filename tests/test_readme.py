@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from edgec.budgets import TECHNIQUES
 from edgec.cli import main
 from edgec.demo import CALIBRATION, MODEL, TEST
 from edgec.errors import EdgecError, InconclusiveError
 from edgec.goals import MEASURES
-from edgec.options import EFFORTS, TECHNIQUES
+from edgec.options import EFFORTS
 from edgec.passes import RECIPES
 from edgec.passes.scheme import SCHEME_WORDS
 

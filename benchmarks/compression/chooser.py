@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from benchmarks.compression.bench import Bench, bound
 from benchmarks.compression.cases import Case, Paired
+from edgec.budgets import TECHNIQUES
 from edgec.cache import Cache
 from edgec.compression import Compressor, techniques_for
 from edgec.cost import cost
 from edgec.ir import Graph
 from edgec.latency import KERNELS
-from edgec.options import TECHNIQUES
 
 __all__ = ["chooser"]
 

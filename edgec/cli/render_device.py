@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["device_lines"]
+from edgec.cli.numbers import bytes_text
+
+__all__ = ["count_of", "device_lines", "proof_text"]
 
 
 def device_lines(artifact: Mapping[str, Any]) -> Iterator[str]:
@@ -16,22 +18,26 @@ def device_lines(artifact: Mapping[str, Any]) -> Iterator[str]:
     ram, flash = found["ram"], found["flash"]
     yield (
         f"\n{artifact['file']} on {found['device']}: {found['instructions']:,} instructions an "
-        f"inference, {_kb(ram['total'])} of RAM (arena {_kb(ram['arena'])}), "
-        f"{_kb(flash['total'])} of flash ({_kb(flash['beyond_weights'])} beside weights)"
+        f"inference, {bytes_text(ram['total'])} of RAM (arena {bytes_text(ram['arena'])}), "
+        f"{bytes_text(flash['total'])} of flash ({bytes_text(flash['beyond_weights'])} beside "
+        "weights)"
     )
     yield f"  counted with {found['emulator']}, compiled with {found['compiler']['name']}"
+    yield f"  {proof_text(found)}"
+
+
+def proof_text(found: Mapping[str, Any]) -> str:
+    """Return how the outputs compare with TFLite Micro's, of what was measured."""
     told = found["verification"]
     if told is None:
-        why = found["not_compared"] or "TFLite Micro is not installed"
-        yield f"  not compared: {why}"
-        return
-    on = f" on {told['inputs']} sample{'s' * (told['inputs'] != 1)}"
+        missing = "TFLite Micro is not installed: pip install 'edgec[mcu]'"
+        return f"not compared: {found['not_compared'] or missing}"
+    on = f"{told['oracle']} on {count_of(told['inputs'], 'sample')}"
     if told["exact"]:
-        yield f"  bit for bit what {told['oracle']} computes{on}"
-    else:
-        most = told["largest_difference"]
-        yield f"  at most {most:g} from what {told['oracle']} computes{on}"
+        return f"every output bit equals that of {on}"
+    return f"within {told['largest_difference']:g} of {on}"
 
 
-def _kb(count: float) -> str:
-    return f"{count / 1e3:.1f} kB"
+def count_of(number: int, what: str) -> str:
+    """Return a number of things."""
+    return f"{number} {what}{'s' * (number != 1)}"

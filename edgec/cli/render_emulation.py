@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgec.cli.names import short
 from edgec.cli.numbers import bytes_text, count_text, milliseconds_text, share_text
 from edgec.cli.render import console, table
+from edgec.cli.render_device import count_of, proof_text
 from edgec.targets.microcontroller.boards import load_board
 from edgec.targets.microcontroller.emulation.fit import Fit
 from edgec.targets.microcontroller.emulation.measurement import LayerCost, Measurement
@@ -49,7 +50,7 @@ def print_measurement(measured: Measurement) -> None:
     _print_layers(measured.layers, measured.instructions)
     out.print()
     _print_changes(measured)
-    out.print(_proof(measured))
+    out.print(proof_text(measured.to_dict()))
     out.print(f"{measured.compiler}, {' '.join(measured.flags)}; {measured.emulator}")
 
 
@@ -77,26 +78,12 @@ def _print_changes(measured: Measurement) -> None:
     if not saved:
         return
     macs = sum(change.macs[0] - change.macs[1] for change in saved)
-    layers = "1 layer" if len(saved) == 1 else f"{len(saved)} layers"
     console().print(
-        f"channels that are the same for every input were left out of {layers}: "
+        f"channels that are the same for every input were left out of "
+        f"{count_of(len(saved), 'layer')}: "
         f"{count_text(macs)} MACs fewer, and not a bit of the outputs changes "
         "(--as-is keeps them)"
     )
-
-
-def _proof(measured: Measurement) -> str:
-    proof = measured.verification
-    if measured.not_compared:
-        return f"not compared: {measured.not_compared}"
-    if proof is None:
-        return (
-            "not compared with TFLite Micro, which is not installed: pip install 'edgec[mcu]'"
-        )
-    runs = "1 set of inputs" if proof.inputs == 1 else f"{proof.inputs} sets of inputs"
-    if proof.exact:
-        return f"every output bit equals that of {proof.oracle} on {runs}"
-    return f"within {proof.largest_difference:g} of {proof.oracle} on {runs}"
 
 
 def print_fit(found: Fit) -> None:

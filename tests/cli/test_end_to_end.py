@@ -88,10 +88,10 @@ def test_a_recipe_without_samples_is_wrong_usage(edgec: Run, tmp_path: Path) -> 
 
 
 def test_the_options_are_those_of_the_compiler() -> None:
+    from edgec.budgets import TECHNIQUES
     from edgec.calibration import METHODS
     from edgec.cli.compile import command
     from edgec.compiler import CompileOptions
-    from edgec.options import TECHNIQUES
     from edgec.passes import RECIPES, SCHEME_WORDS
     from edgec.targets import TARGETS
     from edgec.targets.microcontroller.cores import core_names

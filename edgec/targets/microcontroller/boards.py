@@ -62,8 +62,6 @@ def load_board(name: str) -> Board:
     cpi = file.cpi() or core.cpi
     if cpi is None:
         raise file.wrong(f"neither it nor {core.name} has cycles per instruction")
-    if file.string("name") != name:
-        raise file.wrong(f"it is called {file.string('name')}")
     return Board(
         name=name,
         title=file.string("title"),

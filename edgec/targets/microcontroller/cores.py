@@ -67,8 +67,6 @@ def load_core(name: str) -> Core:
     tiers = file.strings("tiers")
     if set(tiers) - set(_TIERS) or "portable" not in tiers:
         raise file.wrong(f"tiers are some of {', '.join(_TIERS)}, portable among them")
-    if file.string("name") != name:
-        raise file.wrong(f"it is called {file.string('name')}")
     return Core(
         name=name,
         tiers=tuple(tier for tier in _TIERS if tier in tiers),

@@ -153,6 +153,8 @@ def read(folder: str, name: str, what: str) -> Table:
     ------
     OptionError
         If there is none of that name; `what` is what it would be.
+    InternalError
+        If it cannot be read, or calls itself otherwise.
     """
     known = names_in(folder)
     if name not in known:
@@ -167,4 +169,7 @@ def read(folder: str, name: str, what: str) -> Table:
         contents = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise InternalError(f"The data file {path.name} is no TOML: {error}.") from error
-    return Table(f"{folder}/{path.name}", contents)
+    table = Table(f"{folder}/{path.name}", contents)
+    if table.string("name") != name:
+        raise table.wrong(f"it is called {table.string('name')}")
+    return table

@@ -194,10 +194,10 @@ def test_the_terminal_says_how_many_samples_were_compared() -> None:
         "verification": told,
     }
     *_, line = device_lines({"file": "net.c", "device": found})
-    assert line == "  bit for bit what tflite-micro 1 computes on 1 sample"
-    told |= {"inputs": 3, "exact": False}
+    assert line == "  every output bit equals that of tflite-micro 1 on 1 sample"
+    told |= {"inputs": 3, "exact": False, "largest_difference": 0.5}
     *_, line = device_lines({"file": "net.c", "device": found})
-    assert line.endswith(" computes on 3 samples")
+    assert line == "  within 0.5 of tflite-micro 1 on 3 samples"
 
 
 def test_a_budget_is_for_microcontrollers() -> None:
