@@ -12,7 +12,7 @@ from edgec.cache import Cache
 from edgec.channels.importance import Criterion
 from edgec.compression import ChannelPruning, Found, Picks, search
 from edgec.cost import cost
-from edgec.ir import Graph
+from edgec.ir import Array, Graph
 from edgec.passes import Pipeline, Recover
 from edgec.passes.divergence import Divergence
 from edgec.passes.judging import judging
@@ -126,7 +126,7 @@ def _searched(case: Case, technique: ChannelPruning, fewer: float, trials: int) 
     def macs(graph: Graph) -> float:
         return float(cost(graph).macs)
 
-    def loss(picks: tuple[Picks, ...]) -> float:
+    def loss(picks: tuple[Picks, ...]) -> Array:
         return technique.loss(picks[0])
 
     goal = macs(case.graph) / fewer

@@ -12,7 +12,7 @@ from typing_extensions import override
 from edgec.cache import Cache
 from edgec.channels import ChannelGroup
 from edgec.channels.importance import Criterion
-from edgec.compression.keys import key_of, numbers
+from edgec.compression.keys import key_of, lists, numbers
 from edgec.compression.sites import NOTHING_GONE, Kept, Option, Picks, Site, Technique
 from edgec.cost import cost
 from edgec.errors import Diagnostic, InternalError
@@ -95,7 +95,13 @@ class ChannelPruning(Technique):
         counts = f"{len(self._judging)} {len(self._together)} {len(self._alone_samples)}"
         options = f"channels {compensate} {counts} {_STEPS_TRIED}"
         self._cache, self._key = cache, key_of(graph, samples, options)
-        self._known = numbers(cache.read(self._key))
+        found = cache.read(self._key)
+        self._known = numbers(found)
+        self._losses = {
+            name.removeprefix(_TOGETHER): np.array(nats)
+            for name, nats in lists(found).items()
+            if len(nats) == len(self._judging)
+        }
         self._judge: Divergence | None = None
         nats = self._measured(progress)
         self._chosen = {place: by for place, (_, by) in nats.items()}
@@ -145,18 +151,19 @@ class ChannelPruning(Technique):
         """Return the widths that are picked, of groups that do not stay whole."""
         return {name: self._widths[name][k] for name, k in picks.items() if k}
 
-    def loss(self, picks: Picks) -> float:
-        """Return what some widths lose together, on samples held out.
+    def loss(self, picks: Picks) -> Array:
+        """Return what some widths lose together, on each of the samples held out.
 
         All that makes up for it is fitted to fewer samples than in the end.
         """
         widths = dict(sorted(self.widths(picks).items()))
         criteria = self._criteria_of(widths)
         label = " and ".join(f"{n} of {g} by {criteria[g]}" for g, n in widths.items())
-        return self._nats(f"fitted: {label}", lambda: self._fitted(widths))
-
-    def _fitted(self, widths: Mapping[str, int]) -> Graph:
-        return self._cut(widths, self._criteria_of(widths), self._together)
+        if label not in self._losses:
+            made = self._cut(widths, criteria, self._together)
+            self._losses[label] = self._judged(made)
+            self._write()
+        return self._losses[label]
 
     def _cut(
         self,
@@ -216,16 +223,23 @@ class ChannelPruning(Technique):
     def _nats(self, label: str, made: Callable[[], Graph]) -> float:
         """Return what a graph loses, if need be by measuring it."""
         if label not in self._known:
-            self._judge = self._judge or Divergence(self.graph, self._judging)
-            lost = float(self._judge.of(made()).mean())
-            self._keep(label, max(lost, 0.0) if math.isfinite(lost) else _RUINED)
+            self._keep(label, float(self._judged(made()).mean()))
         return self._known[label]
+
+    def _judged(self, graph: Graph) -> Array:
+        self._judge = self._judge or Divergence(self.graph, self._judging)
+        return np.clip(self._judge.of(graph), 0.0, _RUINED)
 
     def _keep(self, label: str, nats: float) -> None:
         self._known[label] = nats
-        self._cache.write(self._key, self._known)
+        self._write()
+
+    def _write(self) -> None:
+        together = {_TOGETHER + k: nats.tolist() for k, nats in self._losses.items()}
+        self._cache.write(self._key, {**self._known, **together})
 
 
+_TOGETHER = "together: "
 _RUINED = 1e6
 """Nats of what is no number any more."""
 

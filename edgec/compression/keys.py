@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from typing import TypeGuard
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from edgec import __version__
 from edgec.ir import Array, Graph
 from edgec.ops import Opaque
 
-__all__ = ["key_of", "numbers"]
+__all__ = ["key_of", "lists", "numbers"]
 
 
 def key_of(graph: Graph, samples: Sequence[Mapping[str, Array]], options: str) -> str:
@@ -46,9 +47,18 @@ def key_of(graph: Graph, samples: Sequence[Mapping[str, Array]], options: str) -
 
 
 def numbers(found: Mapping[str, object]) -> dict[str, float]:
-    """Return what a file of the cache holds, as far as it makes sense."""
+    """Return the numbers that a file of the cache holds, as far as they make sense."""
+    return {name: float(v) for name, v in found.items() if _is_loss(v)}
+
+
+def lists(found: Mapping[str, object]) -> dict[str, list[float]]:
+    """Return the lists of numbers that a file of the cache holds, likewise."""
     return {
-        name: float(value)
+        name: [float(v) for v in value]
         for name, value in found.items()
-        if isinstance(value, int | float) and math.isfinite(value) and value >= 0
+        if isinstance(value, list) and all(map(_is_loss, value))
     }
+
+
+def _is_loss(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and math.isfinite(value) and value >= 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -9,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from edgec.compression.sites import Picks, Technique
-from edgec.ir import Graph
+from edgec.ir import Array, Graph
 from edgec.passes.knapsack import Allocator, Offer
 
 __all__ = ["Found", "Loss", "Price", "search"]
@@ -17,16 +18,17 @@ __all__ = ["Found", "Loss", "Price", "search"]
 Price = Callable[[Graph], float]
 """What a graph costs: multiply-accumulates, bytes, predicted seconds, bytes of RAM."""
 
-Loss = Callable[[tuple[Picks, ...]], float]
-"""What the options picked for each technique lose together, in nats."""
+Loss = Callable[[tuple[Picks, ...]], Array]
+"""What the options picked for each technique lose together, in nats of each of some samples."""
 
 _TURNS = 20
 _ROUNDS = 3
 _TRIALS = 24
 _REACH = 2
 """How many options a site moves by in an exchange."""
-_LEAST_GAIN = 0.01
-"""Of a measured loss, below which it may be chance."""
+_LEAST_GAIN, _STANDARD_ERRORS = 0.01, 2.0
+"""Of a measured loss, and of what each sample gains: below these it may be chance. Of many
+exchanges that change nothing the best looks better, too."""
 _SLACK = 0.005
 """Of the whole price, by which sums of savings may be off."""
 
@@ -72,7 +74,8 @@ def search(
     At last every site is given back what the goal leaves room for.
 
     Losses do not quite add up either, least of all once other layers make up for them. With
-    `loss` one site then gives way to another wherever that is measured to lose less.
+    `loss` one site then gives way to another wherever that is measured to lose less, beyond
+    chance.
 
     Parameters
     ----------
@@ -238,10 +241,10 @@ class _Search:
                     continue
                 known[way] = loss(self.split(way))
                 self.progress(len(known), trials)
-                if known[way] < known[chosen] * (1 - _LEAST_GAIN):
+                if _gains(known[chosen], known[way]):
                     chosen, again = way, True
                     break
-        return self.result(chosen, known[chosen])
+        return self.result(chosen, float(known[chosen].mean()))
 
     def exchanges(self, chosen: _Chosen) -> list[_Chosen]:
         """Return what differs in two sites and may meet the goal, the least loss first."""
@@ -262,3 +265,11 @@ class _Search:
                 now[i], now[j] = k, n
                 found.append((more + less, tuple(now)))
         return [way for _, way in sorted(found)]
+
+
+def _gains(before: Array, after: Array) -> bool:
+    """Whether samples lose less than before, each beside itself, and beyond chance."""
+    gained = before - after
+    error = gained.std(ddof=1) / math.sqrt(len(gained)) if len(gained) > 1 else 0.0
+    least = max(_LEAST_GAIN * float(before.mean()), _STANDARD_ERRORS * float(error))
+    return float(gained.mean()) > least

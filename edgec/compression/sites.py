@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
+import numpy as np
+
 from edgec.errors import Diagnostic
 from edgec.ir import Array, Graph
 from edgec.passes import Pass
@@ -92,9 +94,13 @@ class Technique(Protocol):
             What techniques before it left of the channels of values.
         """
 
-    def loss(self, picks: Picks) -> float:
-        """Return what some options lose together: their sum, where nothing else is known."""
-        return sum(s.options[picks[s.name]].nats for s in self.sites if s.name in picks)
+    def loss(self, picks: Picks) -> Array:
+        """Return what some options lose together, on each of the samples that judge.
+
+        Where nothing else is known that is the sum of what they lose alone, once.
+        """
+        alone = (s.options[picks[s.name]].nats for s in self.sites if s.name in picks)
+        return np.array([sum(alone)])
 
     def notes(self) -> tuple[Diagnostic, ...]:
         """Return what stays as it is whatever is picked, and why."""

@@ -192,9 +192,9 @@ def test_options_of_one_technique_are_tried_together_if_it_knows_what_they_lose(
         def passes(self, picks: Picks, kept: Kept = NOTHING_GONE) -> tuple[Pass, ...]:
             return (Narrow(len(picks)),)
 
-        def loss(self, picks: Picks) -> float:
+        def loss(self, picks: Picks) -> Array:
             self.asked.append(picks)
-            return sum({"a": 5.0, "b": 1.0, "c": 1.0}[name] for name in picks)
+            return np.array([sum({"a": 5.0, "b": 1.0, "c": 1.0}[name] for name in picks)])
 
     technique = Knowing()
     made = Compressor(graph(), SAMPLES, [technique]).within(macs, 72)

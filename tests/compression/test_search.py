@@ -10,7 +10,7 @@ import pytest
 
 from edgec.compression import Option, Picks, Price, Site, Technique, search
 from edgec.compression.sites import NOTHING_GONE, Kept
-from edgec.ir import Graph
+from edgec.ir import Array, Graph
 from edgec.ops import Relu
 from edgec.passes import Pass
 from tests.targets.graphs import Net
@@ -136,9 +136,9 @@ def together(made: dict[str, int]) -> float:
 def test_what_is_measured_to_lose_less_is_exchanged() -> None:
     tried: list[dict[str, int]] = []
 
-    def loss(picks: tuple[Picks, ...]) -> float:
+    def loss(picks: tuple[Picks, ...]) -> Array:
         tried.append(dict(picks[0]))
-        return together(tried[-1])
+        return np.array([together(tried[-1])])
 
     one = Tables("a", LOSSES)
     sums = search(graph(), [one], additive, 72)
@@ -157,16 +157,32 @@ def test_what_is_measured_to_lose_less_is_exchanged() -> None:
     assert len(tried) == len({tuple(sorted(t.items())) for t in tried}) <= 24
 
 
+@pytest.mark.parametrize("spread", [0.0, 30.0])
+def test_what_may_be_chance_is_not_exchanged(spread: float) -> None:
+    rng = np.random.default_rng(0)
+
+    def loss(picks: tuple[Picks, ...]) -> Array:
+        noise = rng.standard_normal(64)
+        return together(dict(picks[0])) + np.asarray(spread * (noise - noise.mean()))
+
+    one = Tables("a", LOSSES)
+    sums = search(graph(), [one], additive, 72)
+    found = search(graph(), [one], additive, 72, loss=loss)
+    assert sums is not None
+    assert found is not None
+    assert (found.picks == sums.picks) == (spread > 0)
+
+
 def test_losses_are_measured_no_more_often_than_allowed() -> None:
     tried: list[tuple[Picks, ...]] = []
 
-    def loss(picks: tuple[Picks, ...]) -> float:
+    def loss(picks: tuple[Picks, ...]) -> Array:
         tried.append(picks)
-        return 100.0 - len(tried)  # always better
+        return np.array([100.0 - 2 * len(tried)])  # always better
 
     found = search(graph(), [Tables("a", LOSSES)], additive, 72, loss=loss, trials=3)
     assert found is not None
-    assert (len(tried), found.measured, found.picks) == (3, 97.0, tried[-1])
+    assert (len(tried), found.measured, found.picks) == (3, 94.0, tried[-1])
     assert search(graph(), [Tables("a", LOSSES)], additive, 72, loss=loss, trials=0) == search(
         graph(), [Tables("a", LOSSES)], additive, 72
     )
