@@ -16,6 +16,7 @@ from benchmarks.microcontrollers.counts import counts, layers
 from benchmarks.microcontrollers.damaged import arenas, damaged
 from benchmarks.microcontrollers.exactness import boards, every_layer, exact, keywords
 from benchmarks.microcontrollers.fits import fits
+from benchmarks.microcontrollers.helium import helium
 from benchmarks.microcontrollers.memory import memory
 from benchmarks.microcontrollers.repeats import repeat, seconds
 from edgec.targets.microcontroller.emulation.toolchain import (
@@ -29,6 +30,7 @@ __all__ = ["main"]
 _COMMANDS: dict[str, Callable[[Sequence[str], CompilerName], int]] = {
     "counts": counts,
     "layers": layers,
+    "helium": helium,
     "ram": memory,
     "fits": fits,
     "repeat": repeat,

@@ -111,6 +111,7 @@ GATED = ("AD", "KWS", "IC", "VWW")
 CMSIS_NN = {
     "cortex-m4": {"AD": 582_924, "KWS": 7_699_880, "IC": 29_863_358, "VWW": 24_102_022},
     "cortex-m33": {"AD": 583_391, "KWS": 7_682_172, "IC": 29_962_249, "VWW": 24_046_830},
+    "cortex-m55": {"AD": 285_538, "KWS": 1_816_431, "IC": 4_912_194, "VWW": 6_558_828},
 }
 """Instructions of TFLite Micro with CMSIS-NN (August 2026, GCC 12.2 -O2), one inference."""
 

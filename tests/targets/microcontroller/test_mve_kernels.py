@@ -110,13 +110,18 @@ DEPTHWISE = [
     Shape(5, 5, 8, 8, (3, 3), pads=SAME, activation="none", depthwise=True),  # half squares
     Shape(7, 4, 4, 4, (3, 3), pads=SAME, activation="relu6", depthwise=True),
     Shape(1, 1, 4, 4, (3, 3), pads=SAME, depthwise=True),
-    Shape(3, 2, 12, 12, (2, 3), depthwise=True),
+    Shape(3, 4, 12, 12, (2, 3), depthwise=True),
     Shape(8, 10, 4, 4, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True),
     Shape(9, 7, 8, 8, (3, 3), (2, 2), SAME, activation="none", depthwise=True),
     Shape(4, 6, 4, 4, (3, 3), (1, 1), ((2, 2), (2, 2)), depthwise=True, least=-128),
     Shape(9, 1, 12, 12, (3, 1), depthwise=True, activation="none"),
     Shape(7, 9, 4, 4, (4, 4), (1, 3), ((1, 2), (2, 1)), depthwise=True),
     Shape(3, 17, 64, 64, (1, 2), depthwise=True, activation="none"),
+    Shape(13, 3, 8, 8, (3, 3), pads=SAME, depthwise=True),  # columns are the outer loop
+    Shape(14, 2, 8, 8, (3, 2), depthwise=True, activation="none"),
+    Shape(14, 1, 8, 8, (5, 1), depthwise=True),
+    Shape(30, 2, 4, 4, (15, 3), (2, 1), ((7, 6), (1, 1)), depthwise=True, activation="none"),
+    Shape(3, 20, 4, 4, (1, 16), depthwise=True),
 ]
 
 
