@@ -10,17 +10,20 @@ import pytest
 
 from edgec.ir import QuantParams
 from edgec.program import Layer
-from edgec.program.operators import Activation
+from edgec.program.operators import Activation, Add
 from edgec.targets.microcontroller.cores import load_core
 from edgec.targets.microcontroller.kernels import Code
+from edgec.targets.microcontroller.kernels.dsp.addition import exact_sums
 from edgec.targets.microcontroller.kernels.mve import KERNELS
 from tests.targets.microcontroller.cortex import M4, run
 from tests.targets.microcontroller.dsp_layers import (
     Shape,
+    add_layer,
     conv_layer,
     dense_layer,
     expected,
     random_inputs,
+    sum_of,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -193,6 +196,39 @@ def test_halves_are_rounded_away_from_zero() -> None:
         assert np.array_equal(ran.output, wanted)
         # -3 is half a step of 2: to -2, and not to -1.
         assert shift != 2 or wanted.ravel()[32 - 6] == 3 - 2
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        add_layer(261),
+        add_layer(3),
+        add_layer(67, (0.05, 0.09, 0.07), (3, -4, 11), "relu"),
+        add_layer(64, (0.05, 0.09, 0.07), (3, -4, 11), "none"),
+    ],
+    ids=["left over", "short", "clamped", "linear"],
+)
+def test_add(layer: Layer) -> None:
+    code, name = code_of(layer)
+    xs = random_inputs(layer)
+    pairs = zip(*(x.ravel().tolist() for x in xs), strict=True)
+    wanted = np.array([sum_of(layer, a, b) for a, b in pairs]).reshape(layer.output.shape)
+
+    assert name == "add"
+    for ran in run(code, layer, xs, (None, 0), M55):
+        assert np.array_equal(ran.output, wanted)
+
+
+def test_add_of_all_pairs_is_two_instructions_an_element() -> None:
+    layer = add_layer(65_536)
+    a, b = np.meshgrid(np.arange(-128, 128), np.arange(-128, 128))
+    xs = [x.astype(np.int8).reshape(layer.output.shape) for x in (a, b)]
+    (ran,) = run(code_of(layer)[0], layer, xs, (None,), M55)
+    every = exact_sums(layer, layer.op) if isinstance(layer.op, Add) else None
+
+    assert every is not None
+    assert np.array_equal(ran.output.reshape(256, 256), every.T)
+    assert ran.instructions < 2 * 65_536
 
 
 def test_a_sixth_of_an_instruction_a_multiply_accumulate() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from edgec.ir import Array, DType
@@ -16,7 +18,7 @@ from edgec.targets.microcontroller.kernels.portable.broadcasting import (
 from edgec.targets.microcontroller.kernels.requantization import Multiplier, output_range
 from edgec.targets.microcontroller.kernels.rounding import RESCALE
 
-__all__ = ["add", "integers", "mul", "sub"]
+__all__ = ["Line", "add", "integers", "line_of", "mul", "sub"]
 
 _TERMS = """\
 /* What two numbers are put on before they are added, and what their sum is put on. */
@@ -99,10 +101,34 @@ def add(layer: Layer, core: Core) -> Code | None:
     a, b, y = layer.input(0), layer.input(1), layer.output
     if y.dtype not in _C_TYPES or not a.dtype is b.dtype is y.dtype:
         return None
-    left_shift = 20 if y.dtype is DType.INT8 else 15
+    scales = _add_scales(layer, 20 if y.dtype is DType.INT8 else 15)
+    return _terms(layer, "+", *scales, output_range(op.activation, y))
+
+
+def _add_scales(layer: Layer, left_shift: int) -> tuple[int, tuple[float, float, float]]:
+    """Return how far operands are shifted, and the three factors of a sum."""
+    a, b, y = layer.input(0), layer.input(1), layer.output
     twice = 2 * max(a.scale, b.scale)
-    reals = (a.scale / twice, b.scale / twice, twice / ((1 << left_shift) * y.scale))
-    return _terms(layer, "+", left_shift, reals, output_range(op.activation, y))
+    one = 1 << left_shift
+    return left_shift, (a.scale / twice, b.scale / twice, twice / (one * y.scale))
+
+
+def _wanted(
+    layer: Layer,
+    sign: str,
+    left_shift: int,
+    reals: tuple[float, float, float],
+    limits: tuple[int, int],
+) -> Array:
+    """Return the results for all pairs of operands, ``[first, second]`` from -128 on."""
+    factors = [Multiplier.of(real) for real in reals]
+    first, second = (
+        factor.times((_BYTES - t.zero_point) << left_shift)
+        for factor, t in zip(factors, (layer.input(0), layer.input(1)), strict=False)
+    )
+    second = second if sign == "+" else -second
+    wanted = factors[2].times(first[:, None] + second) + layer.output.zero_point
+    return np.clip(wanted, *limits)
 
 
 def sub(layer: Layer, core: Core) -> Code | None:
@@ -139,15 +165,9 @@ def _terms(
     a, b, y = layer.input(0), layer.input(1), layer.output
     factors = [Multiplier.of(real) for real in reals]
     if y.dtype is DType.INT8:
-        first, second = (
-            factor.times((_BYTES - t.zero_point) << left_shift)
-            for factor, t in zip(factors, (a, b), strict=False)
-        )
-        second = second if sign == "+" else -second
-        wanted = factors[2].times(first[:, None] + second) + y.zero_point
-        line = _line(layer, sign, np.clip(wanted, *limits), limits)
+        line = _line(layer, sign, _wanted(layer, sign, left_shift, reals, limits), limits)
         if line is not None:
-            return line
+            return _line_code(layer, line)
     fields = [str(left_shift)]
     for tensor, factor in zip((a, b, y), factors, strict=True):
         fields.append(f"{tensor.zero_point}, {factor.value}, {factor.shift}")
@@ -203,8 +223,30 @@ _LINE = Function(
 )
 
 
-def _line(layer: Layer, sign: str, wanted: Array, limits: tuple[int, int]) -> Code | None:
-    """Return code for a sum with one rounding, if constants are found that are exact.
+@dataclass(frozen=True, slots=True)
+class Line:
+    """``(start + factors[0] * a + factors[1] * b) >> shift``, brought into limits."""
+
+    factors: tuple[int, int]
+    start: int
+    shift: int
+    limits: tuple[int, int]
+
+
+def line_of(layer: Layer) -> Line | None:
+    """Return one rounding that equals the three of a sum of int8; ``None`` if none is found.
+
+    It is compared for all pairs of operands.
+    """
+    op, y = layer.op, layer.output
+    if not isinstance(op, Add):
+        return None
+    wanted = _wanted(layer, "+", *_add_scales(layer, 20), output_range(op.activation, y))
+    return _line(layer, "+", wanted, output_range(op.activation, y))
+
+
+def _line(layer: Layer, sign: str, wanted: Array, limits: tuple[int, int]) -> Line | None:
+    """Return a sum with one rounding, if constants are found that are exact.
 
     Parameters
     ----------
@@ -229,15 +271,20 @@ def _line(layer: Layer, sign: str, wanted: Array, limits: tuple[int, int]) -> Co
             begin = round(start) + int(moved[2]) * 8
             levels = begin + first * _BYTES[:, None] + second * _BYTES >> shift
             if np.array_equal(np.clip(levels, *limits), wanted):
-                fields = f"{first}, {second},  {begin}, {shift},  {limits[0]}, {limits[1]}"
-                call = "$add_once({a}, {step_a}, {b}, {step_b}, {y}, {count}, &line);"
-                return Code(
-                    f"static const $line line = {{{{{fields}}}}};\n"
-                    + broadcast_call(layer, call),
-                    (_LINE,),
-                    slack=broadcast_slack(layer),
-                )
+                return Line((first, second), begin, shift, limits)
     return None
+
+
+def _line_code(layer: Layer, line: Line) -> Code:
+    first, second = line.factors
+    low, high = line.limits
+    fields = f"{first}, {second},  {line.start}, {line.shift},  {low}, {high}"
+    call = "$add_once({a}, {step_a}, {b}, {step_b}, {y}, {count}, &line);"
+    return Code(
+        f"static const $line line = {{{{{fields}}}}};\n" + broadcast_call(layer, call),
+        (_LINE,),
+        slack=broadcast_slack(layer),
+    )
 
 
 def mul(layer: Layer, core: Core) -> Code | None:
