@@ -15,15 +15,23 @@ from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.kernels.base import Code, Function
 from edgec.targets.microcontroller.kernels.dsp.sums import Sums, Window
 from edgec.targets.microcontroller.kernels.dsp.tiling import block
-from edgec.targets.microcontroller.kernels.mve.moving import COLUMN
+from edgec.targets.microcontroller.kernels.mve.moving import COLUMN, SHORT_COLUMN
 from edgec.targets.microcontroller.kernels.mve.tile import LANES, Packed, packed
 from edgec.targets.microcontroller.kernels.portable.layouts import WINDOW_TYPE, window_fields
 from edgec.targets.microcontroller.kernels.traversal import window_slack
 
 __all__ = ["conv", "conv_of_one_channel"]
 
-_GATHERING = 45
-"""Instructions that a row of a window takes to be copied, or so."""
+
+def _is_short(window: Window) -> bool:
+    """Whether rows of windows are no longer than a vector."""
+    return window.kernel[1] * window.channels <= LANES and window.dilations == (1, 1)
+
+
+def _gathering(window: Window) -> int:
+    """Return how many instructions it takes to put a column together, or so."""
+    rows = window.kernel[0]
+    return 60 + 6 * rows if _is_short(window) else 45 * rows
 
 
 def conv(layer: Layer, core: Core) -> Code | None:
@@ -118,7 +126,7 @@ def _code(layer: Layer, op: Conv | DepthwiseConv, window: Window, sums: Sums) ->
         f"{driver.name}({{x0}}, {{y0}}, {{weights}}, {{scratch}}, &window);",
         (driver,),
         {"weights": weights.table},
-        scratch=2 * depth,
+        scratch=2 * depth + (LANES if _is_short(window) else 0),
         slack={0: slack},
         macs=window.macs,
     )
@@ -131,7 +139,7 @@ def _pieces(window: Window) -> int:
         return 1
     groups = -(-window.filters // 4)
     by_row = groups * rows * -(-length // LANES) * 7
-    at_once = groups * -(-rows * length // LANES) * 7 + rows * _GATHERING
+    at_once = groups * -(-rows * length // LANES) * 7 + _gathering(window)
     return rows if by_row <= at_once else 1
 
 
@@ -152,11 +160,7 @@ def _driver(window: Window, sums: Sums, weights: Packed, inside: _Inside | None)
         if not count:
             continue
         functions += weights.functions(size)
-        gather = "".join(
-            f"$column(input, column{f' + {k * depth}' if k else ''}, y, "
-            f"place{f' + {k}' if k else ''}, {channels}, {sums.zero}, window);\n"
-            for k in range(size)
-        )
+        gather = "".join(_column(window, k, depth, sums.zero) for k in range(size))
         gather += weights.calls(size, "column", "output", "gathered")
         if inside is None:
             inner = gather
@@ -185,6 +189,15 @@ def _driver(window: Window, sums: Sums, weights: Packed, inside: _Inside | None)
         "    int8_t *scratch, const $window *window)",
         f"{{\n    /* Two places at a time; columns are made where windows are not inside. */\n"
         f"    {text}\n}}\n",
-        needs=(COLUMN, *dict.fromkeys(functions)),
+        needs=(SHORT_COLUMN if _is_short(window) else COLUMN, *dict.fromkeys(functions)),
         types=(WINDOW_TYPE,),
     )
+
+
+def _column(window: Window, k: int, depth: int, zero: int) -> str:
+    """Return the statement that puts together the column of a place."""
+    column = f"column + {k * depth}" if k else "column"
+    place = f"place + {k}" if k else "place"
+    if _is_short(window):
+        return f"$short_column(input, {column}, y, {place}, window);\n"
+    return f"$column(input, {column}, y, {place}, {window.channels}, {zero}, window);\n"
