@@ -22,7 +22,7 @@ from edgec.targets.microcontroller.emulation.emulated_board import (
 )
 from edgec.targets.microcontroller.emulation.inputs import random_inputs
 from edgec.targets.microcontroller.emulation.machine import Machine
-from edgec.targets.microcontroller.emulation.measure import measure
+from edgec.targets.microcontroller.emulation.measure import Settings, measure
 from edgec.targets.microcontroller.emulation.model import memory_for
 from edgec.targets.microcontroller.emulation.startup import Memory
 from edgec.targets.microcontroller.emulation.toolchain import Build, compiler
@@ -125,6 +125,22 @@ def test_a_measurement_on_cortex_m55_says_how_it_was_counted() -> None:
     assert "(mps3-an547), by a timer of the board" in first.emulator
     assert first.loaded_words is None
     assert sum(each.instructions for each in first.layers) + first.outside == first.instructions
+
+
+@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="GCC is not installed")
+def test_assemblers_agree() -> None:
+    """Assemblers have had faults in instructions of this extension: what they make is run."""
+    data, core = residual_network(), load_core("cortex-m55")
+    program = parse_program(data, "net")
+    samples = random_inputs([program.tensors[k] for k in program.inputs], 3)
+    settings = Settings(compiler="gcc")
+
+    found = measure(program, data, core, samples=samples, settings=settings)
+
+    assert found.compiler.startswith("GCC")
+    assert {layer.tier for layer in found.layers if layer.macs} == {"mve"}
+    assert found.verification is not None
+    assert found.verification.exact
 
 
 def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

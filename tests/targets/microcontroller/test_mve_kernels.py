@@ -12,9 +12,11 @@ from edgec.ir import QuantParams
 from edgec.program import Layer
 from edgec.program.operators import Activation, Add
 from edgec.targets.microcontroller.cores import load_core
+from edgec.targets.microcontroller.emulation.toolchain import COMPILERS, compiler
 from edgec.targets.microcontroller.kernels import Code
 from edgec.targets.microcontroller.kernels.dsp.addition import exact_sums
 from edgec.targets.microcontroller.kernels.mve import KERNELS
+from edgec.targets.microcontroller.writing import all_functions, definition
 from tests.targets.microcontroller.cortex import M4, run
 from tests.targets.microcontroller.dsp_layers import (
     Shape,
@@ -234,3 +236,25 @@ def test_add_of_all_pairs_is_two_instructions_an_element() -> None:
 def test_a_sixth_of_an_instruction_a_multiply_accumulate() -> None:
     assert check(conv_layer(Shape(6, 6, 64, 64)), "pointwise") < 36 * 64 * 64 / 6
     assert check(dense_layer(1, 128, 64, "relu"), "dense") < 128 * 64 / 5
+
+
+@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="GCC is not installed")
+def test_assemblers_make_the_same_of_it() -> None:
+    """Assemblers have had faults in instructions of this extension."""
+    layers = [conv_layer(shape) for shape in (*POINTWISE, *CONV, *DEPTHWISE)]
+    layers += [add_layer(9), add_layer(67, (0.05, 0.09, 0.07), (3, -4, 11), "relu")]
+    codes = [code_of(layer)[0] for layer in layers]
+    functions = all_functions(f for code in codes for f in code.functions)
+    texts = [definition(f) for f in functions if f.assembly]
+    names = [f.name.replace("$", "m_") for f in functions if f.assembly]
+    found = []
+    for name in COMPILERS:
+        file = {"a.c": "\n".join(texts).replace("$", "m_")}
+        image = compiler(name).build(file, M55, keep=names).image
+        (flash,) = (s for s in image.segments if s.address == 0)
+        places = [image.symbol(n) for n in names]
+        found.append([flash.contents[p.address : p.address + p.size].hex() for p in places])
+
+    assert len(names) > 20
+    for name, first, second in zip(names, *found, strict=True):
+        assert first == second, name

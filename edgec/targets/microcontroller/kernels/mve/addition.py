@@ -54,9 +54,9 @@ def _function(shift: int, *, clamped: bool) -> Function:
     store = "vstrb.32 q0, [r2], #4"
     asm("lsr r7, r3, #3", "and r3, r3, #7", "wls lr, r7, 2f", "1:")
     asm(*_four("q0"), *_four("q2"))
-    asm(f"vqshrnb.s32 q0, q0, #{_HALF}", f"vqshrnt.s32 q0, q2, #{_HALF}")
+    asm(f"vshrnb.i32 q0, q0, #{_HALF}", f"vshrnt.i32 q0, q2, #{_HALF}")
     asm(*_last(shift, clamped=clamped), store, "vshr.u32 q0, q0, #16", store, "le lr, 1b", "2:")
-    asm("wlstp.32 lr, r3, 4f", "3:", *_four("q0"), f"vqshrnb.s32 q0, q0, #{_HALF}")
+    asm("wlstp.32 lr, r3, 4f", "3:", *_four("q0"), f"vshrnb.i32 q0, q0, #{_HALF}")
     asm(*_last(shift, clamped=clamped), store, "letp lr, 3b", "4:", "vpop {d8-d11}")
     made = asm.function(
         f"void {name}(const int8_t *a, const int8_t *b, int8_t *y, int32_t count,\n"
@@ -79,4 +79,5 @@ def _last(shift: int, *, clamped: bool) -> tuple[str, ...]:
     """Return the rest of the shift, and what brings q0 into its range."""
     if clamped:
         return (f"vshr.s16 q0, q0, #{shift}", "vmax.s16 q0, q0, q3", "vmin.s16 q0, q0, q5")
-    return (f"vqshrnb.s16 q0, q0, #{shift}",)
+    # Not vqshrnb: assemblers of GCC 12 make vqrshrnb of it, which rounds.
+    return (f"vshr.s16 q0, q0, #{shift}", "vqmovnb.s16 q0, q0")
