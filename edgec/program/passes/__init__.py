@@ -5,11 +5,13 @@ from __future__ import annotations
 from edgec.program.passes.base import Change, Outcome, ProgramPass, run_passes
 from edgec.program.passes.constant_channels import RemoveConstantChannels
 from edgec.program.passes.dead_code import RemoveDeadCode
+from edgec.program.passes.pads import FoldPads
 from edgec.program.passes.reshapes import FoldReshapes
 
 __all__ = [
     "LOSSLESS",
     "Change",
+    "FoldPads",
     "FoldReshapes",
     "Outcome",
     "ProgramPass",
@@ -20,6 +22,7 @@ __all__ = [
 
 LOSSLESS: tuple[ProgramPass, ...] = (
     FoldReshapes(),
+    FoldPads(),
     RemoveConstantChannels(multiple=4),  # which kernels take at a time
     RemoveDeadCode(),
 )

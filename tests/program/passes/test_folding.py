@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from edgec.ir import QuantParams
 from edgec.program import Program
 from edgec.program import operators as ops
 from edgec.program.checking import faults_of
-from edgec.program.passes import FoldReshapes, RemoveDeadCode
+from edgec.program.passes import FoldPads, FoldReshapes, RemoveDeadCode
 from edgec.program.reading import parse_program
 from edgec.program.writing import write_program
 from edgec.targets.microcontroller.emulation.oracle import oracle
@@ -135,4 +137,99 @@ def test_transposes_that_move_nothing_are_reshapes() -> None:
     outcome = FoldReshapes().run(parse_program(data, "net"))
 
     assert [step.op for step in outcome.program.steps] == [ops.Reshape()]
+    computes_alike(data, outcome.program)
+
+
+def padded(
+    pads: tuple[tuple[int, int], ...] = ((0, 0), (1, 1), (2, 1), (0, 0)),
+    *,
+    code: str = "CONV_2D",
+    stored: int = 0,
+    value: int | None = None,
+) -> bytes:
+    """A pad before a convolution of steps of two, with 3 x 3 windows."""
+    s = Sketch()
+    x = s.input(1, 8, 7, 3)
+    shape = [d + a + b for d, (a, b) in zip((1, 8, 7, 3), pads, strict=True)]
+    y = s.value(*shape)
+    operands = [x, s.constant(np.array(pads, np.int32))]
+    if value is not None:
+        operands.append(s.constant(np.array([value], np.int8), HALF))
+    s.op(
+        "PAD" if value is None else "PADV2", operands, [y], "Pad" if value is None else "PadV2"
+    )
+    lengths = [-(-n // 2) if stored == 0 else (n - 3) // 2 + 1 for n in shape[1:3]]
+    depth = shape[3]
+    z = s.value(1, *lengths, depth if code.startswith("DEPTH") else 4)
+    steps = {"strideH": 2, "strideW": 2, "dilationHFactor": 1, "dilationWFactor": 1}
+    steps["padding"] = stored
+    if code == "CONV_2D":
+        s.op(code, [y, s.weights(4, 3, 3, depth, axis=0), s.bias(4)], [z], "Conv2D", steps)
+    else:
+        weights = s.weights(1, 3, 3, depth, axis=3)
+        s.op(code, [y, weights, s.bias(depth)], [z], "DepthwiseConv2D",
+             {**steps, "depthMultiplier": 1})  # fmt: skip
+    return s.data(z)
+
+
+@pytest.mark.parametrize("code", ["CONV_2D", "DEPTHWISE_CONV_2D"])
+def test_convolutions_pad_themselves(code: str) -> None:
+    data = padded(code=code, stored=1)
+
+    outcome = FoldPads().run(parse_program(data, "net"))
+
+    assert codes(outcome.program) == [code]
+    (step,) = outcome.program.steps
+    assert isinstance(step.op, (ops.Conv, ops.DepthwiseConv))
+    assert step.op.pads == ((1, 1), (2, 1))
+    assert [c.done for c in outcome.changes] == ["pads what it reads itself"]
+    computes_alike(data, outcome.program)
+
+
+def test_padding_adds_up() -> None:
+    data = padded(((0, 0), (0, 0), (1, 0), (0, 0)))  # 8 x 8, and 1 behind of its own
+
+    outcome = FoldPads().run(parse_program(data, "net"))
+
+    (step,) = outcome.program.steps
+    assert isinstance(step.op, ops.Conv)
+    assert step.op.pads == ((0, 1), (1, 1))
+    computes_alike(data, outcome.program)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"pads": ((0, 0), (3, 0), (0, 0), (0, 0))},  # wider than the window
+        {"pads": ((0, 0), (1, 1), (1, 1), (0, 1))},  # channels that are read
+        {"value": 5},  # not what stands for zero
+    ],
+)
+def test_padding_of_another_kind_stays(given: dict[str, Any]) -> None:
+    program = parse_program(padded(stored=1, **given), "net")
+
+    assert FoldPads().run(program).program is program
+
+
+def test_what_others_read_is_still_padded() -> None:
+    s = Sketch()
+    x, y, z, u = s.input(1, 4, 4, 3), s.value(1, 6, 6, 3), s.value(1, 4, 4, 2), s.value(1, 3)
+    s.op(
+        "PAD", [x, s.constant(np.array([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32))], [y], "Pad"
+    )
+    steps = {
+        "strideH": 1,
+        "strideW": 1,
+        "dilationHFactor": 1,
+        "dilationWFactor": 1,
+        "padding": 1,
+    }
+    s.op("CONV_2D", [y, s.weights(2, 3, 3, 3), s.bias(2)], [z], "Conv2D", steps)
+    s.op("MEAN", [y, s.ints(1, 2)], [u], "Reducer", {"keepDims": False})
+    data = s.data(z, u)
+
+    outcome = FoldPads().run(parse_program(data, "net"))
+
+    assert codes(outcome.program) == ["PAD", "CONV_2D", "MEAN"]
+    assert outcome.program.steps[1].inputs[0] == x
     computes_alike(data, outcome.program)
