@@ -285,6 +285,23 @@ def test_code_for_microcontrollers_tells_it_once(tmp_path: Path) -> None:
     assert report["artifacts"][0]["macs"] == lines[0]["macs"][1]
 
 
+def test_what_is_packed_for_tflite_micro_is_smaller(tmp_path: Path) -> None:
+    for package in ("ziglang", "unicorn", "tflite_micro"):
+        pytest.importorskip(package, reason="needs edgec[mcu]")
+    x = np.random.default_rng(1).uniform(0, 1, (8, 3, 10, 10)).astype(np.float32)
+    options = CompileOptions(
+        ("microcontroller",), "static_wi8_ai8", calibration={"x": x}, project="tflm"
+    )
+
+    result = compile_model(save(dead_cnn(), tmp_path), options)
+
+    changed = [r for r in result.report["ledger"] if r["pass"] == "remove-constant-channels"]
+    assert [line["changed"] for line in changed] == [True, False]
+    data = result.files["tflm/net_tflm_model.c"]
+    assert data.count(b",") < 2200  # 2433 with all channels
+    assert result.report["artifacts"][0]["device"]["verification"]["exact"]
+
+
 @pytest.mark.skipif(not MODELS.exists(), reason=f"no {MODELS}; set EDGEC_DATA")
 def test_person_detection_is_a_third_as_large() -> None:
     case = UNLABELLED["vww"]

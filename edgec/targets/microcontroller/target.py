@@ -152,7 +152,9 @@ class Microcontroller(Target):
     @property
     def _tflite(self) -> Tflite:
         # What is constant goes from the program, where exact arithmetic proves more of it.
-        return Tflite(recipe=self.recipe, wishes=self.wishes, drop_constants=False)
+        # From the file it goes where that is delivered.
+        drops = self.project == "tflm"
+        return Tflite(recipe=self.recipe, wishes=self.wishes, drop_constants=drops)
 
     @override
     def named(self, stem: str) -> Microcontroller:
@@ -251,7 +253,8 @@ class Microcontroller(Target):
         )
         name = self.prefix or graph.name
         program = parse_program(made.data, name, "what was made of the model")
-        program, changes, records = _without_waste(program, cost(graph))
+        price = made.records[-1].after if made.records else cost(graph)
+        program, changes, records = _without_waste(program, price)
         generated = generate(program, self.core, options=Options(name, max_ram=self.budget.ram))
         main = generated.files[f"{generated.prefix}.c"]
         return Sources(
@@ -262,7 +265,7 @@ class Microcontroller(Target):
             made.operators,
             (*made.notes, *generated.notes),
             made.layers,
-            records=records,
+            records=(*made.records, *records),
             program=program,
             flatbuffer=made.data,
             generated=generated,
