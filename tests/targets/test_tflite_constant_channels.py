@@ -195,17 +195,31 @@ def test_a_smaller_model_that_differs_is_not_taken(monkeypatch: pytest.MonkeyPat
     assert "LiteRT computes something else" in record.diagnostics[0].message
 
 
-def test_what_cannot_be_looked_at_is_told_and_left() -> None:
+def test_operators_that_nothing_is_known_of_need_all_they_read() -> None:
     s = Sketch()
-    y, z = conv(s, s.input(1, 5, 5, 3), [0, FAR, 0]), s.value(1, 5, 5, 3)
-    s.op("GATHER", [y, s.ints(0, 1, 2)], [z], "Gather", {"axis": 3})
-    s.model.outputs = [("y", z)]
+    y = conv(s, s.input(1, 5, 5, 3), [0, FAR, 0])
+    z = conv(s, y, [0, FAR, 0, 0])
+    u = s.value(1, 5, 5, 2)
+    s.op("GATHER", [z, s.ints(1, 3)], [u], "Gather", {"axis": 3})
+    s.model.outputs = [("y", u)]
+
+    made, _ = without(s.model)
+
+    assert channels(made) == [2, 4, 2]
+    assert_equal(s.model, made)
+
+
+def test_what_cannot_be_looked_at_is_told_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    s = Sketch()
+    y = conv(s, s.input(1, 5, 5, 3), [0, FAR, 0])
+    s.model.outputs = [("y", conv(s, y, [5, 6]))]
+    monkeypatch.setattr(constant_channels, "_MOST_BYTES", 10)
 
     made, (record,) = without_constant_channels(s.model, PRICE, 1)
 
     assert made is s.model
     assert not record.changed
-    assert "not looked for: GATHER is not known" in record.diagnostics[0].message
+    assert "not looked for in 35 bytes" in record.diagnostics[0].message
 
 
 def test_floats_are_not_looked_at() -> None:
