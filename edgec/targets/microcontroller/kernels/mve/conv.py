@@ -15,7 +15,11 @@ from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.kernels.base import Code, Function
 from edgec.targets.microcontroller.kernels.dsp.sums import Sums, Window
 from edgec.targets.microcontroller.kernels.dsp.tiling import block
-from edgec.targets.microcontroller.kernels.mve.moving import COLUMN, SHORT_COLUMN
+from edgec.targets.microcontroller.kernels.mve.moving import (
+    COLUMN,
+    DILATED_COLUMN,
+    SHORT_COLUMN,
+)
 from edgec.targets.microcontroller.kernels.mve.tile import LANES, Packed, packed
 from edgec.targets.microcontroller.kernels.portable.layouts import WINDOW_TYPE, window_fields
 from edgec.targets.microcontroller.kernels.traversal import window_slack
@@ -31,7 +35,8 @@ def _is_short(window: Window) -> bool:
 def _gathering(window: Window) -> int:
     """Return how many instructions it takes to put a column together, or so."""
     rows = window.kernel[0]
-    return 60 + 6 * rows if _is_short(window) else 45 * rows
+    vectors = -(-window.kernel[1] * window.channels // LANES)
+    return 75 + (7 if _is_short(window) else 15 + 3 * vectors) * rows
 
 
 def conv(layer: Layer, core: Core) -> Code | None:
@@ -189,15 +194,21 @@ def _driver(window: Window, sums: Sums, weights: Packed, inside: _Inside | None)
         "    int8_t *scratch, const $window *window)",
         f"{{\n    /* Two places at a time; columns are made where windows are not inside. */\n"
         f"    {text}\n}}\n",
-        needs=(SHORT_COLUMN if _is_short(window) else COLUMN, *dict.fromkeys(functions)),
+        needs=(_maker(window), *dict.fromkeys(functions)),
         types=(WINDOW_TYPE,),
     )
+
+
+def _maker(window: Window) -> Function:
+    """Return what puts a column together."""
+    if window.dilations != (1, 1):
+        return DILATED_COLUMN
+    return SHORT_COLUMN if _is_short(window) else COLUMN
 
 
 def _column(window: Window, k: int, depth: int, zero: int) -> str:
     """Return the statement that puts together the column of a place."""
     column = f"column + {k * depth}" if k else "column"
     place = f"place + {k}" if k else "place"
-    if _is_short(window):
-        return f"$short_column(input, {column}, y, {place}, window);\n"
-    return f"$column(input, {column}, y, {place}, {window.channels}, {zero}, window);\n"
+    more = f"{window.channels}, {zero}, " if window.dilations != (1, 1) else ""
+    return f"{_maker(window).name}(input, {column}, y, {place}, {more}window);\n"

@@ -5,149 +5,154 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgec.targets.microcontroller.kernels.base import Function
+from edgec.targets.microcontroller.kernels.dsp.assembly import Assembly
 from edgec.targets.microcontroller.kernels.portable.conv import GATHER
 from edgec.targets.microcontroller.kernels.portable.layouts import WINDOW_TYPE
 
-__all__ = ["COLUMN", "FILL", "SHORT_COLUMN"]
+__all__ = ["COLUMN", "DILATED_COLUMN", "FILL", "SHORT_COLUMN"]
 
 
-def _loop(name: str, prototype: str, before: str, each: str) -> Function:
-    body = f"""\
-.syntax unified
-.thumb
-.pushsection .text.{name},"ax",%progbits
-.global {name}
-.type {name},%function
-.p2align 2
-.thumb_func
-{name}:
-push {{r4, lr}}
-add r3, r0, r2
-{before}
-wlstp.8 lr, r2, 2f
-1:
-{each}
-vstrb.8 q0, [r0], #16
-letp lr, 1b
-2:
-mov r0, r3
-pop {{r4, pc}}
-.size {name}, .-{name}
-.popsection
-"""
-    return Function(name, prototype, body, assembly=True, helium=True)
+def _filled(asm: Assembly, to: str, count: str, label: int) -> None:
+    """Write q1 over bytes from where r0 points, which moves behind them."""
+    asm(f"mov {to}, r0", f"wlstp.8 lr, {count}, {label + 1}f", f"{label}:")
+    asm(f"vstrb.8 q1, [{to}], #16", f"letp lr, {label}b", f"{label + 1}:")
+    asm(f"add r0, r0, {count}")
 
 
-_COPY = _loop(
-    "$copy_vectors",
-    "int8_t *$copy_vectors(int8_t *to, const int8_t *from, int32_t count)",
-    "",
-    "vldrb.u8 q0, [r1], #16",
-)
+def _fill() -> Function:
+    asm = Assembly("$fill_vectors", about="a byte over and over")
+    asm("vdup.8 q1, r1")
+    _filled(asm, "r3", "r2", 1)
+    made = asm.function("int8_t *$fill_vectors(int8_t *to, int32_t value, int32_t count)")
+    return replace(made, helium=True)
 
-FILL = _loop(
-    "$fill_vectors",
-    "int8_t *$fill_vectors(int8_t *to, int32_t value, int32_t count)",
-    "vdup.8 q0, r1",
-    "",
-)
 
-COLUMN = replace(
+def _copy() -> Function:
+    asm = Assembly("$copy_vectors", about="bytes from the front")
+    asm("mov r3, r0", "wlstp.8 lr, r2, 2f", "1:", "vldrb.u8 q0, [r1], #16")
+    asm("vstrb.8 q0, [r3], #16", "letp lr, 1b", "2:", "add r0, r0, r2")
+    prototype = "int8_t *$copy_vectors(int8_t *to, const int8_t *from, int32_t count)"
+    return replace(asm.function(prototype), helium=True)
+
+
+FILL = _fill()
+"""Writes a byte over and over and returns where it ended."""
+
+DILATED_COLUMN = replace(
     GATHER,
-    name="$column",
-    prototype=GATHER.prototype.replace("$gather", "$column"),
+    name="$dilated_column",
+    prototype=GATHER.prototype.replace("$gather", "$dilated_column"),
     body=GATHER.body.replace("$fill", "$fill_vectors").replace("$copy", "$copy_vectors"),
-    needs=(FILL, _COPY),
+    needs=(FILL, _copy()),
 )
 """The numbers under a filter, one after the other; the zero point outside the picture."""
 
+_CLIP_TYPE = """\
+/* How a window lies over a picture: rows above it, in it and below; bytes of a row beside it,
+   in it and beside again, and from one row to the next. */
+typedef struct {
+    int32_t above, inside, below;
+    int32_t before, middle, after;
+    int32_t row, zero_point;
+} $clip;
+"""
 
-_MASKED = Function(
-    "$masked_rows",
-    "void $masked_rows(int8_t *column, const int8_t *x, int32_t offset,\n"
-    "    const int32_t *numbers)",
-    """\
-.syntax unified
-.thumb
-.pushsection .text.$masked_rows,"ax",%progbits
-.global $masked_rows
-.type $masked_rows,%function
-.p2align 2
-.thumb_func
-$masked_rows:
-push {r4-r7, lr}
-@ which bytes of a row, rows above, in and below the picture; lengths of rows; the zero point
-ldrd r12, r4, [r3]
-ldrd r5, r6, [r3, #8]
-ldr r7, [r3, #24]
-vdup.8 q1, r7
-ldr r7, [r3, #16]
-ldr r3, [r3, #20]
-add r1, r1, r2
-vmsr p0, r12
-wls lr, r4, 2f
-1:
-vstrb.8 q1, [r0]
-add r0, r0, r7
-le lr, 1b
-2:
-wls lr, r5, 4f
-3:
-vpst
-vldrbt.u8 q0, [r1]
-vpsel q0, q0, q1
-vstrb.8 q0, [r0]
-add r0, r0, r7
-add r1, r1, r3
-le lr, 3b
-4:
-wls lr, r6, 6f
-5:
-vstrb.8 q1, [r0]
-add r0, r0, r7
-le lr, 5b
-6:
-pop {r4-r7, pc}
-.size $masked_rows, .-$masked_rows
-.popsection
-""",
-    assembly=True,
-    helium=True,
-)
-
-SHORT_COLUMN = Function(
-    "$short_column",
-    "void $short_column(const int8_t *x, int8_t *column, int32_t row, int32_t place,\n"
-    "    const $window *w)",
+_CLIPPED = Function(
+    "$clipped",
+    "int32_t $clipped($clip *clip, int32_t row, int32_t place, const $window *w)",
     """\
 {
-    /* The same for windows whose rows are no longer than a vector: rows are loaded with those
-       bytes alone that are in the picture, and stored as a whole. The last one is, too. */
+    /* Returns where the first byte is that is in the window and in the picture. */
     const int32_t length = w->kernel_x * w->channels;
     const int32_t top = row * w->stride_y - w->pad_top;
-    const int32_t left = place * w->stride_x - w->pad_left;
-    const int32_t width = w->width - left;
-    const int32_t begin = (left < 0 ? -left : 0) * w->channels;
-    const int32_t end = width < w->kernel_x ? width * w->channels : length;
-    const uint32_t before = begin < 16 ? (1u << begin) - 1u : 0xFFFFu;
-    const uint32_t inside = end > 0 ? (1u << end) - 1u : 0u;
-    const int32_t over = top + w->kernel_y - w->height;
+    const int32_t left = (place * w->stride_x - w->pad_left) * w->channels;
+    const int32_t under = top + w->kernel_y - w->height;
     int32_t above = top < 0 ? -top : 0;
-    int32_t below = over > 0 ? over : 0;
-    int32_t numbers[7];
+    int32_t below = under > 0 ? under : 0;
+    int32_t before = left < 0 ? -left : 0;
+    int32_t after;
     above = above > w->kernel_y ? w->kernel_y : above;
     below = below > w->kernel_y - above ? w->kernel_y - above : below;
-    numbers[0] = (int32_t)(inside & ~before);
-    numbers[1] = above;
-    numbers[2] = w->kernel_y - above - below;
-    numbers[3] = below;
-    numbers[4] = length;
-    numbers[5] = w->width * w->channels;
-    numbers[6] = w->zero_point;
-    $masked_rows(column, x, (top + above) * numbers[5] + left * w->channels, numbers);
+    before = before > length ? length : before;
+    clip->row = w->width * w->channels;
+    after = left + length - clip->row;
+    after = after < 0 ? 0 : after;
+    after = after > length - before ? length - before : after;
+    clip->above = above;
+    clip->inside = w->kernel_y - above - below;
+    clip->below = below;
+    clip->before = before;
+    clip->middle = length - before - after;
+    clip->after = after;
+    clip->zero_point = w->zero_point;
+    return (top + above) * clip->row + left + before;
 }
 """,
-    needs=(_MASKED,),
-    types=(WINDOW_TYPE,),
+    types=(WINDOW_TYPE, _CLIP_TYPE),
 )
-"""A column of short rows; bytes behind it are written, so that a vector more is needed."""
+
+
+def _rows(asm: Assembly) -> None:
+    """Load a clip: lengths to r4 to r9, the way to the next row to r10, of a row to r11."""
+    asm("add r1, r1, r2", "ldrd r4, r5, [r3]", "ldrd r6, r7, [r3, #8]")
+    asm("ldrd r8, r9, [r3, #16]", "ldrd r10, r11, [r3, #24]", "vdup.8 q1, r11")
+    asm("add r11, r7, r8", "add r11, r11, r9", "mul r12, r4, r11")
+
+
+def _long_rows() -> Function:
+    asm = Assembly("$long_rows", about="rows of a window, 16 bytes at a time")
+    _rows(asm)
+    _filled(asm, "r2", "r12", 1)
+    asm("cbz r5, 12f", "3:")
+    _filled(asm, "r2", "r7", 4)
+    asm("mov r2, r0", "mov r3, r1", "wlstp.8 lr, r8, 7f", "6:", "vldrb.u8 q0, [r3], #16")
+    asm("vstrb.8 q0, [r2], #16", "letp lr, 6b", "7:", "add r0, r0, r8")
+    _filled(asm, "r2", "r9", 8)
+    asm("add r1, r1, r10", "subs r5, #1", "bne 3b", "12:", "mul r12, r6, r11")
+    _filled(asm, "r2", "r12", 10)
+    return replace(asm.function(_prototype("$long_rows")), types=(_CLIP_TYPE,), helium=True)
+
+
+def _short_rows() -> Function:
+    """Rows are loaded with those bytes alone that are in the picture, and stored as a whole."""
+    asm = Assembly("$short_rows", about="rows of a window of 16 bytes at most")
+    _rows(asm)
+    asm("sub r1, r1, r7", "mov r2, #1", "lsl r2, r2, r8", "sub r2, r2, #1", "lsl r2, r2, r7")
+    asm("vmsr p0, r2")
+    for count, label in (("r4", 1), ("r5", 3), ("r6", 5)):
+        asm(f"wls lr, {count}, {label + 1}f", f"{label}:")
+        if count == "r5":
+            asm("vpst", "vldrbt.u8 q0, [r1]", "vpsel q0, q0, q1", "vstrb.8 q0, [r0]")
+            asm("add r1, r1, r10")
+        else:
+            asm("vstrb.8 q1, [r0]")
+        asm("add r0, r0, r11", f"le lr, {label}b", f"{label + 1}:")
+    return replace(asm.function(_prototype("$short_rows")), types=(_CLIP_TYPE,), helium=True)
+
+
+def _prototype(name: str) -> str:
+    return f"void {name}(int8_t *column, const int8_t *x, int32_t offset, const $clip *clip)"
+
+
+def _column(name: str, rows: Function) -> Function:
+    return Function(
+        name,
+        f"void {name}(const int8_t *x, int8_t *column, int32_t row, int32_t place,\n"
+        "    const $window *w)",
+        f"""\
+{{
+    $clip clip;
+    const int32_t offset = $clipped(&clip, row, place, w);
+    {rows.name}(column, x, offset, &clip);
+}}
+""",
+        needs=(_CLIPPED, rows),
+        types=(WINDOW_TYPE, _CLIP_TYPE),
+    )
+
+
+COLUMN = _column("$column", _long_rows())
+"""The same for windows without dilation."""
+
+SHORT_COLUMN = _column("$short_column", _short_rows())
+"""The same for rows of a vector at most; bytes behind it are written, up to a vector."""
