@@ -24,7 +24,8 @@ from benchmarks.scoring import opened
 
 __all__ = ["chain", "cost", "resume", "speed"]
 
-TARGETS = {"tflite": ".tflite", "onnxruntime": ".onnx"}
+TARGETS = {"tflite": ".tflite", "onnxruntime": ".onnx", "microcontroller": ".c"}
+_TIMED = "tflite", "onnxruntime"
 _INT8 = ("--recipe", "static_wi8_ai8")
 _FOUR = ("--channel-multiple", "4")
 
@@ -63,7 +64,7 @@ def speed(bench: Bench, names: Sequence[str]) -> int:
             continue
         case = bench.case(name)
         print(f"{name}, --target-macs {share}x, int8")
-        for target in TARGETS:
+        for target in _TIMED:
             plain = built(bench, case, target, _INT8)
             _row(f"{target}, whole", plain, scored(plain, case))
             for label, more in _WAYS.items():
@@ -199,7 +200,41 @@ def chain(bench: Bench, names: Sequence[str]) -> int:
             )
         less = after.artifact["macs"] <= share * before.artifact["macs"] * 1.001
         failures += bound("the goal holds", holds=less)
+        failures += _on_a_core(bench, case, share)
     return failures
+
+
+_CORE = ("--device", "cortex-m4")
+_SCORED = 1000
+"""Test samples of which the command line says how many an artifact for a core gets right."""
+
+
+def _on_a_core(bench: Bench, case: Case, share: float) -> int:
+    """Print what becomes of a chain on a microcontroller, as its reports say it."""
+    name = case.graph.inputs[0].name
+    test = bench.cache / f"test-{case.name}.npz"
+    arrays: dict[str, Any] = {name: case.test[:_SCORED], "labels": case.labels[:_SCORED]}
+    np.savez(test, **arrays)
+    options = (*_INT8, *_CORE, "--eval", str(test))
+    goal = ("--target-macs", f"{share}x", *_FOUR)
+    reports = [
+        built(bench, case, "microcontroller", o).artifact for o in (options, (*options, *goal))
+    ]
+    failures = 0
+    for label, entry in zip(("int8", "structure + int8"), reports, strict=True):
+        device = entry["device"]
+        ram, flash = device["ram"]["total"], device["flash"]["total"]
+        print(
+            f"  {label:18} {device['instructions']:10,} instructions on a Cortex-M4, "
+            f"{ram:7,} bytes of RAM, {flash:7,} of flash, "
+            f"accuracy {100 * entry['accuracy']:.2f} of {len(arrays['labels'])}",
+            flush=True,
+        )
+        failures += bound(
+            "bit for bit what TFLite Micro computes", holds=device["verification"]["exact"]
+        )
+    fewer = reports[1]["device"]["instructions"] < reports[0]["device"]["instructions"]
+    return failures + bound("fewer instructions than before", holds=fewer)
 
 
 def built(
@@ -218,7 +253,7 @@ def built(
         Where measurements are kept: beside what the benchmark keeps unless said otherwise;
         ``None`` for nowhere.
     """
-    words = "-".join([case.name, target, *(o.strip("-") for o in options)])
+    words = "-".join([case.name, target, *(Path(o).name.strip("-") for o in options)])
     output = bench.cache / f"built-{words}{'' if kept == Path() else '-anew'}"
     report = output / "report.json"
     measured = bench.cache / "measured" if kept == Path() else kept
