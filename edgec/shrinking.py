@@ -201,7 +201,7 @@ class _Shrinking:
         own = replace(self.making, calibrations=[])
         making = own if compressed.chosen else self.making.for_all()
         made = making.quantized(self.target, compressed.graph, records, twin)
-        if self._is_timed():
+        if self._is_compared():
             made = replace(made, uncompressed=self.uncompressed.artifact)
         drop = self.making.drop
         lost = None if drop is None else drop.of(self.target.load(made.artifact))
@@ -210,9 +210,10 @@ class _Shrinking:
         self.tries.append(tried)
         return tried
 
-    def _is_timed(self) -> bool:
+    def _is_compared(self) -> bool:
         options = self.making.options
-        return options.prove and options.compare_speed and self.target.runs_here
+        runs = self.target.runs_here or self.target.is_emulated
+        return options.prove and options.compare_speed and runs
 
     def _whole(self) -> float:
         match self.goal.measure:

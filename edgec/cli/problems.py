@@ -90,6 +90,12 @@ def _of_structure(report: Mapping[str, Any], artifact: Mapping[str, Any]) -> Ite
             f"{speed['speedup']:.2f} times as fast ({speed['latency_ms']:g} ms, "
             f"{speed['float_latency_ms']:g} ms)."
         )
+    now, before = found.get("instructions"), found.get("whole_instructions")
+    if before is not None and now >= before:
+        yield (
+            f"{file} is no faster than with all of its structure: {now:,} instructions an "
+            f"inference, {before:,} before."
+        )
 
 
 def _is_refused(tried: Mapping[str, Any], found: Mapping[str, Any]) -> bool:

@@ -38,6 +38,12 @@ def compression_lines(report: Mapping[str, Any], artifact: Mapping[str, Any]) ->
             f"({speed['latency_ms']:g} ms, {speed['float_latency_ms']:g} ms), "
             f"{speed['size_bytes'] / speed['float_size_bytes']:.2f}x of its size"
         )
+    if before := found.get("whole_instructions"):
+        now = found["instructions"]
+        yield (
+            f"  {now / before:.2f}x of the instructions that it takes with all of its "
+            f"structure ({now:,}, {before:,})"
+        )
     count = Counter(c["technique"] for c in chosen)
     told = ", ".join(f"{name} at {n} place{'s' * (n > 1)}" for name, n in count.items())
     yield f"  {told}; what costs most:"

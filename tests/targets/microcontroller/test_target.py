@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
+from edgec.cli.problems import problems
+from edgec.cli.render_compression import compression_lines
 from edgec.cli.render_device import device_lines
 from edgec.compiler import CompileOptions, compile_model
 from edgec.demo import CALIBRATION, MODEL, TEST
@@ -253,3 +255,29 @@ def test_a_self_test_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(NumericsError, match="self-test of digits fails on cortex-m4"):
         compile_model(MODEL, options(project="plain"))
     assert told == [0]
+
+
+def test_a_model_with_less_structure_is_counted_beside_the_whole_one() -> None:
+    pytest.importorskip("tflite_micro", reason="needs edgec[mcu]")
+    goal = options(
+        target_macs="0.8x", techniques=("prune-channels",), channel_multiple=4, effort="fast"
+    )
+    report = compile_model(MODEL, goal).report
+    (artifact,) = report["artifacts"]
+    told = artifact["compression"]
+    assert told["instructions"] == artifact["device"]["instructions"]
+    plain = compile_model(MODEL, options(effort="fast")).report["artifacts"][0]["device"]
+    assert told["whole_instructions"] == plain["instructions"]
+    assert told["instructions"] < 0.95 * told["whole_instructions"]
+    count = f"{told['instructions']:,}"
+    words = f"x of the instructions that it takes with all of its structure ({count}"
+    assert words in "".join(compression_lines(report, artifact))
+    assert problems(report) == []
+    told["instructions"] = told["whole_instructions"]
+    count = f"{told['whole_instructions']:,}"
+    assert problems(report) == [
+        f"digits.c is no faster than with all of its structure: {count} instructions an "
+        f"inference, {count} before."
+    ]
+    untimed = compile_model(MODEL, replace(goal, compare_speed=False)).report
+    assert "instructions" not in untimed["artifacts"][0]["compression"]
