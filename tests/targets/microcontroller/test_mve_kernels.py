@@ -168,11 +168,15 @@ def test_every_shift_is_rounded_right(scale: float) -> None:
     layer = dense_layer(2, 24, 9)
     weights, y = layer.input(1), layer.output
     scales = tuple(float(np.float32(scale * 2.0 ** (k % 5))) for k in range(9))
-    weights = replace(weights, grid=QuantParams(scales, (0,) * 9, 0))
+    # Few small weights, so that not all is at the ends of int8.
+    data = (np.arange(9 * 24) % 24 == 3).astype(np.int8).reshape(9, 24)
+    weights = replace(weights, grid=QuantParams(scales, (0,) * 9, 0), data=data)
+    bias = replace(layer.input(2), data=np.arange(-14, -5, dtype=np.int32))
     y = replace(y, grid=QuantParams((0.02,), (-7,)))
-    layer = replace(layer, inputs=(layer.inputs[0], weights, layer.inputs[2]), outputs=(y,))
+    layer = replace(layer, inputs=(layer.inputs[0], weights, bias), outputs=(y,))
     code, _ = code_of(layer)
     xs = random_inputs(layer)
+    xs[0] = xs[0] % 32
     (ran,) = run(code, layer, xs, (None,), M55)
 
     assert np.array_equal(ran.output, expected(layer, xs[0]))
