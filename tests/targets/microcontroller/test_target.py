@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,6 +66,20 @@ def test_a_model_becomes_c_that_computes_what_it_should_on_the_core(tmp_path: Pa
     assert read["instructions"] == found["instructions"]
     assert read["ram_bytes"] == found["ram"]["total"]
     assert read["flash_bytes"] == found["flash"]["total"]
+
+
+def test_a_model_for_cortex_m55_is_proven_in_qemu() -> None:
+    pytest.importorskip("tflite_micro", reason="needs edgec[mcu]")
+    if shutil.which("qemu-system-arm") is None:
+        pytest.skip("qemu-system-arm is not installed")
+    result = compile_model(MODEL, options(device="cortex-m55", project="plain"))
+    (artifact,) = result.report["artifacts"]
+    found = artifact["device"]
+    assert found["device"] == "cortex-m55"
+    assert found["emulator"].startswith("QEMU ")
+    assert found["verification"]["exact"]
+    assert found["instructions"] < 0.5 * found["macs"]
+    assert "vmladava" in result.files["digits.c"].decode()
 
 
 def test_a_float_model_stays_float() -> None:
