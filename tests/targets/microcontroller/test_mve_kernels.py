@@ -8,17 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgec.ir import QuantParams
-from edgec.program import Layer
-from edgec.program.operators import Activation, Add
+from edgec.ir import DType, QuantParams
+from edgec.program import Layer, Tensor
+from edgec.program.operators import Activation, Add, AveragePool, MaxPool, Pads, Pair
 from edgec.targets.microcontroller.cores import load_core
 from edgec.targets.microcontroller.emulation.toolchain import COMPILERS, compiler
 from edgec.targets.microcontroller.kernels import Code
 from edgec.targets.microcontroller.kernels.dsp.addition import exact_sums
 from edgec.targets.microcontroller.kernels.mve import KERNELS
+from edgec.targets.microcontroller.kernels.requantization import output_range
 from edgec.targets.microcontroller.writing import all_functions, definition
 from tests.targets.microcontroller.cortex import M4, run
 from tests.targets.microcontroller.dsp_layers import (
+    Int8,
     Shape,
     add_layer,
     conv_layer,
@@ -237,6 +239,68 @@ def test_add_of_all_pairs_is_hardly_over_two_instructions_an_element() -> None:
     assert ran.instructions < 2.1 * 65_536
 
 
+def pool_layer(op: AveragePool | MaxPool, shape: tuple[int, int, int]) -> Layer:
+    grid = QuantParams((0.1,), (-9,))
+    sizes = zip(shape, op.pads, op.window, op.strides, strict=False)
+    places = [(size + sum(pads) - k) // stride + 1 for size, pads, k, stride in sizes]
+    x = Tensor("x", DType.INT8, (2, *shape), grid)
+    return Layer(op, (x,), (Tensor("y", DType.INT8, (2, *places, shape[2]), grid),), "layer")
+
+
+def pooled(layer: Layer, op: AveragePool | MaxPool, x: Int8) -> Int8:
+    """Return the exact result."""
+    found = np.zeros(layer.output.shape, np.int8)
+    low, high = output_range(op.activation, layer.output)
+    for n, row, column, c in np.ndindex(*layer.output.shape):
+        top, left = row * op.strides[0] - op.pads[0][0], column * op.strides[1] - op.pads[1][0]
+        rows = slice(max(top, 0), max(top + op.window[0], 0))
+        columns = slice(max(left, 0), max(left + op.window[1], 0))
+        part = x[n, rows, columns, c].astype(np.int64)
+        if isinstance(op, MaxPool):
+            value = int(part.max())
+        else:
+            total, count = int(part.sum()), part.size
+            value = (abs(total) + count // 2) // count * (1 if total > 0 else -1)
+        found[n, row, column, c] = min(max(value, low), high)
+    return found
+
+
+@pytest.mark.parametrize("kind", [AveragePool, MaxPool])
+@pytest.mark.parametrize(
+    ("shape", "window", "strides", "pads", "activation"),
+    [
+        ((4, 6, 16), (2, 2), (2, 2), ((0, 0), (0, 0)), "none"),
+        ((5, 5, 21), (3, 3), (2, 2), ((1, 1), (1, 1)), "relu"),
+        ((25, 5, 8), (25, 5), (1, 1), ((0, 0), (0, 0)), "none"),
+        ((3, 7, 3), (2, 3), (1, 2), ((1, 0), (2, 1)), "relu6"),
+    ],
+)
+def test_pool(
+    kind: type[AveragePool | MaxPool],
+    shape: tuple[int, int, int],
+    window: Pair,
+    strides: Pair,
+    pads: Pads,
+    activation: Activation,
+) -> None:
+    op = kind(window=window, strides=strides, pads=pads, activation=activation)
+    layer = pool_layer(op, shape)
+    code, name = code_of(layer)
+    xs = random_inputs(layer)
+    wanted = pooled(layer, op, xs[0])
+
+    assert name == "pool"
+    for ran in run(code, layer, xs, (None, code.slack[0] // 8 * 8), M55):
+        assert np.array_equal(ran.output, wanted)
+
+
+def test_sums_of_more_than_16_bits_are_added_elsewhere() -> None:
+    op = AveragePool(window=(16, 16), strides=(1, 1), pads=((0, 0), (0, 0)), activation="none")
+    layer = pool_layer(op, (16, 16, 4))
+
+    assert all(kernel(layer, M55) is None for kernel in KERNELS)
+
+
 def test_a_sixth_of_an_instruction_a_multiply_accumulate() -> None:
     assert check(conv_layer(Shape(6, 6, 64, 64)), "pointwise") < 36 * 64 * 64 / 6
     assert check(dense_layer(1, 128, 64, "relu"), "dense") < 128 * 64 / 5
@@ -246,6 +310,8 @@ def test_a_sixth_of_an_instruction_a_multiply_accumulate() -> None:
 def test_assemblers_make_the_same_of_it() -> None:
     """Assemblers have had faults in instructions of this extension."""
     layers = [conv_layer(shape) for shape in (*POINTWISE, *CONV, *DEPTHWISE)]
+    pools = (kind(window=(2, 2)) for kind in (AveragePool, MaxPool))
+    layers += [pool_layer(op, (6, 6, 8)) for op in pools]
     layers += [add_layer(9), add_layer(67, (0.05, 0.09, 0.07), (3, -4, 11), "relu")]
     codes = [code_of(layer)[0] for layer in layers]
     functions = all_functions(f for code in codes for f in code.functions)

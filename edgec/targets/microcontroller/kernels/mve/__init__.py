@@ -5,6 +5,7 @@ from edgec.targets.microcontroller.kernels.mve.addition import add
 from edgec.targets.microcontroller.kernels.mve.conv import conv, conv_of_one_channel
 from edgec.targets.microcontroller.kernels.mve.depthwise import depthwise
 from edgec.targets.microcontroller.kernels.mve.pointwise import dense, pointwise
+from edgec.targets.microcontroller.kernels.mve.pool import pool
 
 __all__ = ["KERNELS"]
 
@@ -15,5 +16,6 @@ KERNELS: tuple[Kernel, ...] = (
     depthwise,
     dense,
     add,
+    pool,
 )
 """The first that gives code for a layer computes it."""
