@@ -242,9 +242,7 @@ class Tflite(Target):
         verify(model)
         records: tuple[PassRecord, ...] = ()
         if self.drop_constants:
-            model, records = without_constant_channels(
-                model, cost(graph), self.channel_multiple
-            )
+            model, records = without_constant_channels(model, cost(graph))
         unload(c.array for c in graph.constants.values())
         counts = Counter(op.code for op in model.operators)
         return Artifact(

@@ -19,6 +19,7 @@ import numpy as np
 from edgec.cost import Cost
 from edgec.errors import Diagnostic, EdgecError, NumericsError
 from edgec.ir import Array, DType
+from edgec.latency import KERNELS
 from edgec.passes import PassRecord
 from edgec.program import Program, Step
 from edgec.program import operators as ops
@@ -39,12 +40,13 @@ __all__ = ["without_constant_channels"]
 
 _MOST_BYTES = 1 << 27
 """Of constants: larger models are not written twice to look at them."""
+_TILE = KERNELS["tflite", True].tile
 _TRIES = 3
 _ROUNDING = 1  # by how many integers kernels differ: see edgec.program.bounds
 
 
 def without_constant_channels(
-    model: Model, price: Cost, multiple: int
+    model: Model, price: Cost, multiple: int = _TILE
 ) -> tuple[Model, tuple[PassRecord, ...]]:
     """Return a model that computes the same with fewer channels, and what was done to it.
 
@@ -53,7 +55,8 @@ def without_constant_channels(
     price
         Of the model as it is.
     multiple
-        Channels that kernels compute at a time.
+        What the number of channels that stay is a multiple of: what kernels compute at a time.
+        With other numbers, MobileNet v2 took half a percent longer in XNNPACK.
 
     Returns
     -------
