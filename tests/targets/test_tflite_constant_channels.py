@@ -25,7 +25,7 @@ from edgec.targets.tflite.model import Model
 from edgec.targets.tflite.run import interpreter
 from edgec.targets.tflite.schema import serialize
 from tests.models import info, onnx_model, save
-from tests.program.files import MODELS, Sketch
+from tests.program.files import HALF, MODELS, Sketch
 from tests.program.networks import sketches
 
 PRICE = Cost(1, 1000, 100_000, 1000, 0)
@@ -220,6 +220,19 @@ def test_what_cannot_be_looked_at_is_told_and_left(monkeypatch: pytest.MonkeyPat
     assert made is s.model
     assert not record.changed
     assert "not looked for in 35 bytes" in record.diagnostics[0].message
+
+
+def test_tensors_of_nothing_are_told_and_left() -> None:
+    s = Sketch()
+    y = conv(s, s.input(1, 5, 5, 3), [0, FAR, 0])
+    z, none = s.value(1, 5, 5, 3), s.constant(np.zeros((0, 3), np.int8), HALF)
+    s.op("CONCATENATION", [y, none], [z], "Concatenation", {"axis": 1})
+    s.model.outputs = [("y", z)]
+
+    made, (record,) = without_constant_channels(s.model, PRICE, 1)
+
+    assert made is s.model
+    assert "has the shape [0, 3]" in record.diagnostics[0].message
 
 
 def test_floats_are_not_looked_at() -> None:
