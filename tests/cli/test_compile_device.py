@@ -58,11 +58,14 @@ def test_a_budget_that_only_bands_meet(edgec: Run, wide: tuple[str, ...]) -> Non
     assert result.exit_code == 0, result.stderr
     assert "at a time: the arena takes" in result.stdout
     assert "every output bit equals that of tflite-micro" in result.stdout
-    found = json.loads(Path("out/report.json").read_text())["artifacts"][0]["device"]
+    report = json.loads(Path("out/report.json").read_text())
+    found = report["artifacts"][0]["device"]
     assert found["ram"]["total"] <= 6000
     assert found["repeated_macs"] > 0
     assert found["verification"]["exact"]
     assert found["verification"]["inputs"] > 1
+    (folded,) = (r for r in report["ledger"] if r["pass"] == "fold-pads")
+    assert folded["layers"] == [{"layer": "d", "kept": "pads what it reads itself"}]
 
 
 def test_a_budget_that_nothing_meets(edgec: Run, wide: tuple[str, ...]) -> None:

@@ -309,6 +309,7 @@ def test_code_for_microcontrollers_tells_it_once(tmp_path: Path) -> None:
 
     lines = [r for r in report["ledger"] if r["pass"] == "remove-constant-channels"]
     assert [line["changed"] for line in lines] == [True]
+    assert not lines[0]["verified"]  # nothing ran
     assert report["artifacts"][0]["macs"] == lines[0]["macs"][1]
 
 

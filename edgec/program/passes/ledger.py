@@ -14,7 +14,7 @@ __all__ = ["ledger_line"]
 
 
 def ledger_line(
-    name: str, changes: Iterable[Change], before: Cost, seconds: float
+    name: str, changes: Iterable[Change], before: Cost, seconds: float, *, tried: bool = False
 ) -> PassRecord:
     """Return what the report says of a lossless pass on a program.
 
@@ -22,6 +22,8 @@ def ledger_line(
     ----------
     before
         Of what the pass began with.
+    tried
+        Whether both programs ran, and the outputs were equal.
     """
     done = tuple(changes)
     fewer = sum(c.macs[0] - c.macs[1] for c in done)
@@ -33,7 +35,15 @@ def ledger_line(
         weight_bytes=before.weight_bytes - lighter,
     )
     layers = tuple(
-        LayerRecord(c.layer, math.inf, math.inf, c.done, None, c.macs, c.weight_bytes)
+        LayerRecord(
+            c.layer,
+            math.inf,
+            math.inf,
+            c.done,
+            macs=c.macs if any(c.macs) else None,  # it has none, or they stay
+            weight_bytes=c.weight_bytes if any(c.weight_bytes) else None,
+        )
         for c in done
     )
-    return PassRecord(name, str(Exact()), bool(done), before, after, 0.0, seconds, (), layers)
+    error = 0.0 if tried or not done else None
+    return PassRecord(name, str(Exact()), bool(done), before, after, error, seconds, (), layers)

@@ -70,7 +70,7 @@ def without_constant_channels(
     start = time.perf_counter()
     smaller, changes, why = _smaller(model, multiple)
     seconds = time.perf_counter() - start
-    record = ledger_line(RemoveConstantChannels.name, changes, price, seconds)
+    record = ledger_line(RemoveConstantChannels.name, changes, price, seconds, tried=True)
     if why is not None:
         record = replace(record, diagnostics=(why,))
     return smaller, (record,)
