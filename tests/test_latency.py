@@ -9,7 +9,7 @@ from edgec.latency import KERNELS, Kernels, kernels_for, node_seconds, predicted
 from edgec.ops import Add, Conv, DepthwiseConv, FullyConnected, MatMul, Reshape
 from tests.targets.graphs import Net, quantized, random
 
-UNIT = Kernels(4, (1, 10, 1e3, 1e5, 1e7, 1e9), (2, 20, 2e3, 2e5), (3, 30), (4, 40))
+UNIT = Kernels(4, (1, 10, 1e3, 1e5, 1e7, 1e9), (2, 20, 2e3, 2e5), (3, 30), (4, 40), 7)
 
 
 def conv(out: int, kernel: int) -> Graph:
@@ -46,6 +46,15 @@ def test_depthwise_dense_and_other_kernels_have_costs_of_their_own() -> None:
     assert add == 4 + 40 * 32
     assert reshape == 0
     assert dense == 3 + 30 * 160 + 10 * 160
+
+
+def test_several_channels_of_each_have_other_kernels() -> None:
+    net = Net(x=(1, 2, 4, 4))
+    net.add("y", DepthwiseConv(pad=(1, 1, 1, 1)), "x", random(6, 1, 3, 3))
+    took = predicted_seconds(net.graph("y"), UNIT)
+    assert took == 2 + 7 * 16 * 8 * 9 + 2e3 * 96 + 2e5 * 32
+    for kernels in KERNELS.values():
+        assert kernels.multiplied >= kernels.depthwise[1]
 
 
 def test_many_rows_of_a_product_read_its_weights_once() -> None:

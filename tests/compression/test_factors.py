@@ -108,7 +108,7 @@ def test_layers_where_nothing_is_gained_are_named_with_the_reason() -> None:
 
 def kernels(call: float) -> Kernels:
     """Kernels whose time is that of calls, and of multiply-accumulates."""
-    return Kernels(1, (call, 1, 0, 0, 0, 0), (call, 1, 0, 0), (call, 1), (0, 0))
+    return Kernels(1, (call, 1, 0, 0, 0, 0), (call, 1, 0, 0), (call, 1), (0, 0), 1)
 
 
 def test_only_what_is_faster_is_offered(technique: Factorization) -> None:
