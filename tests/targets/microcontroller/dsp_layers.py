@@ -169,7 +169,10 @@ def expected(layer: Layer, x: Int8) -> Int8:
             for kx in range(w.shape[2]):
                 below = padded[ky * op.dilations[0] :, kx * op.dilations[1] :]
                 part = below[:: op.strides[0], :: op.strides[1]][: shape[1], : shape[2]]
-                depthwise = isinstance(op, DepthwiseConv)
-                sums += part * w[0, ky, kx] if depthwise else part @ w[:, ky, kx].T
+                if isinstance(op, DepthwiseConv):
+                    filters = shape[-1] // part.shape[-1]
+                    sums += np.repeat(part, filters, -1) * w[0, ky, kx]
+                else:
+                    sums += part @ w[:, ky, kx].T
     requantization = Requantization.of(layer, op.activation)
     return requantization(sums + bias.astype(np.int64)).astype(np.int8).reshape(shape)

@@ -127,6 +127,25 @@ TAPS = [
     Shape(10, 10, 4, 4, (3, 3), (3, 3), depthwise=True),
 ]
 
+MULTIPLE = [
+    Shape(6, 6, 4, 8, (3, 3), pads=SAME, depthwise=True),  # planes of four channels
+    Shape(12, 7, 4, 12, (3, 3), pads=SAME, activation="none", depthwise=True),
+    Shape(11, 6, 16, 80, (3, 3), pads=SAME, depthwise=True),  # planes of all channels
+    Shape(12, 5, 8, 24, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True),
+    Shape(5, 6, 8, 16, (3, 3), (2, 2), ((1, 1), (1, 0)), activation="none", depthwise=True),
+    Shape(6, 5, 5, 15, (3, 3), pads=SAME, activation="relu6", depthwise=True),  # four and one
+    Shape(9, 4, 7, 14, (3, 3), (2, 2), SAME, activation="none", depthwise=True),
+    Shape(5, 8, 3, 21, (3, 3), pads=SAME, depthwise=True),  # no four
+    Shape(6, 7, 2, 10, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True, least=-128),
+    Shape(4, 6, 4, 20, (3, 3), activation="none", depthwise=True),
+    Shape(1, 1, 6, 12, (3, 3), pads=SAME, depthwise=True),
+    Shape(2, 3, 5, 15, (3, 3), pads=((2, 2), (2, 2)), depthwise=True),
+    Shape(2, 1, 3, 6, (3, 3), pads=((3, 0), (2, 2)), depthwise=True),  # rows beside the picture
+    Shape(3, 30, 60, 180, (3, 3), pads=SAME, depthwise=True),  # rows beyond offsets of STRB
+    Shape(3, 3, 4, 1028, (3, 3), pads=SAME, depthwise=True),
+    Shape(3, 100, 4, 12, (3, 3), (2, 2), SAME, depthwise=True),
+]
+
 
 def kernel_of(layer: Layer) -> str:
     return next(str(getattr(k, "__name__", k)) for k in KERNELS if k(layer, M4) is not None)
@@ -193,6 +212,32 @@ def test_depthwise_of_one_channel(shape: Shape) -> None:
 def test_depthwise(shape: Shape) -> None:
     assert kernel_of(conv_layer(shape)) == "depthwise"
     check(conv_layer(shape))
+
+
+@pytest.mark.parametrize("shape", MULTIPLE, ids=str)
+def test_depthwise_with_several_filters_a_channel(shape: Shape) -> None:
+    assert kernel_of(conv_layer(shape)) == "depthwise_multiple"
+    check(conv_layer(shape))
+
+
+def test_results_of_several_filters_saturate() -> None:
+    layer = conv_layer(MULTIPLE[1])
+    found = expected(layer, random_inputs(layer)[0])
+    assert (found.min(), found.max()) == (-128, 127)
+
+
+def test_several_filters_a_channel_cost_little_more_than_one() -> None:
+    shape = Shape(16, 16, 16, 80, (3, 3), pads=SAME, depthwise=True)
+    assert check(conv_layer(shape)) < 1.45 * 16 * 16 * 80 * 9
+    half = Shape(32, 32, 16, 80, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True)
+    assert check(conv_layer(half)) < 2.1 * 16 * 16 * 80 * 9
+
+
+def test_the_result_of_several_filters_lies_over_its_operand() -> None:
+    """The larger one begins before the smaller one, and ends with it or little behind."""
+    layer = conv_layer(Shape(16, 16, 16, 80, (3, 3), pads=SAME, depthwise=True))
+    code = code_of(layer)
+    assert code.scratch + layer.input(0).size - code.slack[0] <= layer.output.size
 
 
 @pytest.mark.parametrize(

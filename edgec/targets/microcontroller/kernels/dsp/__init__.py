@@ -8,6 +8,7 @@ from edgec.targets.microcontroller.kernels.base import Kernel
 from edgec.targets.microcontroller.kernels.dsp.addition import add
 from edgec.targets.microcontroller.kernels.dsp.dense import dense
 from edgec.targets.microcontroller.kernels.dsp.depthwise import depthwise
+from edgec.targets.microcontroller.kernels.dsp.depthwise_multiple import depthwise_multiple
 from edgec.targets.microcontroller.kernels.dsp.depthwise_taps import depthwise_taps
 from edgec.targets.microcontroller.kernels.dsp.first import conv_first
 from edgec.targets.microcontroller.kernels.dsp.gather import conv_gathered
@@ -24,6 +25,7 @@ KERNELS: tuple[Kernel, ...] = (
     conv_gathered,
     depthwise_of_one,
     depthwise,
+    depthwise_multiple,
     depthwise_taps,
     dense,
     add,

@@ -136,7 +136,7 @@ class Window:
             return None
         if isinstance(op, Conv) and weights.shape[3] != x.shape[3]:
             return None
-        if isinstance(op, DepthwiseConv) and weights.shape[3] != x.shape[3]:
+        if isinstance(op, DepthwiseConv) and weights.shape[3] % x.shape[3]:
             return None
         return cls(
             *x.shape[1:],

@@ -40,7 +40,9 @@ def depthwise(layer: Layer, core: Core) -> Code | None:
     if "mve" not in core.tiers or not isinstance(layer.op, DepthwiseConv):
         return None
     window, sums = Window.of(layer), Sums.of(layer)
-    if window is None or sums is None or window.channels % 4 or window.dilations != (1, 1):
+    if window is None or sums is None or window.channels != window.filters:
+        return None
+    if window.channels % 4 or window.dilations != (1, 1):
         return None
     found = rounding_of(sums)
     if found is None or found[0].form == "any":
