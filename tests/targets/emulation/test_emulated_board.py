@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,16 @@ def test_assemblers_agree() -> None:
     assert {layer.tier for layer in found.layers if layer.macs} == {"mve"}
     assert found.verification is not None
     assert found.verification.exact
+
+
+def test_a_board_that_qemu_does_not_have_is_told() -> None:
+    made, core = build("cortex-m55"), load_core("cortex-m55")
+    assert core.qemu is not None
+    other = replace(core, qemu=replace(core.qemu, name="no-such-board"))
+
+    with pytest.raises(OptionError, match="does not start") as raised:
+        EmulatedBoard(made.image, made.elf, other)
+    assert "machine type" in str(raised.value.diagnostics)
 
 
 def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

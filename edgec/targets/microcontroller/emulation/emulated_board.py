@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import IO
 
-from edgec.errors import InternalError, NumericsError, OptionError
+from edgec.errors import Diagnostic, InternalError, NumericsError, OptionError
 from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.datafiles import QemuMachine
 from edgec.targets.microcontroller.emulation.debugger import Debugger
@@ -73,16 +74,18 @@ def _command(board: QemuMachine, channel: str) -> tuple[str, ...]:
     """Return what to start QEMU with, so that it waits for a debugger at its first step."""
     silent = ("-nographic", "-monitor", "none", "-serial", "none")
     counting = ("-icount", f"shift={_SHIFT},sleep=off")
-    return (
-        "-M",
-        board.name,
-        *silent,
-        *counting,
-        "-S",
-        "-chardev",
-        channel,
-        "-gdb",
-        "chardev:gdb",
+    debugging = ("-S", "-chardev", channel, "-gdb", "chardev:gdb")
+    return ("-M", board.name, *silent, *counting, *debugging)
+
+
+def _process(
+    board: QemuMachine, channel: str, program: Path, errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [QEMU, *_command(board, channel), "-kernel", str(program)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
     )
 
 
@@ -118,12 +121,9 @@ class EmulatedBoard:
         path, program = Path(folder.name, "gdb"), Path(folder.name, "program.elf")
         program.write_bytes(elf)
         channel = f"socket,id=gdb,path={path},server=on,wait=off"
-        process = subprocess.Popen(
-            [QEMU, *_command(board, channel), "-kernel", str(program)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        said = Path(folder.name, "errors")
+        with said.open("wb") as errors:
+            process = _process(board, channel, program, errors)
         connection = socket.socket(socket.AF_UNIX)
 
         def ended() -> None:
@@ -140,7 +140,9 @@ class EmulatedBoard:
                 return Debugger(connection)
             except OSError as error:
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise OptionError(f"{QEMU} does not start") from error
+                    lines = said.read_text(errors="replace").splitlines()
+                    why = [Diagnostic(line) for line in lines[-4:]]
+                    raise OptionError(f"{QEMU} does not start", why) from error
                 time.sleep(0.01)
 
     # ---- memory
