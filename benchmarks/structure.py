@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.compression.bench import Bench
 from benchmarks.compression.built import chain, cost, resume, speed
 from benchmarks.compression.cases import CASES
-from benchmarks.compression.channels import channels
+from benchmarks.compression.channels import CRITERIA, channels
 from benchmarks.compression.chooser import chooser
 from benchmarks.compression.factors import low_rank, separable
 from benchmarks.compression.latency import latency
@@ -37,6 +37,10 @@ def main() -> int:
     parser.add_argument(
         "--recover", action="store_true", help="train pruned models, too: takes hours"
     )
+    parser.add_argument(
+        "--criteria", nargs="+", choices=CRITERIA, default=list(CRITERIA),
+        help="which rows of channels to print",
+    )  # fmt: skip
     arguments = parser.parse_args()
     names = list(_COMMANDS) if "all" in arguments.commands else arguments.commands
     packages = ("onnx", "onnxruntime", "ai-edge-litert", "numpy", "torch")
@@ -48,7 +52,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         cache = arguments.cache or Path(folder)
         cache.mkdir(parents=True, exist_ok=True)
-        bench = Bench(cache, arguments.samples, arguments.recover)
+        bench = Bench(cache, arguments.samples, arguments.recover, tuple(arguments.criteria))
         failures = sum(_COMMANDS[name](bench, arguments.models) for name in names)
     print(f"{failures} bounds failed" if failures else "all bounds hold")
     return int(failures > 0)

@@ -24,11 +24,14 @@ class Bench:
         Test samples, at most; ``None`` takes all.
     recovers
         Whether pruned models are trained without labels, too.
+    criteria
+        By which channels are pruned.
     """
 
     cache: Path
     samples: int | None
     recovers: bool = False
+    criteria: tuple[str, ...] = ("l1", "energy", "obs")
     _cases: dict[str, Case] = field(default_factory=dict)
 
     def case(self, name: str) -> Case:
