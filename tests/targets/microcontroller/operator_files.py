@@ -59,6 +59,9 @@ FAMILIES: dict[str, list[bytes]] = {
         depthwise((1, 6, 6, 1), (1, 4, 4, 8), (1, 3, 3, 8), strides=(2, 2)),
         depthwise((1, 7, 6, 4), (1, 3, 3, 4), (1, 7, 6, 4), activation=1, y=FROM_ZERO),
         depthwise((1, 7, 6, 2), (1, 3, 2, 6), (1, 7, 6, 6), activation=1, y=FROM_ZERO),
+        depthwise((1, 7, 6, 4), (1, 3, 3, 12), (1, 4, 3, 12), strides=(2, 2), activation=1),
+        depthwise((1, 5, 6, 3), (1, 3, 3, 15), (1, 5, 6, 15)),
+        depthwise((1, 9, 9, 3), (1, 3, 3, 6), (1, 9, 9, 6), dilations=(2, 3)),
     ],
     "dense": [
         dense((1, 10), 7),

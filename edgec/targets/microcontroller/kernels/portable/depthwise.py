@@ -67,17 +67,79 @@ _TAPS_3 = Function(
 )
 
 
-def _depthwise(result: Function) -> Function:
-    name = f"$depthwise{result.name.removeprefix('$result')}"
+_TAP_MULTIPLE = Function(
+    "$tap_multiple",
+    "void $tap_multiple(const int8_t *x, const int8_t *weights, int32_t *sums, int32_t count,\n"
+    "    int32_t multiple, int32_t apart, int32_t zero_point)",
+    """\
+{
+    /* One place under the window, all channels with several filters each. */
+    for (int32_t i = 0; i < count; i++) {
+        const int32_t value = x[i] - zero_point;
+        const int32_t *const end = sums + multiple;
+#if defined(__clang__)
+#pragma clang loop unroll(disable)
+#endif
+        while (sums != end) {
+            *sums++ += value * *weights;
+            weights += apart;
+        }
+    }
+}
+""",
+    apart=True,
+)
+
+_TAPS_3_MULTIPLE = Function(
+    "$taps_3_multiple",
+    "void $taps_3_multiple(const int8_t *x, const int8_t *weights, int32_t *sums,\n"
+    "    int32_t count, int32_t multiple, int32_t step, int32_t zero_point)",
+    """\
+{
+    /* Three places in a row at once: sums are loaded and stored once for all. */
+    for (int32_t i = 0; i < count; i++) {
+        const int32_t first = x[i] - zero_point;
+        const int32_t second = x[i + step] - zero_point;
+        const int32_t third = x[i + 2 * step] - zero_point;
+        const int32_t *const end = sums + multiple;
+#if defined(__clang__)
+#pragma clang loop unroll(disable)
+#endif
+        while (sums != end) {
+            int32_t sum = *sums;
+            sum += first * weights[0];
+            sum += second * weights[1];
+            sum += third * weights[2];
+            *sums++ = sum;
+            weights += 3;
+        }
+    }
+}
+""",
+    apart=True,
+)
+
+
+def _depthwise(result: Function, *, several: bool) -> Function:
+    """Return the function for one filter for each channel, or for several."""
+    suffix = "_multiple" if several else ""
+    name = f"$depthwise{suffix}{result.name.removeprefix('$result')}"
+    taps = (_TAP_MULTIPLE, _TAPS_3_MULTIPLE) if several else (_TAP, _TAPS_3)
+    one, three = (tap.name for tap in taps)
+    filters = "filters" if several else "w->channels"
+    multiple = "multiple, " if several else ""
+    zero = "w->zero_point"
     return Function(
         name,
         f"void {name}(const int8_t *x, int8_t *y, const int8_t *weights,\n"
-        "    const int32_t *constants, int32_t *sums, const $results *r, const $window *w)",
+        "    const int32_t *constants, int32_t *sums, "
+        f"{'int32_t multiple, ' if several else ''}const $results *r,\n    const $window *w)",
         f"""\
 {{
     /* Place by place: all channels of a row of the window, then the next row. Weights: row by
-       row of the window, and in it channel by channel. */
+       row of the window, and in it filter by filter. */
     const int32_t step = w->dilation_x * w->channels;
+{"    const int32_t filters = w->channels * multiple;" + chr(10) if several else ""}\
     for (int32_t row = 0; row < w->rows; row++) {{
         const int32_t top = row * w->stride_y - w->pad_top;
         for (int32_t place = 0; place < w->columns; place++) {{
@@ -91,29 +153,29 @@ def _depthwise(result: Function) -> Function:
             while (x1 > x0 && left + (x1 - 1) * w->dilation_x >= w->width) {{
                 x1--;
             }}
-            for (int32_t i = 0; i < w->channels; i++) {{
+            for (int32_t i = 0; i < {filters}; i++) {{
                 sums[i] = *c;
                 c += 3;
             }}
             for (int32_t ky = 0; ky < w->kernel_y; ky++) {{
                 const int32_t at_y = top + ky * w->dilation_y;
-                const int8_t *t = weights + ky * w->kernel_x * w->channels;
+                const int8_t *t = weights + ky * w->kernel_x * {filters};
                 const int8_t *from;
                 if (at_y < 0 || at_y >= w->height) {{
                     continue;
                 }}
                 from = x + (at_y * w->width + left + x0 * w->dilation_x) * w->channels;
                 if (w->kernel_x == 3 && x1 - x0 == 3) {{
-                    $taps_3(from, t, sums, w->channels, step, w->zero_point);
+                    {three}(from, t, sums, w->channels, {multiple}step, {zero});
                     continue;
                 }}
                 for (int32_t kx = x0; kx < x1; kx++) {{
-                    $tap(from, t + kx, sums, w->channels, w->kernel_x, w->zero_point);
+                    {one}(from, t + kx, sums, w->channels, {multiple}w->kernel_x, {zero});
                     from += step;
                 }}
             }}
             c = constants;
-            for (int32_t i = 0; i < w->channels; i++) {{
+            for (int32_t i = 0; i < {filters}; i++) {{
                 *y++ = {result.name}(sums[i], c, r);
                 c += 3;
             }}
@@ -121,52 +183,7 @@ def _depthwise(result: Function) -> Function:
     }}
 }}
 """,
-        needs=(_TAP, _TAPS_3, result),
-        types=(RESULTS_TYPE, WINDOW_TYPE),
-    )
-
-
-def _depthwise_multiple(result: Function) -> Function:
-    name = f"$depthwise_multiple{result.name.removeprefix('$result')}"
-    return Function(
-        name,
-        f"void {name}(const int8_t *x, int8_t *y, const int8_t *weights,\n"
-        "    const int32_t *constants, int32_t multiple, const $results *r,\n"
-        "    const $window *w)",
-        f"""\
-{{
-    /* Several filters for each channel. */
-    const int32_t filters = w->channels * multiple;
-    for (int32_t row = 0; row < w->rows; row++) {{
-        const int32_t top = row * w->stride_y - w->pad_top;
-        for (int32_t place = 0; place < w->columns; place++) {{
-            const int32_t left = place * w->stride_x - w->pad_left;
-            const int32_t *c = constants;
-            for (int32_t i = 0; i < filters; i++) {{
-                const int32_t channel = i / multiple;
-                int32_t sum = *c;
-                for (int32_t ky = 0; ky < w->kernel_y; ky++) {{
-                    const int32_t at_y = top + ky * w->dilation_y;
-                    const int8_t *t = weights + (ky * filters + i) * w->kernel_x;
-                    if (at_y < 0 || at_y >= w->height) {{
-                        continue;
-                    }}
-                    for (int32_t kx = 0; kx < w->kernel_x; kx++) {{
-                        const int32_t at_x = left + kx * w->dilation_x;
-                        if (at_x >= 0 && at_x < w->width) {{
-                            const int32_t at = (at_y * w->width + at_x) * w->channels;
-                            sum += (x[at + channel] - w->zero_point) * t[kx];
-                        }}
-                    }}
-                }}
-                *y++ = {result.name}(sum, c, r);
-                c += 3;
-            }}
-        }}
-    }}
-}}
-""",
-        needs=(result,),
+        needs=(*taps, result),
         types=(RESULTS_TYPE, WINDOW_TYPE),
     )
 
@@ -185,16 +202,14 @@ def depthwise_conv(layer: Layer, core: Core) -> Code | None:
     biases = np.zeros(filters, np.int64) if bias is None else bias.astype(np.int64)
     results = Results.of(layer, op.activation, data.reshape(-1, filters).T, biases)
     packed = np.ascontiguousarray(data.transpose(0, 2, 1)).reshape(-1)
-    if filters == channels:
-        function, more = _depthwise(results.function), "(int32_t *)(void *){scratch}"
-    else:
-        function, more = _depthwise_multiple(results.function), str(filters // channels)
+    several = filters != channels
+    function = _depthwise(results.function, several=several)
+    multiple = f"{filters // channels}, " if several else ""
     call = (
-        f"{function.name}({{x0}}{{x}}, {{y0}}{{y}}, {{weights}}, {{constants}}, {more}, "
-        "&results, &window);"
+        f"{function.name}({{x0}}{{x}}, {{y0}}{{y}}, {{weights}}, {{constants}}, "
+        f"(int32_t *)(void *){{scratch}}, {multiple}&results, &window);"
     )
     window = window_fields(op, x, y, (weights.shape[1], weights.shape[2]))
-    at_once = filters == channels
     return Code(
         f"static const $results results = {results.fields};\n"
         f"static const $window window = {window};\n" + over_batches(layer, call),
@@ -203,7 +218,7 @@ def depthwise_conv(layer: Layer, core: Core) -> Code | None:
             "weights": Table(packed, {"weights": packed.size}),
             "constants": results.table(biases),
         },
-        scratch=4 * filters if at_once else 0,
-        slack={0: window_slack(x.shape, y.shape, op.strides, op.pads, fetched=at_once)},
+        scratch=4 * filters,
+        slack={0: window_slack(x.shape, y.shape, op.strides, op.pads, fetched=True)},
         macs=y.size * packed.size // filters,
     )
