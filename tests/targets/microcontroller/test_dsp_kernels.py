@@ -10,6 +10,7 @@ from edgec.program.operators import Activation, Add
 from edgec.targets.microcontroller.kernels import Code
 from edgec.targets.microcontroller.kernels.dsp import KERNELS, tiling
 from edgec.targets.microcontroller.kernels.dsp.addition import exact_sums
+from edgec.targets.microcontroller.kernels.portable import KERNELS as PORTABLE
 from edgec.targets.microcontroller.writing import all_functions
 from tests.targets.microcontroller.cortex import M4, run
 from tests.targets.microcontroller.dsp_layers import (
@@ -146,6 +147,20 @@ MULTIPLE = [
     Shape(3, 100, 4, 12, (3, 3), (2, 2), SAME, depthwise=True),
 ]
 
+TAPS_MULTIPLE = [
+    Shape(
+        6, 5, 4, 8, (5, 5), pads=((2, 2), (2, 2)), depthwise=True
+    ),  # 25 taps: pairs in memory
+    Shape(9, 4, 3, 9, (3, 1), pads=((1, 1), (0, 0)), depthwise=True, activation="none"),
+    Shape(3, 9, 5, 35, (1, 5), (1, 2), ((0, 0), (2, 2)), depthwise=True),
+    Shape(7, 7, 2, 6, (3, 3), pads=((2, 2), (2, 2)), dilations=(2, 2), depthwise=True),
+    Shape(8, 9, 4, 20, (3, 4), (1, 2), ((1, 0), (1, 1)), depthwise=True, activation="relu6"),
+    Shape(6, 6, 6, 12, (4, 4), (2, 2), ((1, 1), (1, 1)), depthwise=True, activation="none"),
+    Shape(8, 5, 3, 6, (3, 3), (2, 1), SAME, depthwise=True, least=-128),
+    Shape(2, 260, 2, 4, (3, 3), pads=SAME, depthwise=True),  # rows too wide for planes
+    Shape(3, 3, 6, 12, (1, 1), depthwise=True, activation="none"),
+]
+
 
 def kernel_of(layer: Layer) -> str:
     return next(str(getattr(k, "__name__", k)) for k in KERNELS if k(layer, M4) is not None)
@@ -220,6 +235,12 @@ def test_depthwise_with_several_filters_a_channel(shape: Shape) -> None:
     check(conv_layer(shape))
 
 
+@pytest.mark.parametrize("shape", TAPS_MULTIPLE, ids=str)
+def test_depthwise_taps_with_several_filters_a_channel(shape: Shape) -> None:
+    assert kernel_of(conv_layer(shape)) == "depthwise_taps_multiple"
+    check(conv_layer(shape))
+
+
 def test_results_of_several_filters_saturate() -> None:
     layer = conv_layer(MULTIPLE[1])
     found = expected(layer, random_inputs(layer)[0])
@@ -231,6 +252,17 @@ def test_several_filters_a_channel_cost_little_more_than_one() -> None:
     assert check(conv_layer(shape)) < 1.45 * 16 * 16 * 80 * 9
     half = Shape(32, 32, 16, 80, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True)
     assert check(conv_layer(half)) < 2.1 * 16 * 16 * 80 * 9
+
+
+def test_several_filters_a_channel_in_portable_code() -> None:
+    layer = conv_layer(Shape(9, 9, 8, 40, (3, 3), pads=SAME, depthwise=True))
+    code = next(code for kernel in PORTABLE if (code := kernel(layer, M4)) is not None)
+    xs = random_inputs(layer)
+    apart, over = run(code, layer, xs, (None, code.slack[0] // 8 * 8))
+
+    for ran in (apart, over):
+        assert np.array_equal(ran.output, expected(layer, xs[0]))
+        assert ran.instructions < 8 * code.macs
 
 
 def test_the_result_of_several_filters_lies_over_its_operand() -> None:

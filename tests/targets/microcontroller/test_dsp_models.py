@@ -6,10 +6,11 @@ import pytest
 
 from edgec.program.operators import Add, Conv, DepthwiseConv, FullyConnected
 from edgec.program.passes import LOSSLESS, run_passes
-from edgec.program.reading import read_program
+from edgec.program.reading import parse_program, read_program
 from edgec.targets.microcontroller.cores import load_core
 from edgec.targets.microcontroller.emulation.measure import measure
 from tests.program.files import FILES, MODELS
+from tests.targets.microcontroller.operator_files import FAMILIES, feeds
 
 pytest.importorskip("ziglang", reason="there is no compiler for microcontrollers")
 pytest.importorskip("unicorn", reason="there is no emulator")
@@ -48,3 +49,19 @@ def test_models_are_exact_and_small(stem: str) -> None:
     assert found.instructions <= instructions
     assert found.ram.total <= ram
     assert found.flash.beyond_weights <= 24_000
+
+
+@pytest.mark.parametrize("which", range(len(FAMILIES["depthwise"])))
+def test_depthwise_convolutions_equal_the_oracle(which: int) -> None:
+    """Few of them have their channels in fours, and some have several filters for each."""
+    data = FAMILIES["depthwise"][which]
+    program = parse_program(data, "layer")
+    core = load_core("cortex-m4")
+    samples = [feeds(program, seed) for seed in range(3)]
+    found = measure(program, data, core, samples=samples)
+
+    assert found.verification is not None
+    assert found.verification.exact
+    layer = next(program.layers())
+    several = layer.input(1).shape[3] > layer.input(0).shape[3]
+    assert not several or {part.tier for part in found.layers} == {"dsp"}

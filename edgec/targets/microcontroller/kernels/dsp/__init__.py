@@ -9,7 +9,10 @@ from edgec.targets.microcontroller.kernels.dsp.addition import add
 from edgec.targets.microcontroller.kernels.dsp.dense import dense
 from edgec.targets.microcontroller.kernels.dsp.depthwise import depthwise
 from edgec.targets.microcontroller.kernels.dsp.depthwise_multiple import depthwise_multiple
-from edgec.targets.microcontroller.kernels.dsp.depthwise_taps import depthwise_taps
+from edgec.targets.microcontroller.kernels.dsp.depthwise_taps import (
+    depthwise_taps,
+    depthwise_taps_multiple,
+)
 from edgec.targets.microcontroller.kernels.dsp.first import conv_first
 from edgec.targets.microcontroller.kernels.dsp.gather import conv_gathered
 from edgec.targets.microcontroller.kernels.dsp.one_channel import depthwise_of_one
@@ -27,6 +30,7 @@ KERNELS: tuple[Kernel, ...] = (
     depthwise,
     depthwise_multiple,
     depthwise_taps,
+    depthwise_taps_multiple,
     dense,
     add,
 )
