@@ -15,6 +15,7 @@ pytest.importorskip("tflite_micro", reason="of the extra mcu")
 from edgec.cli import emulation
 from edgec.demo import MODEL
 from edgec.targets.microcontroller.boards import Board, load_board
+from edgec.targets.microcontroller.emulation.toolchain import compiler
 from tests.targets.emulation.networks import constant_network, residual_network
 
 Run = Callable[..., Result]
@@ -107,6 +108,7 @@ def test_what_cannot_be_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
+    compiler.cache_clear()  # other tests may have found compilers
 
     result = edgec("profile", str(network), *arguments)
 
