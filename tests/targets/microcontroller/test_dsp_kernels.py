@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edgec.program import Layer
 from edgec.program.operators import Activation, Add
-from edgec.targets.microcontroller.kernels import Code
+from edgec.targets.microcontroller.kernels import Code, Function
 from edgec.targets.microcontroller.kernels.dsp import KERNELS, tiling
 from edgec.targets.microcontroller.kernels.dsp.addition import exact_sums
 from edgec.targets.microcontroller.kernels.portable import KERNELS as PORTABLE
@@ -129,7 +131,7 @@ TAPS = [
 ]
 
 MULTIPLE = [
-    Shape(6, 6, 4, 8, (3, 3), pads=SAME, depthwise=True),  # planes of four channels
+    Shape(6, 6, 8, 16, (3, 3), pads=SAME, depthwise=True),  # planes of four channels
     Shape(12, 7, 4, 12, (3, 3), pads=SAME, activation="none", depthwise=True),
     Shape(11, 6, 16, 80, (3, 3), pads=SAME, depthwise=True),  # planes of all channels
     Shape(12, 5, 8, 24, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True),
@@ -252,6 +254,8 @@ def test_several_filters_a_channel_cost_little_more_than_one() -> None:
     assert check(conv_layer(shape)) < 1.45 * 16 * 16 * 80 * 9
     half = Shape(32, 32, 16, 80, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True)
     assert check(conv_layer(half)) < 2.1 * 16 * 16 * 80 * 9
+    apart = Shape(8, 8, 4, 20, (3, 3), pads=((2, 2), (2, 2)), dilations=(2, 2), depthwise=True)
+    assert check(conv_layer(apart)) < 3.5 * 8 * 8 * 20 * 9
 
 
 def test_several_filters_a_channel_in_portable_code() -> None:
@@ -270,6 +274,22 @@ def test_the_result_of_several_filters_lies_over_its_operand() -> None:
     layer = conv_layer(Shape(16, 16, 16, 80, (3, 3), pads=SAME, depthwise=True))
     code = code_of(layer)
     assert code.scratch + layer.input(0).size - code.slack[0] <= layer.output.size
+
+
+def test_planes_take_no_more_room_than_the_picture() -> None:
+    size = 2 * 2 * 2 * (6 + 2)  # of a channel: bytes, rows of a pair, pairs, columns
+    assert code_of(conv_layer(MULTIPLE[0])).scratch == 4 * size
+    assert code_of(conv_layer(replace(MULTIPLE[0], height=11))).scratch == 8 * size
+
+
+def test_functions_of_the_same_name_are_equal() -> None:
+    """A model may have layers that differ in little."""
+    known: dict[str, Function] = {}
+    for shape in (MULTIPLE[0], TAPS_MULTIPLE[0]):
+        for channels, filters in ((8, 16), (8, 24), (12, 24), (24, 24), (4, 24), (6, 24)):
+            other = replace(shape, channels=channels, filters=filters)
+            for function in all_functions(code_of(conv_layer(other)).functions):
+                assert known.setdefault(function.name, function) == function
 
 
 @pytest.mark.parametrize(
