@@ -131,9 +131,9 @@ TAPS = [
 ]
 
 MULTIPLE = [
-    Shape(6, 6, 8, 16, (3, 3), pads=SAME, depthwise=True),  # planes of four channels
+    Shape(6, 6, 8, 16, (3, 3), pads=SAME, depthwise=True),
     Shape(12, 7, 4, 12, (3, 3), pads=SAME, activation="none", depthwise=True),
-    Shape(11, 6, 16, 80, (3, 3), pads=SAME, depthwise=True),  # planes of all channels
+    Shape(11, 6, 16, 80, (3, 3), pads=SAME, depthwise=True),
     Shape(12, 5, 8, 24, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True),
     Shape(5, 6, 8, 16, (3, 3), (2, 2), ((1, 1), (1, 0)), activation="none", depthwise=True),
     Shape(6, 5, 5, 15, (3, 3), pads=SAME, activation="relu6", depthwise=True),  # four and one
@@ -243,6 +243,11 @@ def test_depthwise_taps_with_several_filters_a_channel(shape: Shape) -> None:
     check(conv_layer(shape))
 
 
+def test_pixels_too_far_apart_for_offsets_are_left_to_the_other_kernel() -> None:
+    shape = Shape(2, 2, 3, 3 * 1366, (3, 3), pads=SAME, depthwise=True)
+    assert kernel_of(conv_layer(shape)) == "depthwise_taps_multiple"
+
+
 def test_results_of_several_filters_saturate() -> None:
     layer = conv_layer(MULTIPLE[1])
     found = expected(layer, random_inputs(layer)[0])
@@ -253,7 +258,7 @@ def test_several_filters_a_channel_cost_little_more_than_one() -> None:
     shape = Shape(16, 16, 16, 80, (3, 3), pads=SAME, depthwise=True)
     assert check(conv_layer(shape)) < 1.45 * 16 * 16 * 80 * 9
     half = Shape(32, 32, 16, 80, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True)
-    assert check(conv_layer(half)) < 2.1 * 16 * 16 * 80 * 9
+    assert check(conv_layer(half)) < 2.2 * 16 * 16 * 80 * 9
     apart = Shape(8, 8, 4, 20, (3, 3), pads=((2, 2), (2, 2)), dilations=(2, 2), depthwise=True)
     assert check(conv_layer(apart)) < 3.5 * 8 * 8 * 20 * 9
 
@@ -270,16 +275,11 @@ def test_several_filters_a_channel_in_portable_code() -> None:
 
 
 def test_the_result_of_several_filters_lies_over_its_operand() -> None:
-    """The larger one begins before the smaller one, and ends with it or little behind."""
+    """The larger one begins before the smaller one, and ends little before it."""
     layer = conv_layer(Shape(16, 16, 16, 80, (3, 3), pads=SAME, depthwise=True))
     code = code_of(layer)
-    assert code.scratch + layer.input(0).size - code.slack[0] <= layer.output.size
-
-
-def test_planes_take_no_more_room_than_the_picture() -> None:
-    size = 2 * 2 * 2 * (6 + 2)  # of a channel: bytes, rows of a pair, pairs, columns
-    assert code_of(conv_layer(MULTIPLE[0])).scratch == 4 * size
-    assert code_of(conv_layer(replace(MULTIPLE[0], height=11))).scratch == 8 * size
+    assert code.scratch == 4 * 2 * 2 * 2 * 18  # channels, bytes, rows of a pair, pairs, columns
+    assert code.scratch + layer.input(0).size - code.slack[0] < 1.1 * layer.output.size
 
 
 def test_functions_of_the_same_name_are_equal() -> None:

@@ -4,12 +4,14 @@ Rows become planes of vertical pairs as they do for one filter, and all filters 
 go over its plane one after the other: what brings pixels into planes is paid once for all of
 them.
 
-Channels lie side by side in planes, so that rows are the outer loop, where that takes no more
-memory than the picture: the result, which is the larger one, may then follow closely behind
-its operand. Else four channels at a time are, and the operand stays until the end.
+Rows are the outer loop, and four channels at a time the inner one. Each pair of rows is brought
+twice, which costs little beside several filters; in return there are planes of four channels
+alone, and the result, which is the larger one, may follow closely behind its operand.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from edgec.program import Layer
 from edgec.program.operators import DepthwiseConv
@@ -21,14 +23,14 @@ from edgec.targets.microcontroller.kernels.dsp.depthwise_planes import (
     SPREAD_PAIR,
     Planes,
 )
-from edgec.targets.microcontroller.kernels.dsp.depthwise_rows import shape_of, stream, turns
+from edgec.targets.microcontroller.kernels.dsp.depthwise_rows import passes, shape_of, stream
 from edgec.targets.microcontroller.kernels.dsp.sums import Sums, Window
 from edgec.targets.microcontroller.kernels.dsp.tiling import slack_of
 
 __all__ = ["depthwise_multiple"]
 
 _LARGEST_PLANES = 16_384
-"""In bytes, of all channels."""
+"""In bytes."""
 
 _FARTHEST = 4095
 """Bytes from pixel to pixel that offsets of STRB reach."""
@@ -51,33 +53,29 @@ def depthwise_multiple(layer: Layer, core: Core) -> Code | None:
     rescaling = sums.rescaling((1,))
     if rescaling is None:
         return None
-    block = _block(window, planes)
-    if block is None:
+    block = window.channels if window.channels % 4 else 4
+    if block * planes.stride > _LARGEST_PLANES:
         return None
     shape, functions = shape_of(window, planes, Output.of(rescaling), sums.zero, block)
     walk = _walk(fours=window.channels >= 4, rest=window.channels % 4 > 0)
-    every = (
-        (read * window.channels, written * window.filters) for read, written in turns(window)
-    )
-    slack = slack_of(layer.input(0).size, every)
     return Code(
         f"{shape}{walk.name}({{x0}}, {{y0}}, {{weights}}, {{scratch}}, &shape, {block}, "
         f"{window.filters // window.channels});",
         (*functions, walk),
         {"weights": sums.table(stream(sums, rescaling, window.strides[0]), rescaling)},
         scratch=block * planes.stride,
-        slack={0: slack} if block == window.channels else {},
+        slack={0: slack_of(layer.input(0).size, _turns(window))},
         macs=window.places * window.filters * 9,
     )
 
 
-def _block(window: Window, planes: Planes) -> int | None:
-    """Return how many channels are computed together; ``None`` if planes are too large."""
-    size = window.channels * planes.stride
-    picture = window.height * window.width * window.channels
-    if window.channels % 4 == 0 and size > min(picture, _LARGEST_PLANES):
-        return 4
-    return window.channels if size <= _LARGEST_PLANES else None
+def _turns(window: Window) -> Iterator[tuple[int, int]]:
+    """Yield what is still needed in each pass, and what is written until its end."""
+    rows = 1 if window.strides[0] == 2 else 2
+    row, result = window.width * window.channels, window.columns * window.filters
+    for j in range(passes(window)):
+        needed = min(max(2 * j - window.pads[0][0], 0), window.height - 1)
+        yield needed * row, min((j + 1) * rows, window.rows) * result
 
 
 _SPREAD_CHANNEL = Function(
@@ -144,18 +142,16 @@ def _walk(*, fours: bool, rest: bool) -> Function:
     for (int32_t i = 0; i < 2 * together * shape->width; i++) {{
         planes[i] = shape->zero;
     }}
-    for (int32_t c = 0; c < shape->channels; c += together) {{
-        const int8_t *from = input + c;
-        int8_t *result = output + c * multiple;
-        {spread.name}(from, -shape->top, 0, planes, shape, together);
-        for (int32_t j = 0; j < shape->passes; j++) {{
-            const int32_t next = j + 1;
-            const int32_t row = 2 * next - shape->top;
-            {spread.name}(from, row, next & 1, planes, shape, together);
-            shape->rows[next == shape->passes ? 2 : j & 1](planes, weights, result);
-            result += shape->step;
+    for (int32_t j = 0; j < shape->passes; j++) {{
+        const int32_t row = 2 * j - shape->top;
+        const uint32_t *stream = weights;
+        for (int32_t c = 0; c < shape->channels; c += together) {{
+            {spread.name}(input + c, row, 0, planes, shape, together);
+            {spread.name}(input + c, row + 2, 1, planes, shape, together);
+            shape->rows[j + 1 == shape->passes ? 2 : 0](planes, stream, output + c * multiple);
+            stream += shape->words;
         }}
-        weights += shape->words;
+        output += shape->step;
     }}
 }}
 """,

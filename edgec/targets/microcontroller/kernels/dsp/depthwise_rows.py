@@ -13,7 +13,7 @@ from edgec.targets.microcontroller.kernels.dsp.depthwise_planes import Planes, s
 from edgec.targets.microcontroller.kernels.dsp.sums import Ints, Sums, Window
 from edgec.targets.microcontroller.kernels.requantization import Rescaling
 
-__all__ = ["Rows", "shape_of", "stream", "turns"]
+__all__ = ["Rows", "passes", "shape_of", "stream", "turns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ def stream(sums: Sums, rescaling: Rescaling, stride: int) -> Ints:
     ).ravel()
 
 
-def _passes(window: Window) -> int:
+def passes(window: Window) -> int:
     """Return how many times rows are computed: one or two of the result each time."""
     return window.rows if window.strides[0] == 2 else (window.rows + 1) // 2
 
@@ -212,16 +212,18 @@ def shape_of(
     block
         Channels that are computed together.
     """
-    stride, passes = window.strides[0], _passes(window)
+    stride, count = window.strides[0], passes(window)
     rows = 1 if stride == 2 else 2
     multiple = window.filters // window.channels
     shape = (window.columns, window.filters, planes.stride, output, block, multiple)
-    pair = [Rows(stride, rows, odd, *shape) for odd in (False, True)]
-    last = pair[(passes - 1) & 1]
+    # With several filters pairs are brought again in each pass, always the upper one first.
+    orders = (False, multiple == 1)
+    pair = [Rows(stride, rows, swapped, *shape) for swapped in orders]
+    last = pair[(count - 1) & 1]
     if stride == 1 and window.rows % 2:
         last = Rows(stride, 1, last.swapped, *shape)
     # A function that no pass calls is not written.
-    called = [pair[k] if passes > k + 1 else last for k in range(2)] + [last]
+    called = [pair[k] if count > k + 1 else last for k in range(2)] + [last]
     both = (spread_both(window, planes),) if window.channels >= 4 else ()
     word = (zero & 0xFFFF) * 0x10001
     numbers = [
@@ -229,7 +231,7 @@ def shape_of(
         window.height,
         window.width * window.channels,
         window.pads[0][0],
-        passes,
+        count,
         rows * window.columns * window.filters,
         planes.width,
         planes.left,
@@ -255,6 +257,6 @@ def shape_of(
 def turns(window: Window) -> Iterator[tuple[int, int]]:
     """Yield what is still needed and what was written, of one channel, in pixels."""
     rows = 1 if window.strides[0] == 2 else 2
-    for j in range(_passes(window)):
+    for j in range(passes(window)):
         read = min(max(2 * j + 4 - window.pads[0][0], 0), window.height)
         yield read * window.width, min((j + 1) * rows, window.rows) * window.columns
