@@ -19,6 +19,7 @@ from edgec.targets.microcontroller.kernels.mve.moving import (
     COLUMN,
     DILATED_COLUMN,
     SHORT_COLUMN,
+    short_windows,
 )
 from edgec.targets.microcontroller.kernels.mve.tile import LANES, Packed, packed
 from edgec.targets.microcontroller.kernels.portable.layouts import WINDOW_TYPE, window_fields
@@ -35,8 +36,9 @@ def _is_short(window: Window) -> bool:
 def _gathering(window: Window) -> int:
     """Return how many instructions it takes to put a column together, or so."""
     rows = window.kernel[0]
-    vectors = -(-window.kernel[1] * window.channels // LANES)
-    return 75 + (7 if _is_short(window) else 15 + 3 * vectors) * rows
+    if _is_short(window):
+        return 12 + 4 * rows  # most are not over the edge
+    return 75 + (15 + 3 * -(-window.kernel[1] * window.channels // LANES)) * rows
 
 
 def conv(layer: Layer, core: Core) -> Code | None:
@@ -116,7 +118,7 @@ def _code(layer: Layer, op: Conv | DepthwiseConv, window: Window, sums: Sums) ->
             return None
     depth = flat.shape[1]
     direct = pieces > 1 or (inside.any and window.kernel[0] == 1 and window.dilations[1] == 1)
-    driver = _driver(window, sums, weights, inside if direct else None)
+    driver = _driver(window, sums, weights, inside, direct=direct)
     slack = window_slack(
         layer.input(0).shape,
         layer.output.shape,
@@ -143,19 +145,22 @@ def _pieces(window: Window) -> int:
     if window.dilations != (1, 1) or rows == 1:
         return 1
     groups = -(-window.filters // 4)
-    by_row = groups * rows * -(-length // LANES) * 7
+    # A step of two places takes 14 instructions, part of a vector four more, a piece two.
+    by_row = groups * rows * (-(-length // LANES) * 7 + (2 if length % LANES else 0) + 1)
     at_once = groups * -(-rows * length // LANES) * 7 + _gathering(window)
     return rows if by_row <= at_once else 1
 
 
-def _driver(window: Window, sums: Sums, weights: Packed, inside: _Inside | None) -> Function:
+def _driver(
+    window: Window, sums: Sums, weights: Packed, inside: _Inside, *, direct: bool
+) -> Function:
     channels, filters = window.channels, window.filters
     row = window.width * channels
     length = window.kernel[1] * channels
     depth = window.kernel[0] * length
     step = window.strides[1] * channels
     declared = weights.shapes("gathered", sums, 0, depth)
-    if inside is not None:
+    if direct:
         declared += weights.shapes("direct", sums, row - length, step)
     parts = [f"{declared}int8_t *const column = scratch;"]
     functions: list[Function] = []
@@ -166,17 +171,23 @@ def _driver(window: Window, sums: Sums, weights: Packed, inside: _Inside | None)
             continue
         functions += weights.functions(size)
         gather = "".join(_column(window, k, depth, sums.zero) for k in range(size))
-        gather += weights.calls(size, "column", "output", "gathered")
-        if inside is None:
-            inner = gather
-        else:
+        products = weights.calls(size, "column", "output", "gathered")
+        gather += products
+        if direct or (inside.any and _is_short(window)):
             (y0, y1), (x0, x1) = inside.rows, inside.columns
             test = f"y >= {y0} && y < {y1} && place >= {x0} && place + {size} <= {x1}"
             top = f"(y * {window.strides[0]} - {window.pads[0][0]}) * {row}"
             left = f"(place * {window.strides[1]} - {window.pads[1][0]}) * {channels}"
             at = f"const int8_t *const from = input + {top} + {left};\n"
-            near = at + weights.calls(size, "from", "output", "direct")
+            if direct:
+                near = at + weights.calls(size, "from", "output", "direct")
+            else:
+                made = short_windows(size, window.kernel[0], length)
+                functions.append(made)
+                near = f"{at}{made.name}(column, from, {row}, {step});\n{products}"
             inner = f"{block(f'if ({test})', near)} {block('else', gather)}"
+        else:
+            inner = gather
         inner += f"\noutput += {size * filters};"
         if size == 2:
             head = f"for (; place + 2 <= {window.columns}; place += 2)"

@@ -9,7 +9,11 @@ from edgec.targets.microcontroller.kernels.dsp.assembly import Assembly
 from edgec.targets.microcontroller.kernels.portable.conv import GATHER
 from edgec.targets.microcontroller.kernels.portable.layouts import WINDOW_TYPE
 
-__all__ = ["COLUMN", "DILATED_COLUMN", "FILL", "SHORT_COLUMN"]
+__all__ = ["COLUMN", "DILATED_COLUMN", "FILL", "SHORT_COLUMN", "short_windows"]
+
+
+_STRAIGHT = 4
+"""Rows of a window that are written one after the other, without a loop."""
 
 
 def _filled(asm: Assembly, to: str, count: str, label: int) -> None:
@@ -128,6 +132,32 @@ def _short_rows() -> Function:
             asm("vstrb.8 q1, [r0]")
         asm("add r0, r0, r11", f"le lr, {label}b", f"{label + 1}:")
     return replace(asm.function(_prototype("$short_rows")), types=(_CLIP_TYPE,), helium=True)
+
+
+def short_windows(columns: int, rows: int, length: int) -> Function:
+    """Return what puts columns together of windows that lie inside the picture.
+
+    Parameters
+    ----------
+    columns
+        One or two.
+    length
+        Bytes of a row of the window, up to a vector.
+    """
+    name = f"$windows_{columns}_{rows}x{length}"
+    asm = Assembly(name, about="rows of windows inside the picture, of a vector at most")
+    asm(f"mov r12, #{length}", "vctp.8 r12")
+    for k in range(columns):
+        asm("add r4, r1, r3" if k else "mov r4, r1")
+        each = ("vpst", "vldrbt.u8 q0, [r4]", f"vstrb.8 q0, [r0], #{length}", "add r4, r4, r2")
+        if rows <= _STRAIGHT:
+            asm(*each * rows)
+        else:
+            asm(f"mov r5, #{rows}", "dls lr, r5", f"{k + 1}:", *each, f"le lr, {k + 1}b")
+    made = asm.function(
+        f"void {name}(int8_t *column, const int8_t *from, int32_t row, int32_t step)"
+    )
+    return replace(made, helium=True)
 
 
 def _prototype(name: str) -> str:
