@@ -14,6 +14,7 @@ from edgec.program.operators import Activation, Add, AveragePool, MaxPool, Pads,
 from edgec.targets.microcontroller.cores import load_core
 from edgec.targets.microcontroller.emulation.toolchain import COMPILERS, compiler
 from edgec.targets.microcontroller.kernels import Code
+from edgec.targets.microcontroller.kernels.dsp import KERNELS as DSP
 from edgec.targets.microcontroller.kernels.dsp.addition import exact_sums
 from edgec.targets.microcontroller.kernels.mve import KERNELS
 from edgec.targets.microcontroller.kernels.requantization import output_range
@@ -135,6 +136,14 @@ DEPTHWISE = [
 @pytest.mark.parametrize("shape", DEPTHWISE, ids=str)
 def test_depthwise(shape: Shape) -> None:
     check(conv_layer(shape), "depthwise")
+
+
+def test_several_filters_a_channel_are_left_to_kernels_without_helium() -> None:
+    layer = conv_layer(replace(DEPTHWISE[0], filters=12))
+    assert all(kernel(layer, M55) is None for kernel in KERNELS)
+    code = next(code for kernel in DSP if (code := kernel(layer, M55)) is not None)
+    xs = random_inputs(layer)
+    assert np.array_equal(run(code, layer, xs, on=M55)[0].output, expected(layer, xs[0]))
 
 
 @pytest.mark.parametrize(
