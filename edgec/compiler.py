@@ -332,7 +332,12 @@ def _counted(target: Target, compiled: Compiled, data: Split) -> Compiled:
     now, whole = compiled.measured, compiled.uncompressed
     if now is None or whole is None or not _is_smaller(compiled):
         return compiled
-    before = target.measured(whole, data.proof())
+    try:
+        before = target.measured(whole, data.proof())
+    except (UnsupportedError, NumericsError) as error:  # it is only for the comparison
+        said = f"is not compared with the whole model, which cannot be counted: {error.summary}"
+        note = Diagnostic(said)
+        return replace(compiled, diagnostics=(*compiled.diagnostics, note))
     assert before is not None
     assert compiled.compression is not None
     counts = {"instructions": now["instructions"], "whole_instructions": before["instructions"]}

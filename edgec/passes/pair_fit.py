@@ -28,7 +28,10 @@ _LEAST_GAIN, _NO_ERROR = 1e-3, 1e-12
 _BLOCK = 4
 """Samples that are held together: every fourth of all judges."""
 _MOST_BYTES = 1 << 28
-"""Of what two layers read and yield on samples."""
+"""Of what two layers read and yield on samples, and of the columns of a step."""
+_MOST_MACS, _LEAST_STEPS, _LEAST_JUDGES = 1e11, 50, 4
+"""Multiply-accumulates of all steps, which so are fewer in large layers; where too few are left
+layers are not fitted together, nor where samples are so large that few judge."""
 
 
 def pairs_of(graph: Graph, kept: Mapping[str, Array]) -> dict[str, Node]:
@@ -63,6 +66,7 @@ class _Products:
     """A layer as a product of its weights with columns."""
 
     op: Conv | FullyConnected
+    outputs: int
     kernel: tuple[int, ...]
 
     def columns(self, x: Array) -> Array:
@@ -189,9 +193,14 @@ class Pair:
         """
         parts, self._parts = self._parts, []
         alike = len({(x.shape, y.shape) for x, y, *_ in parts}) == 1
-        if not alike or len({held for *_, held in parts}) < 2:
+        judges = sum(held for *_, held in parts)
+        least = 1 if len(parts) == self._seen else _LEAST_JUDGES
+        if not alike or not least <= judges < len(parts):
             return None
         fit = _Fit(_of(first), _of(second), self.bounds, parts)
+        steps = min(steps, int(_MOST_MACS / fit.macs(one, other)))
+        if steps < _LEAST_STEPS or fit.bytes_of_columns > _MOST_BYTES:
+            return None
         start = [np.asarray(a, np.float32) for a in (*one, *other)]
         now = fit.descended(start, steps)
         before, after = fit.error(start), fit.error(now)
@@ -218,8 +227,17 @@ class _Fit:
         self.added = np.concatenate(added, dtype=np.float32) if added else None
         held = np.repeat([held for *_, held in parts], len(parts[0][0]))
         self.there, self.judges = np.flatnonzero(~held), np.flatnonzero(held)
-        places = max(math.prod(self.right.shape[2:]), one.columns(self.x[:1]).shape[-1])
-        self.at_once = max(2, min(_AT_ONCE, _PLACES // places))
+        read = one.columns(self.x[:1])
+        hidden = one.shaped(np.zeros((1, one.outputs, read.shape[-1]), np.float32), self.x[:1])
+        self.places = read.shape[-1], math.prod(self.right.shape[2:])
+        self.at_once = max(2, min(_AT_ONCE, _PLACES // max(self.places)))
+        self.bytes_of_columns = self.at_once * (read.nbytes + two.columns(hidden).nbytes)
+
+    def macs(self, one: Weights, other: Weights) -> float:
+        """Return the multiply-accumulates of a step, forward and twice backward."""
+        sizes = one[0].size, other[0].size
+        work = sum(n * p for n, p in zip(sizes, self.places, strict=True))
+        return float(3 * self.at_once * work)
 
     def error(self, weights: Sequence[Array]) -> float:
         """Return the sum of squared errors where judged."""
@@ -277,7 +295,8 @@ class _Fit:
 
 def _of(node: Node) -> _Products:
     assert isinstance(node.op, Conv | FullyConnected)
-    return _Products(node.op, tuple(int(n) for n in node.inputs[1].type.shape[2:]))
+    outputs, _, *kernel = node.inputs[1].type.ints
+    return _Products(node.op, outputs, tuple(kernel))
 
 
 def weights_of(graph: Graph, node: Node) -> Weights:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -85,7 +85,10 @@ class ReconstructLayers(Pass):
         same = _same(graph, self.reference)
         walk = Walk(graph, self.samples, half=True)
         beside = Beside(self.reference, self.samples)
-        pairs = pairs_of(graph, self.kept) if self.pair_steps else {}
+        pairs: dict[str, Node] = {}
+        if self.pair_steps:
+            both = pairs_of(graph, self.kept).items()
+            pairs = {name: first for name, first in both if _may_change(graph, first)}
         for node in walk.nodes:
             if node.outputs[0].name in pairs:
                 walk.keep(pairs[node.outputs[0].name].inputs[0], node)
@@ -113,6 +116,8 @@ class ReconstructLayers(Pass):
                     made = {first.output.name: together.first, name: together.second}
                     walk.hold(first, walk.run(first, _given(first, together.first)))
                     record = together.told(record, first.layer)
+                    # That one no longer yields what the original's does: it is not asked to.
+                    records = [_changed_with(r, first, node) for r in records]
             records.append(record)
             if record.kept == "plain":
                 walk.hold(node, walk.run(node))
@@ -229,6 +234,12 @@ def _joint(graph: Graph, node: Node, walk: Walk, beside: Beside) -> _Joint | Non
     if other.name not in walk.held or other.name not in beside.held:
         return None
     return _Joint(user, real, operand)
+
+
+def _changed_with(record: LayerRecord, first: Node, second: Node) -> LayerRecord:
+    if record.layer != first.layer:
+        return record
+    return replace(record, after_db=record.before_db, kept=f"fitted with {second.layer}")
 
 
 def _given(node: Node, weights: Weights) -> dict[Value, Array]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from edgec.ir import Array, Graph, Node
-from edgec.ops import Activation, Add, Conv, FullyConnected, Relu
+from edgec.ir import Array, DType, Graph, Node, TensorType, Value
+from edgec.ops import Activation, Add, Conv, FullyConnected, ReduceMean, Relu
 from edgec.passes import Judge, ReconstructLayers
 from edgec.passes.channel_cuts import ChannelCuts
 from edgec.passes.divergence import Divergence
@@ -91,10 +93,11 @@ def test_both_layers_together_lose_less_than_each_alone() -> None:
     cut, kept = cuts.cut({"a": 8}, "obs"), cuts.kept({"a": 8}, "obs")
 
     alone, (*_, one) = ReconstructLayers(graph, kept, samples(), 0).run_recorded(cut)
-    both, (*_, other) = ReconstructLayers(graph, kept, samples(), 200).run_recorded(cut)
+    both, (changed, other) = ReconstructLayers(graph, kept, samples(), 200).run_recorded(cut)
 
     assert (one.layer, one.kept) == ("b", "fitted")
     assert (other.layer, other.kept) == ("b", "fitted with a")
+    assert (changed.layer, changed.kept) == ("a", "fitted with b")
     assert other.after_db > one.after_db + 0.3
     assert other.before_db == one.before_db
     assert nats(graph, both) < 0.95 * nats(graph, alone)
@@ -175,3 +178,43 @@ def test_samples_of_other_shapes_are_not_fitted_to() -> None:
     for k in range(8):
         pair.add(random(1, 3, 9 + k % 2, 8), random(1, 5, 5, 7), None, held=k > 5, of=8)
     assert pair.fitted(one, other, weights_of(graph, one), weights_of(graph, other), 5) is None
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_weights_that_others_share_stay(shared: bool) -> None:
+    def beside(graph: Graph) -> Graph:
+        """Add a layer with the weights of the first, and an output: the mean of its results."""
+        first = graph.nodes[0]
+        twin = replace(first, outputs=(replace(first.output, name="twin"),))
+        mean = Value("mean", TensorType(DType.FLOAT32, (1, 1, 1, 1)))
+        last = Node(ReduceMean((1, 2, 3)), (twin.output,), (mean,))
+        return replace(graph, nodes=(*graph.nodes, twin, last), outputs=(*graph.outputs, mean))
+
+    graph, cuts = narrowed()
+    cut, kept = cuts.cut({"a": 8}, "obs"), cuts.kept({"a": 8}, "obs")
+    if shared:
+        graph, cut = beside(graph), beside(cut)
+
+    made, records = ReconstructLayers(graph, kept, samples(), 100).run_recorded(cut)
+
+    (last,) = (r for r in records if r.layer == "b")
+    assert last.kept == ("fitted" if shared else "fitted with a")
+    assert len(made.constants) == len(cut.constants)
+
+
+@pytest.mark.parametrize(
+    "limit", [("_MOST_MACS", 1e6), ("_MOST_BYTES", 4096)], ids=lambda limit: limit[0]
+)
+def test_what_would_take_too_much_is_not_fitted_together(
+    limit: tuple[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = PAIRS["convolutions"]
+    one, other = ends(graph)
+    weights = weights_of(graph, one), weights_of(graph, other)
+    monkeypatch.setattr(f"edgec.passes.pair_fit.{limit[0]}", limit[1])
+    pair = Pair((-np.inf, np.inf))
+    pair._seen = 8
+    for k in range(8):
+        x, want = random(1, 3, 9, 8, seed=k), np.full((1, 5, 5, 7), 50, np.float32)
+        pair._parts.append((x, want, None, k % 4 > 1))
+    assert pair.fitted(one, other, *weights, steps=50) is None
