@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -272,7 +273,9 @@ def test_a_self_test_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
     assert told == [0]
 
 
-def test_a_model_with_less_structure_is_counted_beside_the_whole_one() -> None:
+def test_a_model_with_less_structure_is_counted_beside_the_whole_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pytest.importorskip("tflite_micro", reason="needs edgec[mcu]")
     goal = options(
         target_macs="0.8x", techniques=("prune-channels",), channel_multiple=4, effort="fast"
@@ -294,5 +297,19 @@ def test_a_model_with_less_structure_is_counted_beside_the_whole_one() -> None:
         f"digits.c is no faster than with all of its structure: {count} instructions an "
         f"inference, {count} before."
     ]
+
+    whole, counts = target.Microcontroller.measured, []
+
+    def measured(self: Any, artifact: Any, samples: Any) -> Any:
+        counts.append(artifact)
+        if len(counts) > 1:
+            raise UnsupportedError("it has no room there")
+        return whole(self, artifact, samples)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(target.Microcontroller, "measured", measured)
+        (artifact,) = compile_model(MODEL, goal).report["artifacts"]
+    assert "instructions" not in artifact["compression"]
+    assert any("cannot be counted: it has no room" in str(d) for d in artifact["diagnostics"])
     untimed = compile_model(MODEL, replace(goal, compare_speed=False)).report
     assert "instructions" not in untimed["artifacts"][0]["compression"]
