@@ -101,7 +101,7 @@ KERNELS: Mapping[tuple[str, bool], Kernels] = {
         (3e-6, 1.2e-8, 6e-8, 2.5e-8),
         (3e-6, 1.3e-8),
         (1e-6, 1.0e-7),
-        1.9e-8,
+        2.9e-8,
     ),
 }
 """By target, and whether it computes on integers of 8 bits. Fitted to the layers of eight real
@@ -109,7 +109,7 @@ models, each alone, on an x86-64 with AVX-512 VNNI with LiteRT 2.3.0 and ONNX Ru
 four of five are right within 20 percent. Other processors differ by a factor, which goes away
 where two graphs are compared; and in how dear depthwise layers are, which does not. Those of
 microcontrollers are instructions of the kernels for a Cortex-M4 of 120 MHz with 1.6 cycles
-each: 0.75 for a multiply-accumulate, 0.9 for a depthwise one (1.4 with several results a
+each: 0.75 for a multiply-accumulate, 0.9 for a depthwise one (2.2 with several results a
 channel), and 6 for an output; in float32, which is portable C, 15 for a multiply-accumulate.
 What several results a channel take is from layers as `factorize-separable` makes them:
 other runtimes have no kernels as good for these."""
