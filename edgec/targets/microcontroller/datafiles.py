@@ -46,10 +46,15 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """A register of 32 bits that counts up by itself."""
+    """A register that counts up by itself, and after its highest value begins again from 0."""
 
     address: int
     hz: int
+    bits: int = 32
+
+    def since(self, start: int, end: int) -> int:
+        """Return the ticks from one reading to another, modulo all that it can count."""
+        return (end - start) % (1 << self.bits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,15 @@ class QemuMachine:
     ----------
     timer
         By which instructions are counted; ``None`` where none is known.
+    slow_timer
+        Another one of the same time, which tells how often the first began again from 0.
     """
 
     name: str
     flash: Region
     ram: Region
     timer: Timer | None = None
+    slow_timer: Timer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +131,12 @@ class Table:
         found = self.table("qemu")
         if found is None:
             return None
-        timer = None
-        if "timer" in found.contents:
-            timer = Timer(found.count("timer"), found.count("timer_hz"))
+        timers = [
+            Timer(found.count(key), found.count(f"{key}_hz")) if key in found.contents else None
+            for key in ("timer", "slow_timer")
+        ]
         name, flash, ram = found.string("machine"), found.region("flash"), found.region("ram")
-        return QemuMachine(name, flash, ram, timer)
+        return QemuMachine(name, flash, ram, *timers)
 
     def cpi(self) -> Cpi | None:
         """Return the table ``cpi``; ``None`` if there is none."""

@@ -12,12 +12,14 @@ import pytest
 pytest.importorskip("ziglang", reason="of the extra mcu")
 pytest.importorskip("elftools", reason="of the extra mcu")
 
-from edgec.errors import NumericsError, OptionError
+from edgec.errors import InternalError, NumericsError, OptionError
 from edgec.program.reading import parse_program
 from edgec.targets.microcontroller.cores import load_core
 from edgec.targets.microcontroller.emulation.emulated_board import (
     QEMU,
     EmulatedBoard,
+    Ticks,
+    between,
     counted_by,
     require_qemu,
 )
@@ -86,6 +88,42 @@ def test_counts_are_exact() -> None:
         assert run.stack_bytes == 16
     for count in (1, 2, 3, 1000, 250_000):
         assert emulated.count("inner", argument=count).total.instructions == 4 * count + 1
+
+
+def test_counts_are_exact_however_often_the_timer_begins_again() -> None:
+    core = load_core("cortex-m55")
+    qemu = core.qemu
+    assert qemu is not None
+    assert qemu.timer is not None
+    # The timer of 32 bits begins again after 838.9 million instructions, one of 24 after 3.3.
+    core = replace(core, qemu=replace(qemu, timer=replace(qemu.timer, bits=24)))
+    made = build("cortex-m55")
+    emulated = EmulatedBoard(made.image, made.elf, core)
+
+    for count in (1, 819_199, 819_200, 900_000, 1_700_000, 5_000_000):
+        assert emulated.count("inner", argument=count).total.instructions == 4 * count + 1
+
+
+@pytest.mark.parametrize(
+    "name", ["cortex-m3", "cortex-m33", "cortex-m4", "cortex-m55", "cortex-m7"]
+)
+def test_both_timers_of_a_board_tell_the_same_time(name: str) -> None:
+    qemu = load_core(name).qemu
+    assert qemu is not None
+    assert qemu.timer is not None
+    assert qemu.slow_timer is not None
+    fast, slow = qemu.timer, qemu.slow_timer
+    assert slow.address == fast.address - 4
+    start = Ticks(2**32 - 5, 2**32 - 7)
+    for seconds in (0, 1, 150, 200, 1_000, 1_000_000):
+        ticks, slowly = seconds * fast.hz, seconds * slow.hz
+        for more in (-1, 0, 1):  # only part of the first tick and of the last is in it
+            end = Ticks((start.fast + ticks) % 2**32, (start.slow + slowly + more) % 2**32)
+            if slowly + more >= 0:
+                assert between(start, end, fast, slow) == ticks
+
+    with pytest.raises(InternalError, match="disagree"):
+        between(start, Ticks(start.fast, (start.slow + 100 * slow.hz) % 2**32), fast, slow)
 
 
 def test_another_emulator_counts_the_same() -> None:

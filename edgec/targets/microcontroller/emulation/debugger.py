@@ -8,6 +8,8 @@ GDB's manual, appendix E, "GDB Remote Serial Protocol".
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from edgec.errors import NumericsError
 
@@ -20,6 +22,25 @@ _STATUS = 25
 """The number of the program status register."""
 
 
+_SECONDS = 60.0
+"""How long an answer of a program that stands still may take, on however busy a machine."""
+
+
+class _SilentError(NumericsError):
+    """Nothing came in time."""
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say what it means that a connection fails."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise _SilentError("the emulator does not answer") from error
+    except OSError as error:
+        raise NumericsError("the emulator has ended") from error
+
+
 class Debugger:
     """A program that stands still, or runs until a breakpoint.
 
@@ -27,10 +48,16 @@ class Debugger:
     ----------
     connection
         To a stub for a processor with 32-bit registers, little-endian.
+
+    Raises
+    ------
+    NumericsError
+        If the stub has ended, or does not answer; from every method.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        connection.settimeout(_SECONDS)
         self._pending = b""
         # The stub gives single registers to those only who asked what there is.
         self._ask("qXfer:features:read:target.xml:0,fff")
@@ -43,10 +70,11 @@ class Debugger:
 
     def _send(self, text: str) -> None:
         packet = text.encode("ascii")
-        try:
-            self._connection.sendall(b"$%s#%02x" % (packet, sum(packet) % 256))
-        except OSError as error:
-            raise NumericsError("the emulator has ended") from error
+        self._put(b"$%s#%02x" % (packet, sum(packet) % 256))
+
+    def _put(self, contents: bytes) -> None:
+        with _told():
+            self._connection.sendall(contents)
 
     def _answer(self) -> str:
         while self._byte() != b"$":
@@ -56,12 +84,13 @@ class Debugger:
             found += byte
         self._byte()
         self._byte()
-        self._connection.sendall(b"+")
+        self._put(b"+")
         return found.decode("latin-1")
 
     def _byte(self) -> bytes:
         if not self._pending:
-            self._pending = self._connection.recv(1 << 16)
+            with _told():
+                self._pending = self._connection.recv(1 << 16)
             if not self._pending:
                 raise NumericsError("the emulator has ended")
         byte, self._pending = self._pending[:1], self._pending[1:]
@@ -118,11 +147,11 @@ class Debugger:
         self._connection.settimeout(seconds)
         try:
             self._answer()
-        except TimeoutError:
-            self._connection.settimeout(10.0)
-            self._connection.sendall(b"\x03")
+        except _SilentError:
+            self._connection.settimeout(_SECONDS)
+            self._put(b"\x03")
             self._answer()
             return False
         finally:
-            self._connection.settimeout(None)
+            self._connection.settimeout(_SECONDS)
         return True

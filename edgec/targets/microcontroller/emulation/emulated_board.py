@@ -2,7 +2,7 @@
 
 QEMU lets time pass by the instructions that it executes, so many nanoseconds each and nothing
 for anything else. A timer of the board that ticks several times in that time says exactly how
-many there were.
+many there were, and a slow one how often the first began again from 0 meanwhile.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
+from typing import IO, NamedTuple
 
 from edgec.errors import Diagnostic, InternalError, NumericsError, OptionError
 from edgec.targets.microcontroller.cores import Core
-from edgec.targets.microcontroller.datafiles import QemuMachine
+from edgec.targets.microcontroller.datafiles import QemuMachine, Timer
 from edgec.targets.microcontroller.emulation.debugger import Debugger
 from edgec.targets.microcontroller.emulation.image import Image
 from edgec.targets.microcontroller.emulation.machine import (
@@ -31,8 +31,9 @@ from edgec.targets.microcontroller.emulation.machine import (
     painted_over,
 )
 from edgec.targets.microcontroller.emulation.startup import HALT, STACK_BYTES, STACK_TOP
+from edgec.targets.microcontroller.emulation.tethered import tethered
 
-__all__ = ["QEMU", "EmulatedBoard", "counted_by", "require_qemu"]
+__all__ = ["QEMU", "EmulatedBoard", "Ticks", "between", "counted_by", "require_qemu"]
 
 QEMU = "qemu-system-arm"
 
@@ -82,11 +83,31 @@ def _process(
     board: QemuMachine, channel: str, program: Path, errors: IO[bytes]
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [QEMU, *_command(board, channel), "-kernel", str(program)],
+        tethered([QEMU, *_command(board, channel), "-kernel", str(program)]),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=errors,
     )
+
+
+class Ticks(NamedTuple):
+    """What two timers said at the same time."""
+
+    fast: int
+    slow: int
+
+
+def between(start: Ticks, end: Ticks, fast: Timer, slow: Timer) -> int:
+    """Return the ticks of the fast timer, however often it began again from 0."""
+    ticks = fast.since(start.fast, end.fast)
+    about = slow.since(start.slow, end.slow) * fast.hz / slow.hz
+    ticks += max(round((about - ticks) / (1 << fast.bits)), 0) << fast.bits
+    # Of the slow timer's first and last tick only a part may lie between.
+    if abs(about - ticks) > 2 * fast.hz / slow.hz:
+        raise InternalError(
+            f"Two timers of the emulated board disagree: {ticks} ticks, or about {about:.0f}."
+        )
+    return ticks
 
 
 class EmulatedBoard:
@@ -105,10 +126,10 @@ class EmulatedBoard:
 
     def __init__(self, image: Image, elf: bytes, core: Core, *, seconds: float = _SECONDS):
         board = require_qemu(core)
-        if board.timer is None:
+        if board.timer is None or board.slow_timer is None:
             raise OptionError(f"No timer is known of the board with a {core.name} in QEMU.")
         self.image = image
-        self._timer = board.timer
+        self._timer, self._slow_timer = board.timer, board.slow_timer
         self._seconds = seconds
         self._debugger = self._started(board, elf)
         self._stack = image.symbol(STACK_TOP).address
@@ -267,9 +288,12 @@ class EmulatedBoard:
             last = here
         raise InternalError("The timer of the emulated board does not count evenly.")
 
-    def _ticks(self) -> int:
-        return int.from_bytes(self.read(self._timer.address, 4), "little")
+    def _ticks(self) -> Ticks:
+        """Read both timers: no time passes between, for the program stands still."""
+        timers = (self._timer, self._slow_timer)
+        return Ticks(*(int.from_bytes(self.read(t.address, 4), "little") for t in timers))
 
-    def _since(self, start: int) -> Count:
-        nanoseconds = (self._ticks() - start) % (1 << 32) * 1e9 / self._timer.hz
+    def _since(self, start: Ticks) -> Count:
+        ticks = between(start, self._ticks(), self._timer, self._slow_timer)
+        nanoseconds = ticks * 1e9 / self._timer.hz
         return Count(round(nanoseconds / (1 << _SHIFT)), None)

@@ -10,6 +10,7 @@ from edgec.errors import NumericsError
 from edgec.targets.microcontroller.cores import Core
 from edgec.targets.microcontroller.emulation.emulated_board import QEMU, require_qemu
 from edgec.targets.microcontroller.emulation.startup import Memory
+from edgec.targets.microcontroller.emulation.tethered import tethered
 from edgec.targets.microcontroller.emulation.toolchain import Compiler
 from edgec.targets.microcontroller.generate import Generated
 from edgec.targets.microcontroller.selftest import Golden, golden_text, main_text
@@ -56,7 +57,10 @@ def run_selftest_in_qemu(
         program.write_bytes(build.elf)
         try:
             done = subprocess.run(
-                [*command, str(program)], capture_output=True, timeout=_SECONDS, check=False
+                tethered([*command, str(program)]),
+                capture_output=True,
+                timeout=_SECONDS,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise NumericsError(
