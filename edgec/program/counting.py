@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from edgec.program import operators as ops
 from edgec.program.program import Layer, Program
 
@@ -41,5 +43,15 @@ def program_macs(program: Program) -> int:
 
 
 def program_weight_bytes(program: Program) -> int:
-    """Return the bytes of all weights of convolutions and matrix products."""
-    return sum(map(weight_bytes, program.layers()))
+    """Return the bytes of all weights of convolutions and matrix products.
+
+    What several layers share counts once, and so do equal weights: TFLite files hold them once.
+    """
+    found: dict[tuple[str, bytes], int] = {}
+    for layer in program.layers():
+        if isinstance(layer.op, (ops.Conv, ops.DepthwiseConv, ops.FullyConnected)):
+            w = layer.input(1)
+            assert w.data is not None
+            digest = hashlib.sha256(w.data.tobytes()).digest()
+            found[w.dtype.name, digest] = w.size_bytes
+    return sum(found.values())

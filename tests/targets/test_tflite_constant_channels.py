@@ -18,6 +18,8 @@ from edgec.compiler import CompileOptions, compile_model
 from edgec.cost import Cost
 from edgec.ir import Array, Graph, QuantParams
 from edgec.passes import PassRecord
+from edgec.program.passes import channel_removal
+from edgec.program.tables import ANY
 from edgec.targets.base import Artifact
 from edgec.targets.tflite import Tflite, constant_channels
 from edgec.targets.tflite.constant_channels import without_constant_channels
@@ -129,6 +131,20 @@ def test_activations_that_end_between_integers_end_anywhere(scale: float, kept: 
     assert channels(without(s.model)[0]) == [kept, 2]
 
 
+@pytest.mark.parametrize(("zero_point", "kept"), [(-29, 3), (-30, 2)])
+def test_means_differ_by_two_integers(zero_point: int, kept: int) -> None:
+    s = Sketch()
+    y = conv(s, s.input(1, 5, 5, 3), [0, -FAR, 0])  # its second is -128 everywhere
+    z = s.value(1, 1, 1, 3, grid=QuantParams((0.625,), (zero_point,)))  # below that here
+    s.op("MEAN", [y, s.ints(1, 2)], [z], "Reducer", {"keepDims": True})
+    s.model.outputs = [("y", conv(s, z, [5, 6]))]
+
+    made, _ = without(s.model)
+
+    assert channels(made) == [kept, kept, 2]
+    assert_equal(s.model, made)
+
+
 # ---- what stays as it was
 
 
@@ -222,17 +238,110 @@ def test_what_cannot_be_looked_at_is_told_and_left(monkeypatch: pytest.MonkeyPat
     assert "not looked for in 35 bytes" in record.diagnostics[0].message
 
 
-def test_tensors_of_nothing_are_told_and_left() -> None:
+def test_operators_on_tensors_of_nothing_need_all_they_read() -> None:
     s = Sketch()
     y = conv(s, s.input(1, 5, 5, 3), [0, FAR, 0])
-    z, none = s.value(1, 5, 5, 3), s.constant(np.zeros((0, 3), np.int8), HALF)
-    s.op("CONCATENATION", [y, none], [z], "Concatenation", {"axis": 1})
-    s.model.outputs = [("y", z)]
+    z = conv(s, y, [0, FAR, 0])
+    u, none = s.value(1, 5, 5, 3), s.constant(np.zeros((1, 0, 5, 3), np.int8), HALF)
+    s.op("CONCATENATION", [z, none], [u], "Concatenation", {"axis": 1})
+    s.model.outputs = [("y", u)]
+
+    made, _ = without(s.model)
+
+    assert channels(made) == [2, 3, 3]
+    assert_equal(s.model, made)
+
+
+def test_a_reshape_to_a_scalar_keeps_what_it_reads() -> None:
+    s = Sketch()
+    y = conv(s, s.input(1, 1, 1, 3), [0, FAR, 0])
+    z, scalar = conv(s, y, [5]), s.value()
+    shape = s.constant(np.zeros(0, np.int32))
+    s.op("RESHAPE", [z, shape], [scalar], "Reshape", {"newShape": []})
+    s.model.outputs = [("y", scalar)]
+
+    made, _ = without(s.model)
+
+    assert [made.tensors[op.outputs[0]].shape[-1:] for op in made.operators] == [(2,), (1,), ()]
+    assert_equal(s.model, made)
+
+
+def test_what_cannot_be_read_is_told_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    s = Sketch()
+    y = conv(s, s.input(1, 5, 5, 3), [0, FAR, 0])
+    s.model.outputs = [("y", conv(s, y, [5, 6]))]
+    monkeypatch.setattr(constant_channels, "ANY", replace(ANY, least=4))
 
     made, (record,) = without_constant_channels(s.model, PRICE, 1)
 
     assert made is s.model
-    assert "has the shape [0, 3]" in record.diagnostics[0].message
+    (told,) = record.diagnostics
+    assert told.message == (
+        "constant channels are not looked for, as x has the shape [1, 5, 5, 3]"
+    )
+
+
+# ---- weights that layers share
+
+
+def shared(first: Sequence[int], second: Sequence[int]) -> Sketch:
+    """Two convolutions of as many results with the same weights, each read by another."""
+    s = Sketch()
+    x, ends = s.input(1, 5, 5, 16), []
+    for bias in (first, second):
+        y = conv(s, x, bias, s.rng.integers(-9, 10, (len(bias), 1, 1, 16)).astype(np.int8))
+        op = s.model.operators[-1]
+        weights = s.model.operators[0].inputs[1]
+        s.model.operators[-1] = replace(op, inputs=(x, weights, op.inputs[2]))
+        ends.append(conv(s, y, [5, 6]))
+    s.model.outputs = [(f"y{k}", end) for k, end in enumerate(ends)]
+    s.model = s.model.without_dead()
+    return s
+
+
+def test_weights_that_only_one_layer_cuts_are_stored_twice_and_it_is_told() -> None:
+    s = shared([0, FAR] + 62 * [0], 64 * [0])
+
+    made, (record,) = without_constant_channels(s.model, PRICE, 1)
+
+    larger = len(serialize(made)) - len(serialize(s.model))
+    assert channels(made) == [63, 2, 64, 2]
+    assert larger > 700
+    assert record.after.weight_bytes - record.before.weight_bytes == 63 * 16 - 2
+    assert record.after.parameters - record.before.parameters == 63 * 16 - 2
+    fewer = 25 * (16 + 2)
+    assert record.before.macs - record.after.macs == fewer
+    (told,) = record.diagnostics
+    assert told.message == (
+        f"the file is {larger:,} bytes larger, for {fewer} multiply-accumulates fewer: "
+        "layers that shared their weights have different channels now"
+    )
+    assert_equal(s.model, made)
+
+
+def test_weights_that_both_layers_cut_alike_stay_one() -> None:
+    s = shared([0, FAR, 0, 0], [0, FAR, 0, 0])
+
+    made, record = without(s.model)
+
+    assert channels(made) == [3, 2, 3, 2]
+    assert made.operators[0].inputs[1] == made.operators[2].inputs[1]
+    assert record.before.weight_bytes - record.after.weight_bytes == 16 + 2 * 2
+    assert_equal(s.model, made)
+
+
+def test_a_larger_file_that_computes_as_much_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    s = shared([0, FAR] + 62 * [0], 64 * [0])
+    monkeypatch.setattr(channel_removal, "layer_macs", lambda layer: 0)
+
+    made, (record,) = without_constant_channels(s.model, PRICE, 1)
+
+    assert made is s.model
+    assert not record.changed
+    assert record.before == record.after
+    assert "would be no smaller" in record.diagnostics[0].message
 
 
 def test_floats_are_not_looked_at() -> None:

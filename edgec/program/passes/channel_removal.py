@@ -53,6 +53,7 @@ class _Removal:
     ) -> None:
         self.program, self.kept, self.bounds = program, kept, bounds
         self.tensors = list(program.tensors)
+        self.weights: dict[tuple[int, int, bytes, bytes], int] = {}  # that are cut already
         for k, which in kept.items():
             shape = (*self.tensors[k].shape[:-1], len(which))
             self.tensors[k] = replace(self.tensors[k], shape=shape)
@@ -89,6 +90,7 @@ class _Removal:
         w = layer.input(1)
         assert w.data is not None
         results = self.kept.get(y, np.arange(channels_of(layer.output)))
+        there, depth = np.arange(0), channels_of(layer.input(0))
         depthwise = isinstance(layer.op, ops.DepthwiseConv)
         bias = layer.inputs[2] if len(layer.inputs) > 2 else None
         sums = np.zeros(channels_of(layer.output), np.int64)
@@ -98,12 +100,15 @@ class _Removal:
         if depthwise:
             data = w.data[..., results]
         else:
-            depth = channels_of(layer.input(0))
             there = self.kept.get(x, np.arange(depth))
             blocks = w.data.reshape(w.shape[0], -1, depth)
             sums = sums + self.lost(x, layer, blocks, there)
             data = blocks[results][..., there].reshape(len(results), *w.shape[1:-1], -1)
-        inputs = [x, self.add(w, data, _rows(w.grid, results))]
+        # Layers that share weights go on doing so if they lose the same channels.
+        same = (step.inputs[1], depth, results.tobytes(), there.tobytes())
+        if same not in self.weights:
+            self.weights[same] = self.add(w, data, _rows(w.grid, results))
+        inputs = [x, self.weights[same]]
         if bias is not None or sums.any():
             inputs.append(self.bias(layer, bias, sums[results], results))
         return replace(step, inputs=tuple(inputs))

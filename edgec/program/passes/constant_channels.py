@@ -49,7 +49,8 @@ class RemoveConstantChannels(ProgramPass):
         kernels take several at a time.
     slack
         By how many integers the result of a layer that rounds may differ from TFLite Micro's:
-        0 for that and for generated code, 1 for all runtimes.
+        0 for that and for generated code, 1 for LiteRT's CPU kernels and XNNPACK, too. See
+        :mod:`edgec.program.bounds`.
     """
 
     name: ClassVar[str] = "remove-constant-channels"

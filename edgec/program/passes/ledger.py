@@ -8,18 +8,29 @@ from dataclasses import replace
 
 from edgec.cost import Cost
 from edgec.passes import Exact, LayerRecord, PassRecord
+from edgec.program.counting import program_weight_bytes
 from edgec.program.passes.base import Change
+from edgec.program.program import Program
 
 __all__ = ["ledger_line"]
 
 
 def ledger_line(
-    name: str, changes: Iterable[Change], before: Cost, seconds: float, *, tried: bool = False
+    name: str,
+    changes: Iterable[Change],
+    programs: tuple[Program, Program] | None,
+    before: Cost,
+    seconds: float,
+    *,
+    tried: bool = False,
 ) -> PassRecord:
     """Return what the report says of a lossless pass on a program.
 
     Parameters
     ----------
+    programs
+        Before and after, whose weights are counted; ``None`` if there are no changes. Sums over
+        layers would count weights that several of them share more than once.
     before
         Of what the pass began with.
     tried
@@ -27,7 +38,8 @@ def ledger_line(
     """
     done = tuple(changes)
     fewer = sum(c.macs[0] - c.macs[1] for c in done)
-    lighter = sum(c.weight_bytes[0] - c.weight_bytes[1] for c in done)
+    old, new = map(program_weight_bytes, programs) if done and programs else (0, 0)
+    lighter = old - new  # negative where layers do not share their weights any more
     after = replace(
         before,
         parameters=before.parameters - lighter,  # a weight is a byte

@@ -388,7 +388,8 @@ def _without_waste(
         start = time.perf_counter()
         outcome = each.run(program)
         seconds = time.perf_counter() - start
-        records.append(ledger_line(each.name, outcome.changes, price, seconds))
+        programs = (program, outcome.program)
+        records.append(ledger_line(each.name, outcome.changes, programs, price, seconds))
         program, price = outcome.program, records[-1].after
         changes += outcome.changes
     return program, tuple(changes), tuple(records)

@@ -24,6 +24,7 @@ from edgec.passes import PassRecord
 from edgec.program import Program, Step
 from edgec.program import operators as ops
 from edgec.program.checking import check_layer
+from edgec.program.counting import program_weight_bytes
 from edgec.program.faults import Fault
 from edgec.program.operators import Operator
 from edgec.program.passes import Change, RemoveConstantChannels
@@ -68,34 +69,59 @@ def without_constant_channels(
     if not any(t.dtype is DType.INT8 and t.data is None and t.quant for t in model.tensors):
         return model, ()
     start = time.perf_counter()
-    smaller, changes, why = _smaller(model, multiple)
+    found = _smaller(model, multiple)
     seconds = time.perf_counter() - start
-    record = ledger_line(RemoveConstantChannels.name, changes, price, seconds, tried=True)
-    if why is not None:
-        record = replace(record, diagnostics=(why,))
-    return smaller, (record,)
+    name = RemoveConstantChannels.name
+    record = ledger_line(name, found.changes, found.programs, price, seconds, tried=True)
+    if found.remark is not None:
+        record = replace(record, diagnostics=(Diagnostic(found.remark),))
+    return found.model, (record,)
 
 
-def _smaller(
-    model: Model, multiple: int
-) -> tuple[Model, tuple[Change, ...], Diagnostic | None]:
-    """Return the smaller model, what was done to each layer, and why nothing could be."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The smaller model, or the very same, and what there is to tell.
+
+    Parameters
+    ----------
+    programs
+        What the changes lead from and to.
+    """
+
+    model: Model
+    remark: str | None = None
+    changes: tuple[Change, ...] = ()
+    programs: tuple[Program, Program] | None = None
+
+
+def _smaller(model: Model, multiple: int) -> _Found:
     size = sum(t.data.nbytes for t in model.tensors if t.data is not None)
     if size > _MOST_BYTES:
-        return model, (), Diagnostic(f"not looked for in {size:,} bytes of constants")
+        return _Found(model, f"constant channels are not looked for in {size:,} bytes")
     data = serialize(model)
     try:
         program = _program(model, data)
     except EdgecError as error:
         why = error.diagnostics[0].message if error.diagnostics else error.summary
-        return model, (), Diagnostic(f"not looked for: {why}")
+        return _Found(model, f"constant channels are not looked for, as {why}")
     outcome = RemoveConstantChannels(multiple, _ROUNDING).narrowed(program)
     if outcome.program is program:
-        return model, (), None
+        return _Found(model)
     smaller = _cut(model, outcome.program).without_dead()
-    if _computes_the_same(program, data, serialize(smaller)):
-        return smaller, outcome.changes, None
-    return model, (), Diagnostic("left as they are: LiteRT computes something else without")
+    made = serialize(smaller)
+    grown = len(made) - len(data)
+    fewer = sum(c.macs[0] - c.macs[1] for c in outcome.changes)
+    if grown >= 0 and fewer <= 0:
+        return _Found(model, "constant channels stay: the file would be no smaller without")
+    if not _computes_the_same(program, data, made):
+        return _Found(model, "constant channels stay: LiteRT computes something else without")
+    remark = None
+    if grown > 0 and program_weight_bytes(outcome.program) > program_weight_bytes(program):
+        remark = (
+            f"the file is {grown:,} bytes larger, for {fewer:,} multiply-accumulates fewer: "
+            "layers that shared their weights have different channels now"
+        )
+    return _Found(smaller, remark, outcome.changes, (program, outcome.program))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +132,18 @@ class _Unknown(Operator):
 
 
 def _program(model: Model, data: bytes) -> Program:
-    """Return a file as a program, with all that programs do not know as unknown."""
-    tables = read_tables(data, model.name, replace(ANY, least=1))
+    """Return a file as a program, with all that programs do not know as unknown.
+
+    That is so for what touches an empty tensor, too, such as a reshape to a scalar, whose shape
+    is an empty list: programs have none.
+    """
+    tables = read_tables(data, model.name, ANY)
     tensors, steps = list(tables.tensors), []
     for entry, op in zip(tables.entries, model.operators, strict=True):
         try:
-            found = resolve(entry, tensors) if entry.code in RESOLVERS else []
+            touched = [tensors[k] for k in (*entry.inputs, *entry.outputs) if k >= 0]
+            known = entry.code in RESOLVERS and all(t.size for t in touched)
+            found = resolve(entry, tensors) if known else []
             for step in found:
                 given = tuple(None if k < 0 else tensors[k] for k in step.inputs)
                 results = tuple(tensors[k] for k in step.outputs)
@@ -155,7 +187,8 @@ def _cut_operator(
         return op
     if isinstance(step.op, (ops.Add, ops.Conv, ops.DepthwiseConv, ops.FullyConnected)):
         return replace(op, inputs=step.inputs)
-    if op.code != "RESHAPE" or len(op.inputs) < 2:
+    # What is unknown keeps its channels; the shape that it reads may be empty.
+    if not isinstance(step.op, ops.Reshape) or op.code != "RESHAPE" or len(op.inputs) < 2:
         return op
     wanted = tensors[op.inputs[1]]
     if wanted.data is None:
