@@ -211,21 +211,20 @@ def test_padding_of_another_kind_stays(given: dict[str, Any]) -> None:
     assert FoldPads().run(program).program is program
 
 
+def pad_and_convolve(s: Sketch, x: int, y: int, z: int) -> None:
+    """Add a border of one pixel to x, which is y, and a convolution of that, which is z."""
+    border = s.constant(np.array([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32))
+    s.op("PAD", [x, border], [y], "Pad")
+    ones = ("strideH", "strideW", "dilationHFactor", "dilationWFactor", "padding")
+    operands = [y, s.weights(2, 3, 3, 3), s.bias(2)]
+    s.op("CONV_2D", operands, [z], "Conv2D", dict.fromkeys(ones, 1))
+
+
 def test_padding_onto_another_grid_stays() -> None:
     s = Sketch()
     x, y, z = s.input(1, 4, 4, 3), s.value(1, 6, 6, 3), s.value(1, 4, 4, 2)
     s.model.tensors[x].quant = QuantParams((0.25,), (-3,))
-    s.op(
-        "PAD", [x, s.constant(np.array([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32))], [y], "Pad"
-    )
-    steps = {
-        "strideH": 1,
-        "strideW": 1,
-        "dilationHFactor": 1,
-        "dilationWFactor": 1,
-        "padding": 1,
-    }
-    s.op("CONV_2D", [y, s.weights(2, 3, 3, 3), s.bias(2)], [z], "Conv2D", steps)
+    pad_and_convolve(s, x, y, z)
     program = parse_program(s.data(z), "net")
 
     assert FoldPads().run(program).program is program
@@ -234,17 +233,7 @@ def test_padding_onto_another_grid_stays() -> None:
 def test_what_others_read_is_still_padded() -> None:
     s = Sketch()
     x, y, z, u = s.input(1, 4, 4, 3), s.value(1, 6, 6, 3), s.value(1, 4, 4, 2), s.value(1, 3)
-    s.op(
-        "PAD", [x, s.constant(np.array([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32))], [y], "Pad"
-    )
-    steps = {
-        "strideH": 1,
-        "strideW": 1,
-        "dilationHFactor": 1,
-        "dilationWFactor": 1,
-        "padding": 1,
-    }
-    s.op("CONV_2D", [y, s.weights(2, 3, 3, 3), s.bias(2)], [z], "Conv2D", steps)
+    pad_and_convolve(s, x, y, z)
     s.op("MEAN", [y, s.ints(1, 2)], [u], "Reducer", {"keepDims": False})
     data = s.data(z, u)
 
